@@ -1,0 +1,6 @@
+//! The scheduler of gmp.
+#![deny(missing_docs)]
+
+mod sys;
+
+mod park;

@@ -1,0 +1,70 @@
+//! The one module that names atomics, cells, locks, futexes and threads. Every other file takes them from here, so that
+//! the same code runs on std and inside loom.
+//!
+//! 1. The cfgs `gmp_loom`, `gmp_shuttle` and `gmp_tsan` appear here and in the module list of `lib.rs`, nowhere else.
+//! 2. Store-load ordering is only ever made by one of the named fences below; data is handed over by Release and
+//!    Acquire operations. loom models exactly that, and the thread sanitizer understands it.
+//! 3. A lock has a rank. A thread takes locks in rising rank only, and holds none while user code runs. Debug builds
+//!    check both.
+
+#[cfg(gmp_loom)]
+#[path = "sys/loom.rs"]
+mod form;
+#[cfg(not(gmp_loom))]
+#[path = "sys/std.rs"]
+mod form;
+
+pub(crate) use form::{Futex, Mutex, MutexGuard, UnsafeCell, atomic, spin_loop};
+#[cfg(not(gmp_loom))]
+pub(crate) use form::{assert_no_lock_held, fork_count};
+
+#[cfg(all(test, gmp_loom))]
+pub(crate) mod doubles;
+
+use atomic::{Ordering::SeqCst, fence};
+
+/// The ranks of all locks, lowest first: a thread that holds one takes only higher ones.
+pub(crate) mod rank {
+    /// The process-wide lists: free slots, the default runtime.
+    pub(crate) const PROCESS: u8 = 1;
+    /// What a runtime starts and ends with: thread handles, hooks.
+    pub(crate) const RUNTIME: u8 = 2;
+    /// The scheduler lock: idle processors, idle machines, `want`, the processor table.
+    pub(crate) const SCHED: u8 = 3;
+    /// A shard of the registry of live tasks.
+    pub(crate) const REGISTRY: u8 = 4;
+    /// The timer store of a processor slot.
+    pub(crate) const TIMERS: u8 = 5;
+    /// The table of descriptors.
+    pub(crate) const NETPOLL: u8 = 6;
+    /// The waiters of one descriptor.
+    pub(crate) const DESCRIPTOR: u8 = 7;
+    /// The global queue.
+    pub(crate) const INJECT: u8 = 8;
+    /// A leaf: nothing is locked under it.
+    pub(crate) const LEAF: u8 = 9;
+}
+
+/// Submit side of the sleep protocol: work was published before it, idle and spinning counts are read after it.
+/// Its partner is [`idle_fence`]. Whichever comes first in the total order, one side sees the other.
+#[inline]
+pub(crate) fn submit_fence() {
+    fence(SeqCst);
+}
+
+/// [`submit_fence`] right after a locked instruction of the same thread, with nothing but loads between.
+/// On x86 that instruction is the fence; elsewhere this is a fence.
+#[inline]
+pub(crate) fn submit_fence_after_rmw() {
+    #[cfg(all(target_arch = "x86_64", not(any(gmp_loom, gmp_shuttle))))]
+    std::sync::atomic::compiler_fence(SeqCst);
+    #[cfg(not(all(target_arch = "x86_64", not(any(gmp_loom, gmp_shuttle)))))]
+    fence(SeqCst);
+}
+
+/// Going-idle side of the sleep protocol: the idle or spinning count was changed before it, the queues are looked at
+/// after it. Its partner is [`submit_fence`].
+#[inline]
+pub(crate) fn idle_fence() {
+    fence(SeqCst);
+}

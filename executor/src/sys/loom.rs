@@ -1,0 +1,90 @@
+//! The loom form of `sys`.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+pub(crate) mod atomic {
+    pub(crate) use loom::sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
+}
+pub(crate) use loom::cell::UnsafeCell;
+
+/// In a model a spinning thread lets the others go first, or the model would never end.
+pub(crate) fn spin_loop() {
+    loom::thread::yield_now();
+}
+
+/// A lock; ranks are checked by the std form.
+#[derive(Debug)]
+pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(_rank: u8, value: T) -> Self {
+        Mutex(loom::sync::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        MutexGuard(self.0.lock().unwrap())
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock().ok().map(MutexGuard)
+    }
+}
+
+/// Unlocks on drop.
+pub(crate) struct MutexGuard<'a, T>(loom::sync::MutexGuard<'a, T>);
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+/// A futex: comparing and falling asleep are one step against a wake, which is what the kernel promises.
+#[derive(Debug)]
+pub(crate) struct Futex {
+    word: atomic::AtomicU32,
+    queue: loom::sync::Mutex<()>,
+    asleep: loom::sync::Condvar,
+}
+
+impl Futex {
+    pub(crate) fn new(value: u32) -> Self {
+        Futex {
+            word: atomic::AtomicU32::new(value),
+            queue: loom::sync::Mutex::new(()),
+            asleep: loom::sync::Condvar::new(),
+        }
+    }
+
+    pub(crate) fn word(&self) -> &atomic::AtomicU32 {
+        &self.word
+    }
+
+    pub(crate) fn wait(&self, expected: u32, _timeout: Option<Duration>) {
+        let queue = self.queue.lock().unwrap();
+        if self.word.load(atomic::Ordering::SeqCst) == expected {
+            drop(self.asleep.wait(queue).unwrap());
+        }
+    }
+
+    pub(crate) fn wake_one(&self) {
+        drop(self.queue.lock().unwrap());
+        self.asleep.notify_one();
+    }
+
+    pub(crate) fn wake_all(&self) {
+        drop(self.queue.lock().unwrap());
+        self.asleep.notify_all();
+    }
+}

@@ -1,0 +1,218 @@
+//! The std form of `sys`.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use std::cell::UnsafeCell as StdCell;
+use std::ops::{Deref, DerefMut};
+use std::sync::PoisonError;
+use std::time::Duration;
+
+pub(crate) mod atomic {
+    pub(crate) use std::sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
+}
+pub(crate) use std::hint::spin_loop;
+
+use atomic::{AtomicU32, AtomicUsize, Ordering};
+
+/// A cell whose guard the type that contains it names.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub(crate) struct UnsafeCell<T>(StdCell<T>);
+
+impl<T> UnsafeCell<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        UnsafeCell(StdCell::new(value))
+    }
+
+    /// Calls `f` with a pointer to read through.
+    #[inline]
+    pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+        f(self.0.get())
+    }
+
+    /// Calls `f` with a pointer to write through.
+    #[inline]
+    pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        f(self.0.get())
+    }
+}
+
+/// A lock with a rank and without poisoning: what it guards is never left half changed, because no user code runs
+/// under it.
+#[derive(Debug)]
+pub(crate) struct Mutex<T> {
+    #[cfg(debug_assertions)]
+    rank: u8,
+    inner: std::sync::Mutex<T>,
+}
+
+impl<T> Mutex<T> {
+    pub(crate) const fn new(rank: u8, value: T) -> Self {
+        let _ = rank;
+        Mutex {
+            #[cfg(debug_assertions)]
+            rank,
+            inner: std::sync::Mutex::new(value),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        #[cfg(debug_assertions)]
+        ranks::enter(self.rank);
+        MutexGuard {
+            #[cfg(debug_assertions)]
+            rank: self.rank,
+            inner: self.inner.lock().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    /// The guard, or nothing if another thread holds the lock.
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        let inner = match self.inner.try_lock() {
+            Ok(guard) => guard,
+            Err(std::sync::TryLockError::Poisoned(e)) => e.into_inner(),
+            Err(std::sync::TryLockError::WouldBlock) => return None,
+        };
+        #[cfg(debug_assertions)]
+        ranks::enter(self.rank);
+        Some(MutexGuard {
+            #[cfg(debug_assertions)]
+            rank: self.rank,
+            inner,
+        })
+    }
+}
+
+/// Unlocks on drop.
+pub(crate) struct MutexGuard<'a, T> {
+    #[cfg(debug_assertions)]
+    rank: u8,
+    inner: std::sync::MutexGuard<'a, T>,
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+}
+
+#[cfg(debug_assertions)]
+impl<T> Drop for MutexGuard<'_, T> {
+    fn drop(&mut self) {
+        ranks::leave(self.rank);
+    }
+}
+
+/// The ranks this thread holds, one bit each.
+#[cfg(debug_assertions)]
+mod ranks {
+    use std::cell::Cell;
+
+    thread_local! {
+        static HELD: Cell<u32> = const { Cell::new(0) };
+    }
+
+    pub(super) fn enter(rank: u8) {
+        HELD.with(|held| {
+            let before = held.get();
+            assert!(before >> rank == 0, "lock of rank {rank} taken while ranks {before:#b} are held");
+            held.set(before | 1 << rank);
+        });
+    }
+
+    pub(super) fn leave(rank: u8) {
+        HELD.with(|held| held.set(held.get() & !(1 << rank)));
+    }
+
+    pub(super) fn held() -> u32 {
+        HELD.with(Cell::get)
+    }
+}
+
+/// User code is about to run: debug builds abort the test if this thread holds a lock of the runtime.
+#[inline]
+pub(crate) fn assert_no_lock_held() {
+    #[cfg(debug_assertions)]
+    assert!(ranks::held() == 0, "user code would run under a lock of the runtime");
+}
+
+/// A word that threads wait on.
+#[derive(Debug)]
+pub(crate) struct Futex(AtomicU32);
+
+impl Futex {
+    pub(crate) const fn new(value: u32) -> Self {
+        Futex(AtomicU32::new(value))
+    }
+
+    #[inline]
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        &self.0
+    }
+
+    /// Sleeps while the word is `expected`, at most `timeout`; may return early for no reason.
+    pub(crate) fn wait(&self, expected: u32, timeout: Option<Duration>) {
+        let timeout = timeout.map(|t| libc::timespec {
+            tv_sec: t.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+            tv_nsec: t.subsec_nanos().into(),
+        });
+        let timeout_ptr = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        // SAFETY: the word lives as long as `self`, and the kernel only reads the time out.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                self.0.as_ptr(),
+                libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+                expected,
+                timeout_ptr,
+            );
+        }
+    }
+
+    /// Wakes one thread that sleeps on the word.
+    pub(crate) fn wake_one(&self) {
+        self.wake(1);
+    }
+
+    /// Wakes all threads that sleep on the word.
+    pub(crate) fn wake_all(&self) {
+        self.wake(i32::MAX);
+    }
+
+    fn wake(&self, count: i32) {
+        // SAFETY: FUTEX_WAKE does not read through the address.
+        unsafe {
+            libc::syscall(libc::SYS_futex, self.0.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, count);
+        }
+    }
+}
+
+/// How many times this process has come out of a fork as the child. A runtime remembers the count it was built at:
+/// another count means that its threads and its netpoller stayed with the parent.
+#[inline]
+pub(crate) fn fork_count() -> usize {
+    static HANDLER: std::sync::Once = std::sync::Once::new();
+    static FORKS: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn in_child() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+    if !HANDLER.is_completed() {
+        HANDLER.call_once(|| {
+            // SAFETY: the handler only adds to an atomic, which is allowed after a fork.
+            unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+        });
+    }
+    FORKS.load(Ordering::Relaxed)
+}
