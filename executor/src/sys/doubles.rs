@@ -1,0 +1,1 @@
+//! Doubles of the foreign crates for the models, each with the property it assumes.
