@@ -1,0 +1,492 @@
+//! Who is idle: processors without a machine, machines without a processor, machines that want one. `sched` calls it to
+//! give a processor up, to get one, and to wake a machine when there is work.
+//!
+//! 1. Idle processors and `want` are never both non-empty: every path that frees a processor serves `want` first.
+//! 2. `word` counts the idle processors and the spinning machines. The idle count changes under the lock together with
+//!    the list; the spinning count changes with single locked instructions.
+//! 3. A machine is on one list at most: `machines` (asleep on its parker), `poller` (in the netpoller) or `want`. Whoever
+//!    takes it off, under the lock, writes its grant and wakes it.
+//! 4. The first machine to go idle becomes the poller, so if no machine is awake one of them sleeps in the netpoller with
+//!    the earliest deadline.
+//! 5. `sysmon` sleeps deeply only if every processor is idle; whoever takes the first one off the list wakes it.
+//!
+//! # Submit and go idle
+//!
+//! The race is between a thread that publishes work and the last machine that looked for some. Submitting is three steps:
+//! publish the work, [`crate::sys::submit_fence`], and if [`Idle::should_wake`] then [`Idle::wake_one`]. Going idle is
+//! three steps: put the processor on the list and stop spinning ([`Idle::retire`]), [`crate::sys::idle_fence`] (its last
+//! act), look at all queues once more; whoever finds something comes back with [`Idle::unretire`].
+//!
+//! Proof by whose fence came first. If the submitter's did, the machine's second look sees the work. If the machine's did,
+//! the submitter sees an idle processor; it wakes a machine, unless one spins, and that spinner will look at everything
+//! again after its own fence. A searcher that found work but no processor sets `need_spinning`: a machine that is about to
+//! give its processor up sees that under the lock and searches once more (Go: `needspinning`, issue 45867).
+
+use std::collections::VecDeque;
+
+use crate::machine::{Grant, Machine};
+use crate::sys::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Relaxed},
+};
+use crate::sys::{Mutex, MutexGuard, idle_fence, rank};
+
+/// One spinning machine in `word`.
+const SPINNING: u64 = 1;
+/// One idle processor in `word`.
+const IDLE: u64 = 1 << 32;
+
+/// What `idle` needs of the runtime around it.
+pub(crate) trait Host {
+    /// Starts a machine that begins with the processor `slot`; if that fails, gives it back with
+    /// [`Idle::give_back`].
+    fn start_machine(&'static self, slot: u32, spinning: bool, woken_by_spawn_of: Option<u32>);
+    /// Breaks the blocked wait in the netpoller.
+    fn break_poller(&self);
+    /// Wakes `sysmon` from deep sleep.
+    fn wake_sysmon(&self);
+}
+
+/// A snapshot of the packed counts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counts(u64);
+
+impl Counts {
+    pub(crate) fn idle(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    pub(crate) fn spinning(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+/// The lists, and the counts that are read without the lock.
+pub(crate) struct Idle {
+    /// Spinning machines in the low half, idle processors in the high half.
+    word: AtomicU64,
+    /// Machines in `want`. Written under the lock.
+    wanting: AtomicU32,
+    /// A searcher found work and no processor for it.
+    need_spinning: AtomicBool,
+    /// How many processors there are. Written under the lock.
+    total: AtomicU32,
+    lists: Mutex<Lists>,
+}
+
+/// Guarded by the scheduler lock.
+struct Lists {
+    /// Idle processors by slot, the last one given up on top.
+    procs: Vec<u32>,
+    /// Machines asleep on their parker, or about to be; the last one on top.
+    machines: Vec<&'static Machine>,
+    /// The machine in the netpoller, or about to be.
+    poller: Option<&'static Machine>,
+    /// Machines that wait for a processor in the middle of their own work, oldest first.
+    want: VecDeque<&'static Machine>,
+    sysmon_asleep: bool,
+    closed: bool,
+}
+
+/// What came of giving a processor up.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Retired {
+    /// There may be work: the machine keeps its processor and searches on.
+    Stay,
+    /// The processor is gone and the machine is on a list; it looks at the queues once more and then sleeps.
+    Asleep {
+        /// In the netpoller rather than on its parker.
+        poller: bool,
+    },
+    /// The runtime closes; the machine keeps its processor, empties it and ends.
+    Closed,
+}
+
+/// How a machine left the netpoller.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Left {
+    /// Somebody woke it with this.
+    Granted(Grant),
+    /// It took this idle processor.
+    Took(u32),
+    /// Every processor is busy. The machine is now on the list of parked ones.
+    Nothing,
+}
+
+impl Idle {
+    pub(crate) fn new() -> Self {
+        Idle {
+            word: AtomicU64::new(0),
+            wanting: AtomicU32::new(0),
+            need_spinning: AtomicBool::new(false),
+            total: AtomicU32::new(0),
+            lists: Mutex::new(
+                rank::SCHED,
+                Lists {
+                    procs: Vec::new(),
+                    machines: Vec::new(),
+                    poller: None,
+                    want: VecDeque::new(),
+                    sysmon_asleep: false,
+                    closed: true,
+                },
+            ),
+        }
+    }
+
+    /// Starts with `procs` idle processors and nobody else.
+    pub(crate) fn open(&self, procs: u32) {
+        let mut lists = self.lists.lock();
+        debug_assert!(lists.want.is_empty() && lists.machines.is_empty() && lists.poller.is_none());
+        lists.procs = (0..procs).rev().collect();
+        self.total.store(procs, Relaxed);
+        lists.sysmon_asleep = false;
+        lists.closed = false;
+        self.need_spinning.store(false, Relaxed);
+        self.word.store(IDLE * u64::from(procs), Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn counts(&self) -> Counts {
+        Counts(self.word.load(Relaxed))
+    }
+
+    pub(crate) fn need_spinning(&self) -> bool {
+        self.need_spinning.load(Relaxed)
+    }
+
+    /// Machines that are parked or in the netpoller.
+    pub(crate) fn idle_machines(&self) -> usize {
+        let lists = self.lists.lock();
+        lists.machines.len() + usize::from(lists.poller.is_some())
+    }
+
+    /// Whether a machine waits for a processor in the middle of its own work.
+    #[inline]
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanting.load(Relaxed) != 0
+    }
+
+    /// Whether a machine sits in the netpoller.
+    pub(crate) fn has_poller(&self) -> bool {
+        self.lists.lock().poller.is_some()
+    }
+
+    /// Whether work that was just published needs another machine: a processor is idle and nobody spins. Call it after
+    /// a submit fence.
+    #[inline]
+    pub(crate) fn should_wake(&self) -> bool {
+        let counts = self.counts();
+        counts.idle() != 0 && counts.spinning() == 0
+    }
+
+    /// Wakes one machine for an idle processor, unless one spins already (Go: `wakep`). Tells whether it did.
+    pub(crate) fn wake_one(&self, host: &'static impl Host, woken_by_spawn_of: Option<u32>) -> bool {
+        let mut word = self.word.load(Relaxed);
+        loop {
+            if Counts(word).idle() == 0 || Counts(word).spinning() != 0 {
+                return false;
+            }
+            match self.word.compare_exchange_weak(word, word + SPINNING, AcqRel, Relaxed) {
+                Ok(_) => break,
+                Err(now) => word = now,
+            }
+        }
+        let mut lists = self.lists.lock();
+        let Some(slot) = self.pop_proc(&mut lists, host) else {
+            drop(lists);
+            self.word.fetch_sub(SPINNING, AcqRel);
+            // Some processor is running: the machine that gives it up next searches first.
+            self.need_spinning.store(true, Relaxed);
+            return false;
+        };
+        let grant = Grant::Processor { slot, spinning: true };
+        if let Some(machine) = lists.machines.pop() {
+            machine.grant(grant, woken_by_spawn_of);
+            drop(lists);
+            machine.parker.unpark();
+        } else if let Some(machine) = lists.poller.take() {
+            machine.grant(grant, woken_by_spawn_of);
+            drop(lists);
+            host.break_poller();
+        } else {
+            drop(lists);
+            host.start_machine(slot, true, woken_by_spawn_of);
+        }
+        true
+    }
+
+    /// Whether a machine may start to spin: at most half as many spin as are busy.
+    pub(crate) fn start_spinning(&self) -> bool {
+        let total = self.total();
+        let counts = self.counts();
+        let busy = total.saturating_sub(counts.idle());
+        if 2 * counts.spinning() >= busy {
+            return false;
+        }
+        self.word.fetch_add(SPINNING, AcqRel);
+        true
+    }
+
+    /// A spinner found work. Tells whether it was the last one; then it wakes the next.
+    #[must_use]
+    pub(crate) fn stop_spinning(&self) -> bool {
+        let before = self.word.fetch_sub(SPINNING, AcqRel);
+        debug_assert!(Counts(before).spinning() > 0, "more machines stopped spinning than started");
+        Counts(before).spinning() == 1
+    }
+
+    /// Step 1 and 2 of going idle (Go: `releasep`, `pidleput`, `mput` in `findRunnable`): puts `machine` to the sleepers
+    /// and its processor `slot` on the idle list, or gives it to a machine that wants one; stops spinning; fences.
+    ///
+    /// Nothing is changed, and the machine stays, if the global queue has work or if a searcher asked for a spinner, which
+    /// this machine then becomes.
+    pub(crate) fn retire(
+        &self,
+        machine: &'static Machine,
+        slot: u32,
+        spinning: &mut bool,
+        work_queued: impl FnOnce() -> bool,
+    ) -> Retired {
+        let mut lists = self.lists.lock();
+        if lists.closed {
+            return Retired::Closed;
+        }
+        if work_queued() {
+            return Retired::Stay;
+        }
+        if !*spinning && self.need_spinning.load(Relaxed) {
+            self.need_spinning.store(false, Relaxed);
+            self.word.fetch_add(SPINNING, AcqRel);
+            *spinning = true;
+            return Retired::Stay;
+        }
+        self.free_proc(&mut lists, slot);
+        let poller = lists.poller.is_none();
+        if poller {
+            lists.poller = Some(machine);
+        } else {
+            lists.machines.push(machine);
+        }
+        drop(lists);
+        if std::mem::take(spinning) {
+            let _ = self.stop_spinning();
+        }
+        idle_fence();
+        Retired::Asleep { poller }
+    }
+
+    /// The last look of a retired machine found work: comes back as a spinner if a processor is idle. `None`: none is, or
+    /// the machine has its grant already.
+    pub(crate) fn unretire(&self, machine: &'static Machine, host: &'static impl Host) -> Option<u32> {
+        let mut lists = self.lists.lock();
+        if lists.closed || !lists.contains(machine) {
+            return None;
+        }
+        let Some(slot) = self.pop_proc(&mut lists, host) else {
+            self.need_spinning.store(true, Relaxed);
+            return None;
+        };
+        lists.remove(machine);
+        self.word.fetch_add(SPINNING, AcqRel);
+        Some(slot)
+    }
+
+    /// A machine comes back from the netpoller with something to do.
+    pub(crate) fn leave_netpoller(&self, machine: &'static Machine, host: &'static impl Host) -> Left {
+        let mut lists = self.lists.lock();
+        if let Some(grant) = machine.take_grant() {
+            return Left::Granted(grant);
+        }
+        debug_assert!(lists.contains(machine), "a machine left the netpoller without having been in it");
+        lists.poller = None;
+        match self.pop_proc(&mut lists, host) {
+            Some(slot) => Left::Took(slot),
+            None => {
+                lists.machines.push(machine);
+                Left::Nothing
+            }
+        }
+    }
+
+    /// A machine that has no processor to give up goes to sleep: it parks next. `false` if the runtime closes.
+    #[must_use]
+    pub(crate) fn rest(&self, machine: &'static Machine) -> bool {
+        let mut lists = self.lists.lock();
+        if !lists.closed {
+            lists.machines.push(machine);
+        }
+        !lists.closed
+    }
+
+    /// An idle processor for a thread that has something to run, if there is one (Go: `pidleget`).
+    pub(crate) fn take(&self, host: &'static impl Host) -> Option<u32> {
+        let mut lists = self.lists.lock();
+        self.pop_proc(&mut lists, host)
+    }
+
+    /// A processor for `machine`: an idle one at once, else the first that is freed (Go: `exitsyscall`). It sleeps
+    /// meanwhile. `None` if the runtime closes.
+    pub(crate) fn acquire(&self, machine: &'static Machine, host: &'static impl Host) -> Option<u32> {
+        {
+            let mut lists = self.lists.lock();
+            if lists.closed {
+                return None;
+            }
+            if let Some(slot) = self.pop_proc(&mut lists, host) {
+                return Some(slot);
+            }
+            lists.want.push_back(machine);
+            self.wanting.store(lists.want.len() as u32, Relaxed);
+        }
+        match machine.park() {
+            Grant::Processor { slot, .. } => Some(slot),
+            Grant::Closed => None,
+        }
+    }
+
+    /// Gives a running machine's processor to the machine that has wanted one for longest. Tells whether there was one.
+    pub(crate) fn serve_want(&self, slot: u32) -> bool {
+        let mut lists = self.lists.lock();
+        self.grant_to_want(&mut lists, slot)
+    }
+
+    /// Gives `slot` up at once (Go: `handoffp`): to a machine that wants one, else, with `work`, to a sleeping or a new
+    /// machine, else to the idle list, after which the caller looks at the queues once more.
+    pub(crate) fn hand_off(&self, slot: u32, work: bool, host: &'static impl Host) -> HandedOff {
+        let mut lists = self.lists.lock();
+        if self.grant_to_want(&mut lists, slot) {
+            return HandedOff::ToMachine;
+        }
+        if !work || lists.closed {
+            lists.procs.push(slot);
+            self.word.fetch_add(IDLE, AcqRel);
+            drop(lists);
+            idle_fence();
+            return HandedOff::Idle;
+        }
+        let grant = Grant::Processor { slot, spinning: false };
+        if let Some(machine) = lists.machines.pop() {
+            machine.grant(grant, None);
+            drop(lists);
+            machine.parker.unpark();
+        } else if let Some(machine) = lists.poller.take() {
+            machine.grant(grant, None);
+            drop(lists);
+            host.break_poller();
+        } else {
+            drop(lists);
+            host.start_machine(slot, false, None);
+        }
+        HandedOff::ToMachine
+    }
+
+    /// A machine that was to run `slot` could not be started: the processor is idle again, and `sysmon` tries later.
+    pub(crate) fn give_back(&self, slot: u32, spinning: bool) {
+        let mut lists = self.lists.lock();
+        self.free_proc(&mut lists, slot);
+        drop(lists);
+        if spinning {
+            let _ = self.stop_spinning();
+        }
+    }
+
+    /// `sysmon` goes to deep sleep if every processor is idle (invariant 5). Tells whether it may.
+    pub(crate) fn sysmon_sleeps(&self) -> bool {
+        let mut lists = self.lists.lock();
+        let all_idle = lists.procs.len() as u32 == self.total() && !lists.closed;
+        lists.sysmon_asleep = all_idle;
+        all_idle
+    }
+
+    /// From here on every machine is told to end: those that sleep, now; those that run, when they retire or want.
+    pub(crate) fn close(&self, host: &'static impl Host) {
+        let mut lists = self.lists.lock();
+        lists.closed = true;
+        let poller = lists.poller.take();
+        let parked: Vec<_> = lists.machines.drain(..).collect();
+        let wanting: Vec<_> = lists.want.drain(..).collect();
+        self.wanting.store(0, Relaxed);
+        if std::mem::take(&mut lists.sysmon_asleep) {
+            host.wake_sysmon();
+        }
+        for machine in parked.iter().chain(&wanting).chain(&poller) {
+            machine.grant(Grant::Closed, None);
+        }
+        drop(lists);
+        for machine in parked.iter().chain(&wanting) {
+            machine.parker.unpark();
+        }
+        if poller.is_some() {
+            host.break_poller();
+        }
+    }
+
+    /// How many processors there are.
+    #[inline]
+    pub(crate) fn total(&self) -> u32 {
+        self.total.load(Relaxed)
+    }
+
+    /// Takes an idle processor, and wakes `sysmon` if it sleeps.
+    fn pop_proc(&self, lists: &mut MutexGuard<'_, Lists>, host: &'static impl Host) -> Option<u32> {
+        if lists.closed {
+            return None;
+        }
+        let slot = lists.procs.pop()?;
+        self.word.fetch_sub(IDLE, AcqRel);
+        if std::mem::take(&mut lists.sysmon_asleep) {
+            host.wake_sysmon();
+        }
+        Some(slot)
+    }
+
+    /// Puts a processor on the idle list, or gives it to the first in `want` (invariant 1).
+    fn free_proc(&self, lists: &mut MutexGuard<'_, Lists>, slot: u32) {
+        if !self.grant_to_want(lists, slot) {
+            lists.procs.push(slot);
+            self.word.fetch_add(IDLE, AcqRel);
+        }
+    }
+
+    fn grant_to_want(&self, lists: &mut MutexGuard<'_, Lists>, slot: u32) -> bool {
+        let Some(machine) = lists.want.pop_front() else {
+            return false;
+        };
+        self.wanting.store(lists.want.len() as u32, Relaxed);
+        machine.grant(Grant::Processor { slot, spinning: false }, None);
+        machine.parker.unpark();
+        true
+    }
+}
+
+/// Where a processor went that was given up.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum HandedOff {
+    /// A machine has it.
+    ToMachine,
+    /// It is idle; the caller looks at the queues once more.
+    Idle,
+}
+
+impl Lists {
+    fn contains(&self, machine: &'static Machine) -> bool {
+        self.poller.is_some_and(|m| std::ptr::eq(m, machine)) || self.machines.iter().any(|m| std::ptr::eq(*m, machine))
+    }
+
+    fn remove(&mut self, machine: &'static Machine) {
+        if self.poller.is_some_and(|m| std::ptr::eq(m, machine)) {
+            self.poller = None;
+        } else {
+            self.machines.retain(|m| !std::ptr::eq(*m, machine));
+        }
+    }
+}
+
+#[cfg(all(test, gmp_loom))]
+mod loom;
+#[cfg(all(test, not(gmp_loom)))]
+mod tests;

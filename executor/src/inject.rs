@@ -1,0 +1,82 @@
+//! The global queue (Go: `sched.runq`): where tasks come from threads without a processor, and where full local queues
+//! overflow. `sched` fills and empties it; the one file that knows its form.
+//!
+//! 1. Units leave in the order in which they came, but for those put at the front.
+//! 2. `len` is changed under the lock together with the queue, so a reader without the lock sees a length that was true.
+//!    After [`crate::sys::idle_fence`] it sees every push whose [`crate::sys::submit_fence`] came earlier.
+
+use std::collections::VecDeque;
+
+use crate::runq::Unit;
+use crate::sys::atomic::{AtomicUsize, Ordering::Relaxed};
+use crate::sys::{Mutex, rank};
+
+/// At most so many units leave in one batch, half of a local queue (Go: `len(pp.runq)/2`).
+pub(crate) const BATCH: usize = 128;
+
+/// The global queue of one runtime.
+pub(crate) struct Inject {
+    /// Written under `queue`, read without.
+    len: AtomicUsize,
+    queue: Mutex<VecDeque<Unit>>,
+}
+
+impl Inject {
+    pub(crate) fn new() -> Self {
+        Inject { len: AtomicUsize::new(0), queue: Mutex::new(rank::INJECT, VecDeque::new()) }
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends one unit (Go: `globrunqput`).
+    pub(crate) fn push(&self, unit: Unit) {
+        let mut queue = self.queue.lock();
+        queue.push_back(unit);
+        self.len.store(queue.len(), Relaxed);
+    }
+
+    /// Appends a batch in order (Go: `globrunqputbatch`).
+    pub(crate) fn push_batch(&self, units: impl Iterator<Item = Unit>) {
+        let mut queue = self.queue.lock();
+        queue.extend(units);
+        self.len.store(queue.len(), Relaxed);
+    }
+
+    /// Takes the oldest unit.
+    pub(crate) fn pop(&self) -> Option<Unit> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut queue = self.queue.lock();
+        let unit = queue.pop_front();
+        self.len.store(queue.len(), Relaxed);
+        unit
+    }
+
+    /// Takes `min(`[`BATCH`]`, size, size / procs + 1)` units: the first is the answer, the others go to `rest` in order
+    /// (Go: `globrunqgetbatch`).
+    pub(crate) fn pop_batch(&self, procs: usize, mut rest: impl FnMut(Unit)) -> Option<Unit> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut queue = self.queue.lock();
+        let size = queue.len();
+        let n = BATCH.min(size).min(size / procs + 1);
+        let mut batch = queue.drain(..n);
+        let first = batch.next();
+        batch.for_each(&mut rest);
+        self.len.store(queue.len(), Relaxed);
+        first
+    }
+}
+
+#[cfg(all(test, not(gmp_loom)))]
+mod tests;

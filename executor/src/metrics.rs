@@ -1,0 +1,214 @@
+//! What the scheduler counts, and the snapshot that users and tests read. `trace` prints the same.
+//!
+//! 1. A counter has one writer at a time, so that adding is a load and a store.
+//! 2. Counters of a slot never go backwards.
+
+use crate::sys::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A number that its only writer adds to and others read.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A number that several threads add to; not for hot paths.
+#[derive(Debug, Default)]
+pub(crate) struct SharedCounter(AtomicU64);
+
+impl SharedCounter {
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    pub(crate) fn sub(&self, n: u64) {
+        self.0.fetch_sub(n, Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Where a machine found its next task, in the order in which it looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+#[repr(usize)]
+pub enum FoundIn {
+    /// The global queue, at the look that comes every few picks.
+    GlobalTick,
+    /// The run-next slot.
+    RunNext,
+    /// The local queue.
+    Local,
+    /// A batch from the global queue.
+    GlobalBatch,
+    /// Half of another processor's queue.
+    Stolen,
+    /// Another processor's lone task.
+    StolenLone,
+}
+
+/// How many exits [`FoundIn`] names.
+pub(crate) const EXITS: usize = 6;
+
+/// What a processor counts. Written by the machine that holds it.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) found: [Counter; EXITS],
+    pub(crate) spawned: Counter,
+    pub(crate) polled: Counter,
+    pub(crate) overflowed: Counter,
+    pub(crate) stolen: Counter,
+    pub(crate) spawn_wakes: Counter,
+    pub(crate) wakes: Counter,
+    pub(crate) looks: Counter,
+    pub(crate) netpoll_looks: Counter,
+    pub(crate) parks: Counter,
+    pub(crate) spins: Counter,
+    pub(crate) timers_fired: Counter,
+}
+
+/// A snapshot of what the scheduler counts. The numbers are read one by one while the scheduler runs, so they need not
+/// add up exactly. Go: `runtime/metrics`.
+///
+/// # Examples
+///
+/// ```
+/// let metrics = gmp::runtime::Builder::new().procs(2).build()?.metrics();
+/// assert_eq!(metrics.procs, 2);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Processors.
+    pub procs: usize,
+    /// Processors without a machine.
+    pub idle_procs: usize,
+    /// Machines: threads that run tasks, busy or idle. `sysmon` and lookup threads do not count.
+    pub threads: usize,
+    /// Machines that are parked or wait in the netpoller.
+    pub idle_threads: usize,
+    /// Machines that look for work.
+    pub spinning_threads: usize,
+    /// Whether a searcher found work and no processor for it.
+    pub need_spinning: bool,
+    /// Tasks whose future still exists.
+    pub live_tasks: usize,
+    /// Tasks in the global queue.
+    pub global_queue: usize,
+    /// Tasks in each local queue, without the run-next slot.
+    pub local_queues: Vec<usize>,
+    /// Time slices that each processor has begun.
+    pub schedticks: Vec<u64>,
+    /// Armed timers.
+    pub timers: usize,
+    /// Tasks that wait for I/O.
+    pub io_waiters: usize,
+    /// Tasks spawned.
+    pub spawned: u64,
+    /// Polls of tasks.
+    pub polled: u64,
+    /// Tasks found at each exit of the search, in the order of [`FoundIn`].
+    pub found: [u64; EXITS],
+    /// Tasks that went from a full local queue to the global one.
+    pub overflowed: u64,
+    /// Tasks taken from other processors.
+    pub stolen: u64,
+    /// Machines woken, or started, for work.
+    pub wakes: u64,
+    /// Those of them that a spawn woke.
+    pub spawn_wakes: u64,
+    /// Looks at the clock, timers, global queue and netpoller between picks.
+    pub looks: u64,
+    /// Looks at the netpoller without waiting.
+    pub netpoll_looks: u64,
+    /// Times a machine went to sleep.
+    pub parks: u64,
+    /// Times a machine began to spin.
+    pub spins: u64,
+    /// Timers that fired.
+    pub timers_fired: u64,
+    /// Looks of `sysmon`.
+    pub sysmon_looks: u64,
+    /// Times `sysmon` asked a running processor to end its slice.
+    pub sysmon_flags: u64,
+    /// Times `sysmon` woke a machine, for work behind a long poll or for a netpoller that nobody attended.
+    pub sysmon_wakes: u64,
+}
+
+impl Metrics {
+    /// Tasks found at one exit of the search.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gmp::runtime::{Builder, FoundIn};
+    ///
+    /// let runtime = Builder::new().procs(1).build()?;
+    /// assert_eq!(runtime.metrics().found_in(FoundIn::Stolen), 0);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use]
+    pub fn found_in(&self, exit: FoundIn) -> u64 {
+        self.found[exit as usize]
+    }
+
+    /// Name and value of each number, for a page or a log. Per-processor numbers carry their index.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// for (name, value) in gmp::Handle::current().metrics().entries() {
+    ///     println!("{name} {value}");
+    /// }
+    /// ```
+    #[must_use]
+    pub fn entries(&self) -> Vec<(String, u64)> {
+        let exits = ["global_tick", "run_next", "local", "global_batch", "stolen", "stolen_lone"];
+        let mut entries: Vec<(String, u64)> = [
+            ("procs", self.procs as u64),
+            ("idle_procs", self.idle_procs as u64),
+            ("threads", self.threads as u64),
+            ("idle_threads", self.idle_threads as u64),
+            ("spinning_threads", self.spinning_threads as u64),
+            ("need_spinning", self.need_spinning.into()),
+            ("live_tasks", self.live_tasks as u64),
+            ("global_queue", self.global_queue as u64),
+            ("timers", self.timers as u64),
+            ("io_waiters", self.io_waiters as u64),
+            ("spawned", self.spawned),
+            ("polled", self.polled),
+            ("overflowed", self.overflowed),
+            ("tasks_stolen", self.stolen),
+            ("wakes", self.wakes),
+            ("spawn_wakes", self.spawn_wakes),
+            ("looks", self.looks),
+            ("netpoll_looks", self.netpoll_looks),
+            ("parks", self.parks),
+            ("spins", self.spins),
+            ("timers_fired", self.timers_fired),
+            ("sysmon_looks", self.sysmon_looks),
+            ("sysmon_flags", self.sysmon_flags),
+            ("sysmon_wakes", self.sysmon_wakes),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        entries.extend(exits.iter().zip(self.found).map(|(name, value)| (format!("found_in_{name}"), value)));
+        entries.extend(self.local_queues.iter().enumerate().map(|(i, n)| (format!("local_queue_{i}"), *n as u64)));
+        entries.extend(self.schedticks.iter().enumerate().map(|(i, n)| (format!("schedticks_{i}"), *n)));
+        entries
+    }
+}

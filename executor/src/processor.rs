@@ -1,0 +1,344 @@
+//! Processors (P): the right to run tasks. A machine that holds one owns its queue and its time slice; `sched`, `sysmon`
+//! and thieves look at it from outside.
+//!
+//! 1. The fields under "owner" are written only by the machine that holds the processor. Handing a processor over orders
+//!    them (the grant of a machine, the scheduler lock), so they are plain loads and stores.
+//! 2. `polls` is odd inside a poll of a task and even outside.
+//! 3. What outlives a processor object (timers, registry) belongs to its slot in the table. Slots are made once and never
+//!    removed.
+
+use crate::budget::{BUDGET, REFUSALS};
+use crate::metrics::Counters;
+use crate::runq::{RunQueue, Unit};
+use crate::sched::Sched;
+use crate::sys::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Relaxed},
+};
+use crate::task::registry::Shard;
+use crate::timers::Timers;
+
+/// So many tasks in a row out of the run-next slot share one time slice, then it goes to the back.
+pub(crate) const HOPS: u32 = 256;
+/// At most so many picks lie between two looks at clock, timers, global queue and netpoller (Go: 61).
+pub(crate) const LOOK_EVERY_MAX: u32 = 61;
+/// Looks that come closer than this, in nanoseconds, are made rarer; those further apart than four times it, denser.
+const LOOK_NS_MIN: u64 = 50_000;
+/// A processor whose picks take longer than this, in nanoseconds and on average, is slow: it is not worth waiting for.
+const SLOW_PICK_NS: u64 = 20_000;
+/// After 2^k spawns without a theft a spawn may wake a machine again, k at most this.
+const BACKOFF_MAX: u32 = 10;
+
+/// `attention`: the time slice is over.
+pub(crate) const SLICE_OVER: u32 = 1;
+/// `attention`: the runtime closes.
+pub(crate) const CLOSING: u32 = 2;
+
+/// A slot of the processor table, with what outlives a processor object.
+pub(crate) struct ProcSlot {
+    pub(crate) processor: Processor,
+    pub(crate) timers: Timers,
+    pub(crate) registry: Shard,
+}
+
+impl ProcSlot {
+    pub(crate) fn new(sched: &'static Sched, index: u32) -> Self {
+        ProcSlot { processor: Processor::new(sched, index), timers: Timers::new(), registry: Shard::new(index) }
+    }
+}
+
+/// A processor. The hot words of the owner, of thieves and of `sysmon` lie on lines of their own.
+#[repr(C, align(128))]
+pub(crate) struct Processor {
+    pub(crate) queue: RunQueue,
+    pub(crate) sched: &'static Sched,
+    /// Index into the processor table.
+    pub(crate) index: u32,
+    seen: Seen,
+    own: Own,
+}
+
+/// Written by the owner, read by thieves and `sysmon`; a few bits come from outside.
+#[repr(align(128))]
+struct Seen {
+    /// Goes up before and after each poll (invariant 2).
+    polls: AtomicU32,
+    /// Goes up with each time slice (Go: `schedtick`).
+    schedtick: AtomicU32,
+    /// Requests from outside: [`SLICE_OVER`], [`CLOSING`]. Any thread sets a bit, the owner clears it.
+    attention: AtomicU32,
+    /// Spawns of this processor wake a machine only every 2^k times. Raised by a machine that one of them woke for nothing,
+    /// reset by a thief that found something.
+    backoff: AtomicU32,
+    /// Picks take long, or `sysmon` saw one poll at two looks.
+    slow: AtomicBool,
+}
+
+/// Touched by the owner only.
+#[repr(align(128))]
+struct Own {
+    budget: AtomicU32,
+    refusals: AtomicU32,
+    hops: AtomicU32,
+    looks_in: AtomicU32,
+    look_every: AtomicU32,
+    last_look: AtomicU64,
+    spawns_passed: AtomicU32,
+    rng: AtomicU32,
+    /// Wakes are collected: one decision comes at the end.
+    batching: AtomicBool,
+    counters: Counters,
+}
+
+impl std::fmt::Debug for Processor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Processor").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+impl Processor {
+    fn new(sched: &'static Sched, index: u32) -> Self {
+        Processor {
+            queue: RunQueue::new(),
+            sched,
+            index,
+            seen: Seen {
+                polls: AtomicU32::new(0),
+                schedtick: AtomicU32::new(0),
+                attention: AtomicU32::new(0),
+                backoff: AtomicU32::new(0),
+                slow: AtomicBool::new(false),
+            },
+            own: Own {
+                budget: AtomicU32::new(BUDGET),
+                refusals: AtomicU32::new(0),
+                hops: AtomicU32::new(0),
+                looks_in: AtomicU32::new(0),
+                look_every: AtomicU32::new(LOOK_EVERY_MAX),
+                last_look: AtomicU64::new(0),
+                spawns_passed: AtomicU32::new(0),
+                rng: AtomicU32::new(index.wrapping_mul(0x9e37_79b9) | 1),
+                batching: AtomicBool::new(false),
+                counters: Counters::default(),
+            },
+        }
+    }
+
+    /// Fresh for another runtime of the same slot.
+    pub(crate) fn reset(&self) {
+        debug_assert!(self.queue.len_seen() == 0 && self.queue.next.peek() == 0, "a processor was recycled with tasks");
+        self.seen.attention.store(0, Relaxed);
+        self.seen.backoff.store(0, Relaxed);
+        self.seen.slow.store(false, Relaxed);
+        self.own.look_every.store(LOOK_EVERY_MAX, Relaxed);
+        self.own.looks_in.store(0, Relaxed);
+        self.own.batching.store(false, Relaxed);
+        self.begin_slice();
+    }
+
+    // Seen from outside.
+
+    #[inline]
+    pub(crate) fn polls(&self) -> u32 {
+        self.seen.polls.load(Relaxed)
+    }
+
+    /// Whether a task is in its poll on this processor.
+    #[inline]
+    pub(crate) fn is_polling(&self) -> bool {
+        self.polls() % 2 == 1
+    }
+
+    #[inline]
+    pub(crate) fn schedtick(&self) -> u32 {
+        self.seen.schedtick.load(Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn attention(&self) -> u32 {
+        self.seen.attention.load(Relaxed)
+    }
+
+    /// Asks the owner for something at its next pick.
+    pub(crate) fn ask(&self, bit: u32) {
+        self.seen.attention.fetch_or(bit, AcqRel);
+    }
+
+    /// `sysmon` saw one poll at two looks.
+    pub(crate) fn mark_slow(&self) {
+        self.seen.slow.store(true, Relaxed);
+    }
+
+    /// A machine that a spawn of this processor woke found nothing.
+    pub(crate) fn raise_backoff(&self) {
+        let k = self.seen.backoff.load(Relaxed);
+        self.seen.backoff.store((k + 1).min(BACKOFF_MAX), Relaxed);
+    }
+
+    /// A machine stole from this processor.
+    pub(crate) fn reset_backoff(&self) {
+        if self.seen.backoff.load(Relaxed) != 0 {
+            self.seen.backoff.store(0, Relaxed);
+        }
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.own.counters
+    }
+
+    // Owner.
+
+    /// A poll begins: `polls` becomes odd.
+    #[inline]
+    pub(crate) fn begin_poll(&self) {
+        let polls = self.polls();
+        debug_assert!(polls % 2 == 0, "a poll began inside a poll");
+        self.seen.polls.store(polls.wrapping_add(1), Relaxed);
+        self.own.refusals.store(0, Relaxed);
+    }
+
+    /// The poll is over: `polls` becomes even.
+    #[inline]
+    pub(crate) fn end_poll(&self) {
+        let polls = self.polls();
+        debug_assert!(polls % 2 == 1, "a poll ended that had not begun");
+        self.seen.polls.store(polls.wrapping_add(1), Relaxed);
+    }
+
+    /// The next task starts a time slice of its own.
+    #[inline]
+    pub(crate) fn begin_slice(&self) {
+        self.seen.schedtick.store(self.schedtick().wrapping_add(1), Relaxed);
+        self.own.budget.store(BUDGET, Relaxed);
+        self.own.hops.store(0, Relaxed);
+    }
+
+    /// The next task comes out of the run-next slot. Tells whether it may share the slice of the one before.
+    #[inline]
+    pub(crate) fn hop(&self) -> bool {
+        let hops = self.own.hops.load(Relaxed) + 1;
+        self.own.hops.store(hops, Relaxed);
+        hops <= HOPS && self.own.budget.load(Relaxed) > 0
+    }
+
+    /// Takes one bit of `attention` back.
+    pub(crate) fn answer(&self, bit: u32) {
+        self.seen.attention.fetch_and(!bit, AcqRel);
+    }
+
+    #[inline]
+    pub(crate) fn has_budget(&self) -> bool {
+        self.own.budget.load(Relaxed) > 0 && self.attention() & SLICE_OVER == 0
+    }
+
+    /// Takes a unit of the budget, if there is one and the slice goes on.
+    #[inline]
+    pub(crate) fn charge(&self) -> bool {
+        let has = self.has_budget();
+        if has {
+            self.own.budget.store(self.own.budget.load(Relaxed) - 1, Relaxed);
+        }
+        has
+    }
+
+    #[inline]
+    pub(crate) fn refund(&self) {
+        self.own.budget.store((self.own.budget.load(Relaxed) + 1).min(BUDGET), Relaxed);
+    }
+
+    /// Whether a leaf may refuse once more in this poll.
+    pub(crate) fn may_refuse(&self) -> bool {
+        let refusals = self.own.refusals.load(Relaxed);
+        self.own.refusals.store(refusals + 1, Relaxed);
+        refusals < REFUSALS
+    }
+
+    /// Counts a pick down; tells whether it is time to look around.
+    #[inline]
+    pub(crate) fn is_look_due(&self) -> bool {
+        let left = self.own.looks_in.load(Relaxed);
+        if left == 0 {
+            return true;
+        }
+        self.own.looks_in.store(left - 1, Relaxed);
+        false
+    }
+
+    /// A look happens at `now`: sets the distance to the next one so that they come 50 to 200 µs apart, and tells whether
+    /// the last one was long enough ago to look at what costs a system call.
+    pub(crate) fn looked(&self, now: u64) -> bool {
+        let every = self.own.look_every.load(Relaxed);
+        let passed = now.saturating_sub(self.own.last_look.load(Relaxed));
+        self.own.last_look.store(now, Relaxed);
+        self.seen.slow.store(passed > u64::from(every) * SLOW_PICK_NS, Relaxed);
+        let every = if passed < LOOK_NS_MIN {
+            (every * 2).min(LOOK_EVERY_MAX)
+        } else if passed > 4 * LOOK_NS_MIN {
+            (every / 2).max(1)
+        } else {
+            every
+        };
+        self.own.look_every.store(every, Relaxed);
+        self.own.looks_in.store(every - 1, Relaxed);
+        self.own.counters.looks.add(1);
+        passed >= LOOK_NS_MIN
+    }
+
+    /// The machine took the processor after a sleep: what was measured before says nothing about now.
+    pub(crate) fn restart_looks(&self, now: u64) {
+        self.own.last_look.store(now, Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn is_slow(&self) -> bool {
+        self.seen.slow.load(Relaxed)
+    }
+
+    /// Whether this spawn may wake a machine: all do until machines come for nothing.
+    #[inline]
+    pub(crate) fn spawn_may_wake(&self) -> bool {
+        let passed = self.own.spawns_passed.load(Relaxed);
+        let may = passed >= (1 << self.seen.backoff.load(Relaxed)) - 1;
+        self.own.spawns_passed.store(if may { 0 } else { passed + 1 }, Relaxed);
+        may
+    }
+
+    #[inline]
+    pub(crate) fn is_batching(&self) -> bool {
+        self.own.batching.load(Relaxed)
+    }
+
+    pub(crate) fn set_batching(&self, on: bool) {
+        self.own.batching.store(on, Relaxed);
+    }
+
+    /// A small random number (xorshift), to choose whom to steal from first.
+    pub(crate) fn random(&self) -> u32 {
+        let mut x = self.own.rng.load(Relaxed);
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        self.own.rng.store(x, Relaxed);
+        x
+    }
+
+    /// Appends to the local queue, or sends the older half of a full one to the global queue. Tells whether it did.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the processor.
+    #[inline]
+    pub(crate) unsafe fn push(&self, unit: Unit) -> bool {
+        let mut overflowed = false;
+        // SAFETY: passed on.
+        unsafe {
+            self.queue.push(unit, |units| {
+                overflowed = true;
+                let mut count = 0;
+                self.sched.inject.push_batch(units.inspect(|_| count += 1));
+                self.own.counters.overflowed.add(count);
+            });
+        }
+        overflowed
+    }
+}

@@ -1,0 +1,228 @@
+//! A processor's own queue: the run-next slot and a FIFO deque capped at [`CAPACITY`]. `sched` fills and empties it; the
+//! one file that knows the deque.
+//!
+//! 1. Only the machine that holds the processor (the owner) pushes, and only it fills the run-next slot. Anybody may take
+//!    out of either.
+//! 2. A unit is in one place at a time: taking it out of the slot or the deque is one locked instruction, and whoever wins
+//!    it owns the unit.
+//! 3. At most [`CAPACITY`] units are in the deque. What comes on top leaves with the older half, in order.
+
+use std::ptr::NonNull;
+
+use crate::sys::atomic::{
+    AtomicPtr,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
+
+#[cfg(not(gmp_loom))]
+pub(crate) use deque::{Loot, RunQueue};
+
+/// How many units a deque holds (Go: the length of `p.runq`).
+#[cfg(not(gmp_loom))]
+pub(crate) const CAPACITY: usize = 256;
+
+/// A task that is to run: a pointer that says nothing about what it points to. Whoever has the unit has the right, and the
+/// duty, to run or drop the task once.
+#[derive(Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Unit(NonNull<()>);
+
+// SAFETY: a unit is the sole right to a task, and tasks are `Send`.
+unsafe impl Send for Unit {}
+
+impl Unit {
+    #[inline]
+    pub(crate) fn new(task: NonNull<()>) -> Self {
+        Unit(task)
+    }
+
+    #[inline]
+    pub(crate) fn into_raw(self) -> NonNull<()> {
+        self.0
+    }
+}
+
+/// The slot for the task that runs next (Go: `p.runnext`).
+#[derive(Debug)]
+pub(crate) struct RunNext(AtomicPtr<()>);
+
+impl RunNext {
+    pub(crate) fn new() -> Self {
+        RunNext(AtomicPtr::new(std::ptr::null_mut()))
+    }
+
+    /// Puts `unit` in and gives back what was there. Owner only.
+    ///
+    /// It is one locked instruction, so [`crate::sys::submit_fence_after_rmw`] may follow.
+    #[inline]
+    pub(crate) fn replace(&self, unit: Unit) -> Option<Unit> {
+        // AcqRel: Release hands the task to the thief's Acquire in `steal`; Acquire takes over what we get back from
+        // nobody but ourselves, and costs nothing.
+        NonNull::new(self.0.swap(unit.0.as_ptr(), AcqRel)).map(Unit)
+    }
+
+    /// Takes what is there. Owner only.
+    #[inline]
+    pub(crate) fn take(&self) -> Option<Unit> {
+        // Only we fill the slot (invariant 1), so an empty one stays empty.
+        if self.0.load(Relaxed).is_null() {
+            return None;
+        }
+        // Acquire: nothing is published by emptying the slot; the thief that was faster left null.
+        NonNull::new(self.0.swap(std::ptr::null_mut(), Acquire)).map(Unit)
+    }
+
+    /// What is there now, as a word to compare with.
+    #[inline]
+    pub(crate) fn peek(&self) -> usize {
+        self.0.load(Relaxed) as usize
+    }
+
+    /// Takes what is there if it is still `seen`, a non-zero answer of [`RunNext::peek`]. Any thread.
+    pub(crate) fn steal(&self, seen: usize) -> Option<Unit> {
+        // Acquire: pairs with the Release in `replace`; we then see the task as its last owner left it.
+        self.0
+            .compare_exchange(seen as *mut (), std::ptr::null_mut(), Acquire, Relaxed)
+            .ok()
+            .and_then(NonNull::new)
+            .map(Unit)
+    }
+}
+
+#[cfg(not(gmp_loom))]
+mod deque {
+    use crossbeam_deque::{Steal, Stealer, Worker};
+
+    use super::{CAPACITY, RunNext, Unit};
+    use crate::sys::UnsafeCell;
+
+    /// The run-next slot and the deque of one processor.
+    pub(crate) struct RunQueue {
+        pub(crate) next: RunNext,
+        /// Touched by the owner only.
+        worker: UnsafeCell<Worker<Unit>>,
+        stealer: Stealer<Unit>,
+    }
+
+    // SAFETY: `worker` is touched by the owner only (the contract of the unsafe functions); the rest is `Sync`.
+    unsafe impl Sync for RunQueue {}
+
+    /// What a theft brought.
+    #[derive(Debug)]
+    pub(crate) struct Loot {
+        /// The oldest of the stolen units, to be run first.
+        pub(crate) first: Unit,
+        /// How many more of them now lie in the thief's deque.
+        pub(crate) more: usize,
+    }
+
+    impl RunQueue {
+        pub(crate) fn new() -> Self {
+            let worker = Worker::new_fifo();
+            RunQueue { next: RunNext::new(), stealer: worker.stealer(), worker: UnsafeCell::new(worker) }
+        }
+
+        /// # Safety
+        ///
+        /// The caller holds the processor.
+        #[inline]
+        unsafe fn worker<R>(&self, f: impl FnOnce(&Worker<Unit>) -> R) -> R {
+            // SAFETY: the owner is one thread at a time, and the hand-over of a processor orders its accesses.
+            self.worker.with(|worker| f(unsafe { &*worker }))
+        }
+
+        /// Units in the deque. Exact for the owner but for thieves, who only take.
+        ///
+        /// # Safety
+        ///
+        /// The caller holds the processor.
+        #[inline]
+        pub(crate) unsafe fn len(&self) -> usize {
+            // SAFETY: passed on.
+            unsafe { self.worker(Worker::len) }
+        }
+
+        /// Appends `unit`. If the deque is full, its older half and then `unit` go into `overflow` instead, in order
+        /// (Go: `runqput`, `runqputslow`).
+        ///
+        /// # Safety
+        ///
+        /// The caller holds the processor.
+        #[inline]
+        pub(crate) unsafe fn push(&self, unit: Unit, overflow: impl FnOnce(&mut dyn Iterator<Item = Unit>)) {
+            // SAFETY: passed on.
+            unsafe {
+                self.worker(|worker| {
+                    if worker.len() < CAPACITY {
+                        worker.push(unit);
+                    } else {
+                        let half = std::iter::from_fn(|| worker.pop()).take(CAPACITY / 2);
+                        overflow(&mut half.chain(std::iter::once(unit)));
+                    }
+                });
+            }
+        }
+
+        /// Takes the oldest unit (Go: `runqget` behind `runnext`).
+        ///
+        /// # Safety
+        ///
+        /// The caller holds the processor.
+        #[inline]
+        pub(crate) unsafe fn pop(&self) -> Option<Unit> {
+            // SAFETY: passed on.
+            unsafe {
+                self.worker(|worker| {
+                    // Two loads; an empty pop costs a locked instruction.
+                    if worker.is_empty() { None } else { worker.pop() }
+                })
+            }
+        }
+
+        /// Units in the deque as another thread sees them.
+        pub(crate) fn len_seen(&self) -> usize {
+            self.stealer.len()
+        }
+
+        /// Takes half of `self`, at most `limit`, into the deque of `into` (Go: `runqsteal`).
+        ///
+        /// # Safety
+        ///
+        /// The caller holds the processor of `into`.
+        pub(crate) unsafe fn steal_into(&self, into: &RunQueue, limit: usize) -> Option<Loot> {
+            // SAFETY: passed on.
+            unsafe {
+                into.worker(|worker| {
+                    let before = worker.len();
+                    // The owner of a deque that resizes makes thieves retry; a few times are enough, others look too.
+                    for _ in 0..4 {
+                        match self.stealer.steal_batch_with_limit_and_pop(worker, limit) {
+                            Steal::Success(first) => {
+                                return Some(Loot { first, more: worker.len().saturating_sub(before) });
+                            }
+                            Steal::Empty => return None,
+                            Steal::Retry => std::hint::spin_loop(),
+                        }
+                    }
+                    None
+                })
+            }
+        }
+
+        /// Takes one unit out of the deque from any thread.
+        pub(crate) fn steal_one(&self) -> Option<Unit> {
+            loop {
+                match self.stealer.steal() {
+                    Steal::Success(unit) => return Some(unit),
+                    Steal::Empty => return None,
+                    Steal::Retry => std::hint::spin_loop(),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(all(test, gmp_loom))]
+mod loom;
+#[cfg(all(test, not(gmp_loom)))]
+mod tests;

@@ -1,0 +1,553 @@
+//! The scheduler: it brings tasks that are ready to run to machines that hold a processor.
+//!
+//! # The goal
+//!
+//! As many machines run as there is work for and processors to run it with, no fewer (a task must not wait beside an idle
+//! processor) and no more (a thread that is woken for nothing costs its waker 2–10 µs, a hundred times the price of running
+//! a task). Threads come and go with work that may last 20 ns, and nobody sees all queues at one instant.
+//!
+//! # The race
+//!
+//! A machine finds all queues empty and is about to sleep; at that moment another thread queues a task and, seeing that
+//! machine still awake, wakes nobody. The task then lies there for ever. `idle` holds the protocol against it: three steps
+//! to submit, three to go idle, a proof by whose fence came first.
+//!
+//! # Designs rejected
+//!
+//! - *One queue under one lock*: every operation of every processor meets there.
+//! - *Hand a readied task directly to a sleeping machine*: each wake then costs a thread wake, and the data that task needs
+//!   are in the waker's cache. A channel round trip was 511 ns instead of 181.
+//! - *Wake a machine for every readied task*: most tasks would have been run where they are before that machine is up. The
+//!   rules of [`Sched::ready_local`] say when it pays.
+//!
+//! # Where a readied task goes
+//!
+//! Woken or spawned on a processor of its runtime: into that processor's run-next slot, and what was there goes to the tail
+//! of the local queue. Woken by itself, in its own poll: to the local tail, or at the end of its time slice to the global
+//! tail. From any other thread: to the global queue. See DESIGN.md for why yields stay local.
+//!
+//! Places that must agree: what [`Sched::is_work_visible`] looks at is what `find` can take; a path that frees a processor
+//! ends like [`Sched::give_up`].
+
+use std::sync::Arc;
+
+use crate::clock::{self, NEVER};
+use crate::context;
+use crate::idle::{HandedOff, Host, Idle};
+use crate::inject::Inject;
+use crate::machine::Machine;
+use crate::metrics::{FoundIn, Metrics, SharedCounter};
+use crate::netpoll::Netpoll;
+use crate::park::Parker;
+use crate::processor::{ProcSlot, Processor};
+use crate::runq::Unit;
+use crate::sys::atomic::{
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+use crate::sys::{Mutex, fork_count, idle_fence, rank, submit_fence, submit_fence_after_rmw};
+use crate::sysmon::Sysmon;
+
+pub(crate) mod find;
+pub(crate) mod threads;
+
+/// The processor table has so many slots.
+pub(crate) const PROCS_MAX: usize = 1024;
+
+/// Everything of one runtime that a waker can reach. Allocated once, recycled for later runtimes, never freed.
+pub(crate) struct Sched {
+    /// Names the runtime that has this slot. Goes up when a runtime is built and when it is gone; odd while one is there.
+    generation: AtomicU32,
+    closing: AtomicBool,
+    /// [`fork_count`] when the runtime was built.
+    forks: AtomicUsize,
+    /// Slots made so far; the first `idle.total()` are in use.
+    table: [AtomicPtr<ProcSlot>; PROCS_MAX],
+    pub(crate) idle: Line<Idle>,
+    pub(crate) inject: Line<Inject>,
+    pub(crate) netpoll: Netpoll,
+    /// A thread looks at the netpoller without waiting: one at a time.
+    polling: AtomicBool,
+    /// When somebody last looked at the netpoller.
+    pub(crate) last_netpoll: AtomicU64,
+    /// Until when the machine in the netpoller sleeps; 0 if none does.
+    poll_until: AtomicU64,
+    pub(crate) threads: threads::Threads,
+    pub(crate) sysmon: Sysmon,
+    /// Machines that no thread uses.
+    machines: Mutex<Vec<&'static Machine>>,
+    /// What the thread that shuts down sleeps on.
+    pub(crate) shutdown: Parker,
+    pub(crate) config: Mutex<Arc<Config>>,
+    pub(crate) spawned_outside: SharedCounter,
+    pub(crate) wakes_outside: SharedCounter,
+}
+
+/// What a runtime is built with.
+#[derive(Default)]
+pub(crate) struct Config {
+    pub(crate) procs: usize,
+    pub(crate) thread_name: Option<String>,
+    pub(crate) thread_stack_size: Option<usize>,
+    pub(crate) on_thread_start: Option<Box<dyn Fn() + Send + Sync>>,
+    pub(crate) on_thread_stop: Option<Box<dyn Fn() + Send + Sync>>,
+    pub(crate) schedtrace_ms: Option<u64>,
+}
+
+/// Keeps what many threads write on cache lines of its own.
+#[repr(align(128))]
+pub(crate) struct Line<T>(T);
+
+impl<T> std::ops::Deref for Line<T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// A runtime as users hold it: the slot and the generation that makes it this runtime and not a later one.
+#[derive(Clone, Copy)]
+pub(crate) struct RuntimeRef {
+    pub(crate) sched: &'static Sched,
+    pub(crate) generation: u32,
+}
+
+impl RuntimeRef {
+    /// Whether the runtime is still there and takes tasks.
+    pub(crate) fn is_open(self) -> bool {
+        self.is_there() && !self.sched.is_closing()
+    }
+
+    /// Whether the slot is still this runtime's.
+    pub(crate) fn is_there(self) -> bool {
+        // Acquire: pairs with the Release in `Sched::recycle`.
+        self.sched.generation.load(Acquire) == self.generation
+    }
+
+    /// Whether this process is the one that built the runtime.
+    pub(crate) fn is_of_this_process(self) -> bool {
+        self.sched.forks.load(Relaxed) == fork_count()
+    }
+}
+
+impl std::fmt::Debug for RuntimeRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Sched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sched").finish_non_exhaustive()
+    }
+}
+
+/// How a task became ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    Spawned,
+    Woken,
+    /// By itself, inside its own poll.
+    Yielded,
+}
+
+impl Sched {
+    pub(crate) fn new() -> Self {
+        Sched {
+            generation: AtomicU32::new(0),
+            closing: AtomicBool::new(false),
+            forks: AtomicUsize::new(0),
+            table: [const { AtomicPtr::new(std::ptr::null_mut()) }; PROCS_MAX],
+            idle: Line(Idle::new()),
+            inject: Line(Inject::new()),
+            netpoll: Netpoll::new(),
+            polling: AtomicBool::new(false),
+            last_netpoll: AtomicU64::new(0),
+            poll_until: AtomicU64::new(0),
+            threads: threads::Threads::new(),
+            sysmon: Sysmon::new(),
+            machines: Mutex::new(rank::LEAF, Vec::new()),
+            shutdown: Parker::new(),
+            config: Mutex::new(rank::RUNTIME, Arc::new(Config::default())),
+            spawned_outside: SharedCounter::default(),
+            wakes_outside: SharedCounter::default(),
+        }
+    }
+
+    /// Makes this slot, which nobody else has, a runtime. The netpoller is open.
+    pub(crate) fn open(&'static self, config: Config) -> RuntimeRef {
+        let procs = config.procs;
+        *self.config.lock() = Arc::new(config);
+        let generation = self.generation.load(Relaxed) + 1;
+        for (index, entry) in self.table.iter().enumerate().take(procs) {
+            if entry.load(Relaxed).is_null() {
+                let slot = Box::leak(Box::new(ProcSlot::new(self, index as u32)));
+                // Release: pairs with the Acquire in `slot`.
+                entry.store(slot, Release);
+            }
+            let slot = self.slot(index as u32);
+            slot.processor.reset();
+            slot.timers.open();
+            slot.registry.open(generation);
+        }
+        self.closing.store(false, Relaxed);
+        self.forks.store(fork_count(), Relaxed);
+        self.poll_until.store(0, Relaxed);
+        self.last_netpoll.store(clock::now(), Relaxed);
+        self.sysmon.reset();
+        self.idle.open(procs as u32);
+        self.generation.store(generation, Release);
+        RuntimeRef { sched: self, generation }
+    }
+
+    /// The runtime is gone; the slot may serve another one.
+    pub(crate) fn recycle(&'static self) {
+        // Release: pairs with the Acquire in `RuntimeRef::is_there`.
+        self.generation.fetch_add(1, Release);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Acquire)
+    }
+
+    pub(crate) fn start_closing(&self) -> bool {
+        !self.closing.swap(true, AcqRel)
+    }
+
+    /// The slot with this index, which must be in use.
+    #[inline]
+    pub(crate) fn slot(&self, index: u32) -> &'static ProcSlot {
+        // Acquire: pairs with the Release in `open`.
+        let slot = self.table[index as usize].load(Acquire);
+        debug_assert!(!slot.is_null(), "slot {index} was never made");
+        // SAFETY: slots are leaked boxes, made before their index is known to anybody.
+        unsafe { &*slot }
+    }
+
+    /// The slots in use.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &'static ProcSlot> {
+        (0..self.idle.total()).map(|index| self.slot(index))
+    }
+
+    // Ready: a task is to run.
+
+    /// Queues a task that became ready, on whatever thread (Go: `ready`).
+    #[inline]
+    pub(crate) fn ready(&'static self, unit: Unit, how: How) {
+        match context::processor_of(self) {
+            // SAFETY: the context names the processor that this thread holds.
+            Some(p) => unsafe { self.ready_local(p, unit, how) },
+            None => self.ready_foreign(unit),
+        }
+    }
+
+    /// Queues a new task.
+    #[inline]
+    pub(crate) fn spawned(&'static self, unit: Unit) {
+        match context::processor_of(self) {
+            Some(p) => {
+                p.counters().spawned.add(1);
+                // SAFETY: as above.
+                unsafe { self.ready_local(p, unit, How::Spawned) };
+            }
+            None => {
+                self.spawned_outside.add(1);
+                self.ready_foreign(unit);
+            }
+        }
+    }
+
+    /// Queues on the processor `p` and wakes a machine if that pays, always after the submit fence and only if a processor
+    /// is idle and nobody spins:
+    ///
+    /// 1. a spawn does, or a second queued task; spawns that woke machines for nothing do so more and more rarely;
+    /// 2. a wake into an empty queue does not, because `p` is about to run it, unless `p` is slow.
+    ///
+    /// # Safety
+    ///
+    /// This thread holds `p`.
+    #[inline]
+    unsafe fn ready_local(&'static self, p: &'static Processor, unit: Unit, how: How) {
+        if how == How::Yielded {
+            // SAFETY: passed on.
+            return unsafe { self.ready_yielded(p, unit) };
+        }
+        if p.is_batching() {
+            // SAFETY: passed on.
+            unsafe { p.push(unit) };
+            return;
+        }
+        let mut second = false;
+        if let Some(displaced) = p.queue.next.replace(unit) {
+            // SAFETY: passed on.
+            unsafe { p.push(displaced) };
+            second = true;
+        }
+        let (wake, by_spawn) = match how {
+            How::Spawned => (p.spawn_may_wake(), Some(p.index)),
+            // SAFETY: passed on.
+            _ => (second || p.is_slow() || unsafe { p.queue.len() } > 0, None),
+        };
+        if wake {
+            submit_fence_after_rmw();
+            if self.idle.should_wake() {
+                self.wake_one_from(p, by_spawn);
+            }
+        }
+    }
+
+    /// A yield: the task does not jump the queue that it made way for. No fence is needed, as this processor runs the task
+    /// itself; the wake is only for the work behind it.
+    ///
+    /// # Safety
+    ///
+    /// This thread holds `p`.
+    #[inline]
+    unsafe fn ready_yielded(&'static self, p: &'static Processor, unit: Unit) {
+        // SAFETY: passed on.
+        let wake = unsafe {
+            if p.has_budget() {
+                p.push(unit) || p.queue.len() > 1
+            } else {
+                self.inject.push(unit);
+                submit_fence();
+                true
+            }
+        };
+        if wake && self.idle.should_wake() {
+            self.wake_one_from(p, None);
+        }
+    }
+
+    /// Queues from a thread without a processor of this runtime. Nothing of the task is touched after the push.
+    #[cold]
+    fn ready_foreign(&'static self, unit: Unit) {
+        self.inject.push(unit);
+        submit_fence();
+        if self.idle.should_wake() && self.idle.wake_one(self, None) {
+            self.wakes_outside.add(1);
+        }
+    }
+
+    #[cold]
+    fn wake_one_from(&'static self, p: &Processor, by_spawn: Option<u32>) {
+        if self.idle.wake_one(self, by_spawn) {
+            p.counters().wakes.add(1);
+            if by_spawn.is_some() {
+                p.counters().spawn_wakes.add(1);
+            }
+        }
+    }
+
+    // Processors given up and taken.
+
+    /// Whether there is work that a machine without a processor could come back for. A lone task in a run-next slot does
+    /// not count, and one in a queue only while its processor is inside a poll: its own machine takes it, and `sysmon` sees
+    /// to it if that machine does not.
+    pub(crate) fn is_work_visible(&self) -> bool {
+        if !self.inject.is_empty() {
+            return true;
+        }
+        let mut deadline = NEVER;
+        for slot in self.slots() {
+            let queued = slot.processor.queue.len_seen();
+            if queued > 1 || queued == 1 && slot.processor.is_polling() {
+                return true;
+            }
+            deadline = deadline.min(slot.timers.earliest());
+        }
+        deadline != NEVER && deadline <= clock::now()
+    }
+
+    /// Gives `p` up at once, in the middle of a poll that is going to wait (Go: `entersyscallblock`, `handoffp`).
+    pub(crate) fn give_up(&'static self, p: &'static Processor) {
+        p.end_poll();
+        context::set_processor(None);
+        let work = p.queue.len_seen() > 0 || p.queue.next.peek() != 0 || !self.inject.is_empty();
+        if self.idle.hand_off(p.index, work, self) == HandedOff::Idle {
+            if self.is_work_visible() {
+                self.idle.wake_one(self, None);
+            } else {
+                self.attend_netpoller();
+            }
+        }
+    }
+
+    /// A thread that has no processor any more leaves timers or sockets behind: somebody must sleep for them, and not too
+    /// long.
+    pub(crate) fn attend_netpoller(&'static self) {
+        let deadline = self.earliest_deadline();
+        let until = self.poll_until.load(Relaxed);
+        if until != 0 {
+            if deadline < until {
+                self.netpoll.wake_blocked();
+            }
+        } else if (deadline != NEVER || self.netpoll.waiters() > 0) && self.idle.should_wake() {
+            self.idle.wake_one(self, None);
+        }
+    }
+
+    /// A processor for this thread, which is in the middle of its own work. `None` if the runtime closes.
+    pub(crate) fn acquire(&'static self, machine: &'static Machine) -> Option<&'static Processor> {
+        self.sysmon_start();
+        let slot = self.idle.acquire(machine, self)?;
+        let p = &self.slot(slot).processor;
+        p.begin_slice();
+        p.begin_poll();
+        context::set_processor(Some(p));
+        Some(p)
+    }
+
+    /// A machine for a thread that is none of the runtime's own.
+    pub(crate) fn new_machine(&self) -> &'static Machine {
+        let recycled = self.machines.lock().pop();
+        recycled.unwrap_or_else(|| Box::leak(Box::new(Machine::new())))
+    }
+
+    pub(crate) fn free_machine(&self, machine: &'static Machine) {
+        debug_assert!(!machine.is_granted(), "a machine was freed with a grant");
+        self.machines.lock().push(machine);
+    }
+
+    // Timers and netpoller.
+
+    /// The earliest deadline of all timers.
+    pub(crate) fn earliest_deadline(&self) -> u64 {
+        self.slots().map(|slot| slot.timers.earliest()).min().unwrap_or(NEVER)
+    }
+
+    /// A timer with this deadline became the earliest of its store. A worker needs no help: it looks when it goes idle.
+    pub(crate) fn timer_is_earliest(&'static self, deadline: u64) {
+        if context::processor_of(self).is_some() {
+            return;
+        }
+        submit_fence();
+        let until = self.poll_until.load(Relaxed);
+        if until == 0 {
+            if self.idle.should_wake() {
+                self.idle.wake_one(self, None);
+            }
+        } else if deadline < until {
+            self.netpoll.wake_blocked();
+        }
+    }
+
+    /// Whether a machine is blocked in the netpoller, or about to be.
+    pub(crate) fn is_netpoller_attended(&self) -> bool {
+        self.poll_until.load(Relaxed) != 0
+    }
+
+    /// Looks at the netpoller without waiting, unless nobody waits for I/O or somebody else looks. What is ready is added
+    /// to `ready`.
+    pub(crate) fn netpoll_now(&self, ready: &mut Vec<std::task::Waker>, now: u64) -> bool {
+        if self.netpoll.waiters() == 0 || self.is_netpoller_attended() || self.polling.swap(true, Acquire) {
+            return false;
+        }
+        if let Err(e) = self.netpoll.wait(crate::netpoll::Wait::Now, ready) {
+            die("the netpoller cannot be polled", &e);
+        }
+        self.last_netpoll.store(now, Relaxed);
+        self.polling.store(false, Release);
+        true
+    }
+
+    /// The machine in the netpoller publishes until when it will sleep, then looks at the timers once more: either it sees
+    /// a timer that another thread put in, or that thread sees that it must break the wait.
+    fn publish_poll_deadline(&self) -> u64 {
+        let deadline = self.earliest_deadline();
+        self.poll_until.store(deadline, Relaxed);
+        idle_fence();
+        let deadline = deadline.min(self.earliest_deadline());
+        self.poll_until.store(deadline, Relaxed);
+        deadline
+    }
+
+    fn left_netpoller(&self) {
+        self.poll_until.store(0, Relaxed);
+        self.last_netpoll.store(clock::now(), Relaxed);
+    }
+
+    // Shutdown and metrics.
+
+    /// A task's future is gone.
+    #[inline]
+    pub(crate) fn task_ended(&self) {
+        if self.closing.load(Relaxed) {
+            self.shutdown.unpark();
+        }
+    }
+
+    pub(crate) fn live_tasks(&self) -> usize {
+        self.slots().map(|slot| slot.registry.live()).sum()
+    }
+
+    pub(crate) fn metrics(&self) -> Metrics {
+        let counts = self.idle.counts();
+        let mut m = Metrics {
+            procs: self.idle.total() as usize,
+            idle_procs: counts.idle() as usize,
+            threads: self.threads.count(),
+            idle_threads: self.idle.idle_machines(),
+            spinning_threads: counts.spinning() as usize,
+            need_spinning: self.idle.need_spinning(),
+            live_tasks: self.live_tasks(),
+            global_queue: self.inject.len(),
+            io_waiters: self.netpoll.waiters(),
+            spawned: self.spawned_outside.get(),
+            wakes: self.wakes_outside.get(),
+            ..Metrics::default()
+        };
+        self.sysmon.count_into(&mut m);
+        for slot in self.slots() {
+            let p = &slot.processor;
+            let c = p.counters();
+            m.local_queues.push(p.queue.len_seen());
+            m.schedticks.push(p.schedtick().into());
+            m.timers += slot.timers.len();
+            m.found.iter_mut().zip(&c.found).for_each(|(sum, n)| *sum += n.get());
+            m.spawned += c.spawned.get();
+            m.polled += c.polled.get();
+            m.overflowed += c.overflowed.get();
+            m.stolen += c.stolen.get();
+            m.wakes += c.wakes.get();
+            m.spawn_wakes += c.spawn_wakes.get();
+            m.looks += c.looks.get();
+            m.netpoll_looks += c.netpoll_looks.get();
+            m.parks += c.parks.get();
+            m.spins += c.spins.get();
+            m.timers_fired += c.timers_fired.get();
+        }
+        m
+    }
+}
+
+impl Host for Sched {
+    fn start_machine(&'static self, slot: u32, spinning: bool, woken_by_spawn_of: Option<u32>) {
+        threads::start(self, slot, spinning, woken_by_spawn_of);
+    }
+
+    fn break_poller(&self) {
+        self.netpoll.wake_blocked();
+    }
+
+    fn wake_sysmon(&self) {
+        self.sysmon.wake();
+    }
+}
+
+/// A broken invariant of the runtime: prints what is known and ends the process.
+#[cold]
+pub(crate) fn die(what: &str, error: &dyn std::fmt::Display) -> ! {
+    eprintln!("gmp: {what}: {error}");
+    std::process::abort()
+}
+
+/// Counts where a task was found.
+#[inline]
+fn count_found(p: &Processor, exit: FoundIn) {
+    p.counters().found[exit as usize].add(1);
+}
+
+#[cfg(test)]
+mod tests;

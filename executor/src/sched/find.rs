@@ -1,0 +1,519 @@
+//! What a machine does: find a task, run it, sleep when there is none (Go: `schedule`, `findRunnable`).
+//!
+//! The search, in the order of [`Worker::find`]; each exit is counted:
+//!
+//! 0. requests from outside: the slice is over, the runtime closes, a machine wants this processor;
+//! 1. every few picks a look around: clock, due timers, netpoller, one task from the global queue;
+//! 2. the run-next slot, which shares the time slice of the task before, up to the hop cap;
+//! 3. the local queue;
+//! 4. a batch from the global queue;
+//! 5. due timers and the netpoller again, without waiting;
+//! 6. spin: steal half of another queue, four rounds; in the last one also other slots' due timers and lone tasks;
+//! 7. go idle: give the processor up, look at everything once more, sleep, the first to do so in the netpoller.
+
+use std::task::Waker;
+use std::time::Duration;
+
+use super::{Sched, count_found, die};
+use crate::clock::{self, NEVER};
+use crate::context;
+use crate::idle::{Left, Retired};
+use crate::inject::BATCH;
+use crate::machine::{Grant, Machine};
+use crate::metrics::FoundIn;
+use crate::netpoll::Wait;
+use crate::processor::{CLOSING, ProcSlot, Processor, SLICE_OVER};
+use crate::runq::Unit;
+use crate::sys::atomic::Ordering::Relaxed;
+use crate::sys::{spin_loop, submit_fence};
+use crate::task;
+use crate::timers::WakeBatch;
+
+/// How often a spinner goes round the table.
+const ROUNDS: u32 = 4;
+/// How long a lone task must have stood still before a thief takes it, in nanoseconds (Go: `usleep(3)` in `runqgrab`).
+const LONE_NS: u64 = 3_000;
+
+/// The body of a machine's thread.
+pub(crate) struct Worker {
+    sched: &'static Sched,
+    machine: &'static Machine,
+    spinning: bool,
+    /// The slot whose spawn woke this machine, until it finds something.
+    woken_by_spawn_of: Option<u32>,
+    /// Buffers, kept for their memory.
+    ready: Vec<Waker>,
+}
+
+/// What a look around brought.
+enum Look {
+    Task(Unit),
+    Nothing,
+    /// The processor went to a machine that wanted one.
+    ProcessorGone,
+}
+
+impl Worker {
+    pub(crate) fn new(sched: &'static Sched, machine: &'static Machine) -> Self {
+        Worker { sched, machine, spinning: false, woken_by_spawn_of: None, ready: Vec::new() }
+    }
+
+    /// Runs tasks until the runtime closes.
+    pub(crate) fn run(&mut self) {
+        let grant = self.machine.park();
+        if !self.accept(grant) {
+            return;
+        }
+        while let Some(unit) = self.find() {
+            if self.spinning {
+                self.stop_spinning();
+            }
+            self.run_task(unit);
+        }
+    }
+
+    /// The processor this machine holds. A task that blocked in the middle of its poll may have come back with another one,
+    /// or, when the runtime closes, with none.
+    #[inline]
+    fn processor(&self) -> Option<&'static Processor> {
+        context::processor_of(self.sched)
+    }
+
+    #[inline]
+    fn run_task(&mut self, unit: Unit) {
+        struct Abort;
+        impl Drop for Abort {
+            fn drop(&mut self) {
+                die("a panic left a task", &"its waker or the waker of its handle panicked");
+            }
+        }
+        if let Some(p) = self.processor() {
+            p.begin_poll();
+            p.counters().polled.add(1);
+        }
+        let abort = Abort;
+        task::run(unit);
+        std::mem::forget(abort);
+        if let Some(p) = self.processor() {
+            p.end_poll();
+        }
+    }
+
+    /// The last spinner that finds work wakes the next (Go: `resetspinning`).
+    fn stop_spinning(&mut self) {
+        self.spinning = false;
+        if self.sched.idle.stop_spinning() && self.sched.idle.should_wake() {
+            self.sched.idle.wake_one(self.sched, None);
+        }
+    }
+
+    /// The next task; `None` if the runtime closes. See the head of the file.
+    #[inline]
+    fn find(&mut self) -> Option<Unit> {
+        loop {
+            let p = self.processor()?;
+            // 0.
+            let attention = p.attention();
+            if attention & CLOSING != 0 {
+                self.abandon(p);
+                return None;
+            }
+            let slice_over = attention & SLICE_OVER != 0;
+            if slice_over {
+                p.answer(SLICE_OVER);
+            }
+            // 1.
+            if p.is_look_due() {
+                match self.look(p) {
+                    Look::Nothing => {}
+                    Look::Task(unit) => {
+                        p.begin_slice();
+                        count_found(p, FoundIn::GlobalTick);
+                        return Some(unit);
+                    }
+                    Look::ProcessorGone => {
+                        if !self.rest() {
+                            return None;
+                        }
+                        continue;
+                    }
+                }
+            }
+            // 2.
+            if let Some(unit) = p.queue.next.take() {
+                if !slice_over && p.hop() {
+                    count_found(p, FoundIn::RunNext);
+                    return Some(unit);
+                }
+                // SAFETY: this machine holds `p`.
+                unsafe { p.push(unit) };
+            }
+            // 3.
+            // SAFETY: as above.
+            if let Some(unit) = unsafe { p.queue.pop() } {
+                p.begin_slice();
+                count_found(p, FoundIn::Local);
+                return Some(unit);
+            }
+            if let Some(unit) = self.find_elsewhere(p) {
+                return Some(unit);
+            }
+            if p.queue.next.peek() == 0 && p.queue.len_seen() == 0 && !self.go_idle(p) {
+                return None;
+            }
+        }
+    }
+
+    /// Steps 4 to 6. May leave tasks in the local queue instead of giving one.
+    #[cold]
+    fn find_elsewhere(&mut self, p: &'static Processor) -> Option<Unit> {
+        let sched = self.sched;
+        p.begin_slice();
+        // A machine that waits for a processor in the middle of its own work goes first.
+        if sched.idle.is_wanted() {
+            return None;
+        }
+        // 4.
+        // SAFETY: this machine holds `p`.
+        let batch = sched.inject.pop_batch(sched.idle.total() as usize, |unit| unsafe {
+            p.push(unit);
+        });
+        if let Some(unit) = batch {
+            count_found(p, FoundIn::GlobalBatch);
+            return Some(unit);
+        }
+        // 5.
+        let now = clock::now();
+        self.run_due_timers(p, sched.slot(p.index), now);
+        if sched.netpoll_now(&mut self.ready, now) {
+            p.counters().netpoll_looks.add(1);
+            self.wake_ready(p);
+        }
+        if p.queue.len_seen() > 0 {
+            return None;
+        }
+        // 6.
+        if !self.spinning {
+            if !sched.idle.start_spinning() {
+                return None;
+            }
+            self.spinning = true;
+            p.counters().spins.add(1);
+        }
+        self.steal(p)
+    }
+
+    /// Step 1.
+    #[cold]
+    fn look(&mut self, p: &'static Processor) -> Look {
+        let sched = self.sched;
+        let now = clock::now();
+        let long_ago = p.looked(now);
+        if sched.idle.is_wanted() && self.hand_to_want(p) {
+            return Look::ProcessorGone;
+        }
+        self.run_due_timers(p, sched.slot(p.index), now);
+        if long_ago && sched.netpoll_now(&mut self.ready, now) {
+            p.counters().netpoll_looks.add(1);
+            self.wake_ready(p);
+        }
+        match sched.inject.pop() {
+            Some(unit) => Look::Task(unit),
+            None => Look::Nothing,
+        }
+    }
+
+    fn hand_to_want(&mut self, p: &'static Processor) -> bool {
+        context::set_processor(None);
+        let given = self.sched.idle.serve_want(p.index);
+        if !given {
+            context::set_processor(Some(p));
+        } else if std::mem::take(&mut self.spinning) {
+            let _ = self.sched.idle.stop_spinning();
+        }
+        given
+    }
+
+    /// Wakes the tasks whose timers in `slot` are due. They go to the tail of the local queue of `p`.
+    fn run_due_timers(&mut self, p: &'static Processor, slot: &'static ProcSlot, now: u64) {
+        if slot.timers.earliest() > now {
+            return;
+        }
+        let mut batch = WakeBatch::new();
+        loop {
+            let more = slot.timers.run_due(now, &mut batch);
+            p.counters().timers_fired.add(batch.len() as u64);
+            wake_batch(self.sched, p, batch.drain());
+            if !more {
+                return;
+            }
+        }
+    }
+
+    fn wake_ready(&mut self, p: &'static Processor) {
+        let mut ready = std::mem::take(&mut self.ready);
+        wake_batch(self.sched, p, ready.drain(..));
+        self.ready = ready;
+    }
+
+    /// Step 6: looks at every other processor, from a random one on, in a random stride.
+    fn steal(&mut self, p: &'static Processor) -> Option<Unit> {
+        let sched = self.sched;
+        let total = sched.idle.total();
+        for round in 0..ROUNDS {
+            for victim in victims(p, total) {
+                let slot = sched.slot(victim);
+                let other = &slot.processor;
+                let queued = other.queue.len_seen();
+                if queued > 1 || queued == 1 && other.is_polling() {
+                    // SAFETY: this machine holds `p`.
+                    if let Some(loot) = unsafe { other.queue.steal_into(&p.queue, BATCH) } {
+                        p.counters().stolen.add(loot.more as u64 + 1);
+                        count_found(p, FoundIn::Stolen);
+                        self.found_at(other);
+                        return Some(loot.first);
+                    }
+                }
+                if round + 1 == ROUNDS && slot.timers.earliest() != NEVER {
+                    self.run_due_timers(p, slot, clock::now());
+                    if p.queue.len_seen() > 0 {
+                        return None;
+                    }
+                }
+            }
+            if !sched.inject.is_empty() {
+                return None;
+            }
+        }
+        self.steal_lone(p, total)
+    }
+
+    /// A processor's lone task is about to be run by its own machine; it is taken only if that processor does nothing for
+    /// as long as a thief is willing to wait. The pointer alone would not tell: two tasks that take turns in the slot look
+    /// the same each time (ABA), but `polls` moves.
+    fn steal_lone(&mut self, p: &'static Processor, total: u32) -> Option<Unit> {
+        const CANDIDATES: usize = 8;
+        let sched = self.sched;
+        let mut seen: [Option<(&'static Processor, u32, usize)>; CANDIDATES] = [None; CANDIDATES];
+        let mut count = 0;
+        for victim in victims(p, total) {
+            let other = &sched.slot(victim).processor;
+            let next = other.queue.next.peek();
+            if count < CANDIDATES && (next != 0 || other.queue.len_seen() > 0) {
+                seen[count] = Some((other, other.polls(), next));
+                count += 1;
+            }
+        }
+        if count == 0 {
+            return None;
+        }
+        let start = clock::now();
+        while clock::now() - start < LONE_NS {
+            for _ in 0..16 {
+                spin_loop();
+            }
+        }
+        for (other, polls, next) in seen.into_iter().flatten() {
+            if other.polls() != polls {
+                continue;
+            }
+            let unit = other.queue.steal_one().or_else(|| if next == 0 { None } else { other.queue.next.steal(next) });
+            if let Some(unit) = unit {
+                p.counters().stolen.add(1);
+                count_found(p, FoundIn::StolenLone);
+                self.found_at(other);
+                return Some(unit);
+            }
+        }
+        None
+    }
+
+    /// There is something to steal at `victim`: its spawns are worth a wake.
+    fn found_at(&mut self, victim: &Processor) {
+        victim.reset_backoff();
+        self.woken_by_spawn_of = None;
+    }
+
+    /// Step 7. Comes back with a processor, or not at all if the runtime closes.
+    #[cold]
+    fn go_idle(&mut self, p: &'static Processor) -> bool {
+        let sched = self.sched;
+        context::set_processor(None);
+        let woken_by = self.woken_by_spawn_of.take();
+        p.counters().parks.add(1);
+        let retired = sched.idle.retire(self.machine, p.index, &mut self.spinning, || !sched.inject.is_empty());
+        let poller = match retired {
+            Retired::Asleep { poller } => poller,
+            Retired::Stay => {
+                context::set_processor(Some(p));
+                return true;
+            }
+            Retired::Closed => {
+                context::set_processor(Some(p));
+                self.abandon(p);
+                return false;
+            }
+        };
+        if let Some(spawner) = woken_by {
+            sched.slot(spawner).processor.raise_backoff();
+        }
+        if sched.is_work_visible() {
+            if let Some(slot) = sched.idle.unretire(self.machine, sched) {
+                self.spinning = true;
+                self.take_processor(slot);
+                return true;
+            }
+        }
+        if poller {
+            self.sleep_in_netpoller()
+        } else {
+            sched.attend_netpoller();
+            let grant = self.machine.park();
+            self.accept(grant)
+        }
+    }
+
+    /// Sleeps without having had a processor to give up.
+    fn rest(&mut self) -> bool {
+        if !self.sched.idle.rest(self.machine) {
+            return false;
+        }
+        let grant = self.machine.park();
+        self.accept(grant)
+    }
+
+    fn sleep_in_netpoller(&mut self) -> bool {
+        let sched = self.sched;
+        loop {
+            let deadline = sched.publish_poll_deadline();
+            if self.machine.is_granted() {
+                break;
+            }
+            let wait = if deadline == NEVER {
+                Wait::Forever
+            } else {
+                match deadline.saturating_sub(clock::now()) {
+                    0 => break,
+                    left => Wait::Until(Duration::from_nanos(left)),
+                }
+            };
+            if let Err(e) = sched.netpoll.wait(wait, &mut self.ready) {
+                die("the netpoller cannot be waited on", &e);
+            }
+            if !self.ready.is_empty() {
+                break;
+            }
+        }
+        sched.left_netpoller();
+        match sched.idle.leave_netpoller(self.machine, sched) {
+            Left::Granted(grant) => {
+                let goes_on = self.accept(grant);
+                self.wake_after_sleep();
+                goes_on
+            }
+            Left::Took(slot) => {
+                self.take_processor(slot);
+                self.wake_after_sleep();
+                true
+            }
+            Left::Nothing => {
+                // Every processor is busy: what is ready goes to the global queue, and this machine parks.
+                self.wake_after_sleep();
+                let grant = self.machine.park();
+                self.accept(grant)
+            }
+        }
+    }
+
+    /// Wakes what the netpoller brought, with the processor if there is one.
+    fn wake_after_sleep(&mut self) {
+        match self.processor() {
+            Some(p) => {
+                self.wake_ready(p);
+                // Long work would leave the netpoller unattended: somebody else sits down there.
+                if p.is_slow() && self.sched.idle.should_wake() {
+                    self.sched.idle.wake_one(self.sched, None);
+                }
+            }
+            None => self.ready.drain(..).for_each(Waker::wake),
+        }
+    }
+
+    fn accept(&mut self, grant: Grant) -> bool {
+        match grant {
+            Grant::Closed => false,
+            Grant::Processor { slot, spinning } => {
+                self.spinning = spinning;
+                self.woken_by_spawn_of = self.machine.take_woken_by();
+                self.take_processor(slot);
+                true
+            }
+        }
+    }
+
+    fn take_processor(&mut self, slot: u32) {
+        let p = &self.sched.slot(slot).processor;
+        p.restart_looks(clock::now());
+        context::set_processor(Some(p));
+    }
+
+    /// The runtime closes: the tasks of `p` go to the global queue, where shutdown drops them, and the machine ends.
+    fn abandon(&mut self, p: &'static Processor) {
+        context::set_processor(None);
+        if std::mem::take(&mut self.spinning) {
+            let _ = self.sched.idle.stop_spinning();
+        }
+        // SAFETY: nobody else is given the processors of a runtime that closes.
+        let units = std::iter::from_fn(|| p.queue.next.take().or_else(|| unsafe { p.queue.pop() }));
+        self.sched.inject.push_batch(units);
+        self.sched.shutdown.unpark();
+    }
+}
+
+/// Wakes tasks as one batch: they go to the local tail in order, and one decision to wake a machine comes at the end
+/// (Go: `injectglist`). Some of the wakers may be the user's own code.
+fn wake_batch(sched: &'static Sched, p: &'static Processor, wakers: impl Iterator<Item = Waker>) {
+    p.begin_poll();
+    p.set_batching(true);
+    wakers.for_each(Waker::wake);
+    p.set_batching(false);
+    p.end_poll();
+    let queued = p.queue.len_seen();
+    if queued > 1 || queued == 1 && p.is_slow() {
+        submit_fence();
+        if sched.idle.should_wake() {
+            sched.wake_one_from(p, None);
+        }
+    }
+}
+
+/// All processors but `p`, each once, from a random one on in a stride that shares no factor with their number
+/// (Go: `stealOrder`).
+fn victims(p: &Processor, total: u32) -> impl Iterator<Item = u32> + use<> {
+    let own = p.index;
+    let random = p.random();
+    let start = random % total;
+    let stride = coprime(total, random >> 16);
+    (0..total).map(move |i| ((u64::from(start) + u64::from(i) * u64::from(stride)) % u64::from(total)) as u32).filter(
+        move |victim| *victim != own,
+    )
+}
+
+/// A number from 1 to `total` that shares no factor with it, chosen by `random`.
+pub(super) fn coprime(total: u32, random: u32) -> u32 {
+    let gcd = |mut a: u32, mut b: u32| {
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    let from = random % total;
+    (0..total).map(|i| (from + i) % total + 1).find(|n| gcd(*n, total) == 1).unwrap_or(1)
+}
+
+impl Sched {
+    /// When somebody last looked at the netpoller.
+    pub(crate) fn netpolled_at(&self) -> u64 {
+        self.last_netpoll.load(Relaxed)
+    }
+}

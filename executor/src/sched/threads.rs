@@ -1,0 +1,103 @@
+//! The threads that machines run on: started when first needed, joined at shutdown.
+
+use std::io;
+use std::thread::JoinHandle;
+
+use crate::context;
+use crate::machine::Grant;
+use crate::sched::find::Worker;
+use crate::sched::{RuntimeRef, Sched};
+use crate::sys::atomic::{
+    AtomicUsize,
+    Ordering::{AcqRel, Relaxed},
+};
+use crate::sys::{Mutex, rank};
+
+/// The threads of one runtime.
+pub(crate) struct Threads {
+    /// Machines whose thread has been started and has not ended.
+    machines: AtomicUsize,
+    /// For names: how many have been started in all.
+    started: AtomicUsize,
+    /// A machine could not be started; `sysmon` tries again.
+    failed: AtomicUsize,
+    handles: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Threads {
+    pub(crate) fn new() -> Self {
+        Threads {
+            machines: AtomicUsize::new(0),
+            started: AtomicUsize::new(0),
+            failed: AtomicUsize::new(0),
+            handles: Mutex::new(rank::LEAF, Vec::new()),
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.machines.load(Relaxed)
+    }
+
+    /// How often the system refused a thread.
+    pub(crate) fn failures(&self) -> usize {
+        self.failed.load(Relaxed)
+    }
+
+    /// The threads to join.
+    pub(crate) fn take_handles(&self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut *self.handles.lock())
+    }
+
+    /// Starts a thread named `gmp-…` in the runtime's fashion.
+    pub(crate) fn spawn(
+        &self,
+        sched: &'static Sched,
+        suffix: &str,
+        body: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
+        let config = sched.config.lock().clone();
+        let name = format!("{}-{suffix}", config.thread_name.as_deref().unwrap_or("gmp"));
+        let mut builder = std::thread::Builder::new().name(name);
+        if let Some(size) = config.thread_stack_size {
+            builder = builder.stack_size(size);
+        }
+        let handle = builder.spawn(body)?;
+        self.handles.lock().push(handle);
+        Ok(())
+    }
+}
+
+/// Starts a machine that begins with the processor `slot` (Go: `startm`, `newm`). If the system refuses the thread, the
+/// processor is idle again, and `sysmon` tries later.
+pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by_spawn_of: Option<u32>) {
+    sched.sysmon_start();
+    let threads = &sched.threads;
+    let number = threads.started.fetch_add(1, Relaxed);
+    threads.machines.fetch_add(1, AcqRel);
+    let machine = sched.new_machine();
+    machine.grant(Grant::Processor { slot, spinning }, woken_by_spawn_of);
+    let generation = sched.generation.load(Relaxed);
+    let started = threads.spawn(sched, &number.to_string(), move || {
+        let runtime = RuntimeRef { sched, generation };
+        let _entered = context::enter(runtime);
+        let config = sched.config.lock().clone();
+        if let Some(hook) = &config.on_thread_start {
+            hook();
+        }
+        Worker::new(sched, machine).run();
+        if let Some(hook) = &config.on_thread_stop {
+            hook();
+        }
+        drop(config);
+        sched.free_machine(machine);
+        sched.threads.machines.fetch_sub(1, AcqRel);
+        sched.shutdown.unpark();
+    });
+    if started.is_err() {
+        machine.take_grant();
+        sched.free_machine(machine);
+        threads.machines.fetch_sub(1, AcqRel);
+        threads.failed.fetch_add(1, Relaxed);
+        sched.idle.give_back(slot, spinning);
+    }
+}

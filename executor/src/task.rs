@@ -1,0 +1,301 @@
+//! Tasks (G): an `async-task` cell around the user's future, and what the scheduler knows of it. `sched` runs units, which
+//! are made and taken apart here; this is the one file that names `async-task`'s runnables.
+//!
+//! 1. A task is live from its entry in the registry until its future is dropped. The registry holds a counted reference
+//!    meanwhile: a task that waits for nothing, or that nobody can wake, still has its future dropped at shutdown.
+//! 2. The future is polled and dropped inside `catch_unwind`, and so is the output: `async-task` never sees a panic of
+//!    theirs.
+//! 3. `schedule` never drops a task and never runs user code: it only pushes. Dropping there would run a destructor inside
+//!    `wake`, under whatever lock the waker's caller holds.
+//! 4. Everything needed of a task is read before it is pushed: afterwards another thread may run it to its end and free it.
+//!
+//! `Meta::word`:
+//!
+//! | bits   | mean                                                                                    |
+//! |--------|-----------------------------------------------------------------------------------------|
+//! | 63     | aborted: set by any handle, seen by the next poll, which drops the future               |
+//! | 54–62  | shard of the registry                                                                   |
+//! | 27–53  | index in the shard                                                                      |
+//! | 0–26   | how many tasks the shard had seen before, so that ids of live tasks and their like differ |
+
+use std::any::Any;
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use async_task::{Runnable, ScheduleInfo, WithInfo};
+
+use crate::runq::Unit;
+use crate::sched::{How, RuntimeRef, Sched};
+use crate::sys::assert_no_lock_held;
+use crate::sys::atomic::{
+    AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
+
+pub use join::{AbortHandle, JoinError, JoinHandle};
+
+mod join;
+pub(crate) mod registry;
+
+const ABORTED: u64 = 1 << 63;
+
+/// What the scheduler knows of a task. It lies in the task's cell.
+#[derive(Debug)]
+pub(crate) struct Meta {
+    pub(crate) sched: &'static Sched,
+    /// Where the task was spawned.
+    pub(crate) location: &'static Location<'static>,
+    /// See the head of the file. The id is written once, before the task is pushed; the abort bit comes later.
+    word: AtomicU64,
+}
+
+impl Meta {
+    fn id(&self) -> Id {
+        Id(self.word.load(Relaxed) & !ABORTED)
+    }
+
+    fn is_aborted(&self) -> bool {
+        // Acquire: pairs with `abort`; the task sees what its aborter did before.
+        self.word.load(Acquire) & ABORTED != 0
+    }
+
+    fn abort(&self) {
+        self.word.fetch_or(ABORTED, AcqRel);
+    }
+}
+
+/// Names a task: no two live tasks of a runtime have the same one. A number may come back after the task has ended.
+///
+/// # Examples
+///
+/// ```
+/// gmp::block_on(async {
+///     let a = gmp::spawn(async {});
+///     let b = gmp::spawn(async {});
+///     assert_ne!(a.id(), b.id());
+/// });
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Id(u64);
+
+impl Id {
+    /// A task that never entered the registry, because the runtime was shut down.
+    const NONE: Id = Id(!ABORTED);
+    const COUNT_BITS: u32 = 27;
+    const INDEX_BITS: u32 = 27;
+    /// Shards that an id can name.
+    pub(crate) const SHARDS: u32 = 1 << 9;
+
+    fn new(shard: u32, index: u32, count: u64) -> Id {
+        debug_assert!(index < 1 << Self::INDEX_BITS, "more tasks in a shard of the registry than it can number");
+        let count = count & ((1 << Self::COUNT_BITS) - 1);
+        let shard = u64::from(shard % Self::SHARDS);
+        Id(shard << (Self::INDEX_BITS + Self::COUNT_BITS) | u64::from(index) << Self::COUNT_BITS | count)
+    }
+
+    fn shard(self) -> u32 {
+        (self.0 >> (Self::INDEX_BITS + Self::COUNT_BITS)) as u32
+    }
+
+    fn index(self) -> u32 {
+        (self.0 >> Self::COUNT_BITS) as u32 & ((1 << Self::INDEX_BITS) - 1)
+    }
+}
+
+impl std::fmt::Display for Id {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::fmt::Debug for Id {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Id({})", self.0)
+    }
+}
+
+/// Why a task gave no output.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Aborted,
+    Panicked(Box<dyn Any + Send>),
+}
+
+/// The output on its way to the handle. If nobody takes it, its destructor may panic without harm.
+pub(crate) struct Output<T>(ManuallyDrop<T>);
+
+impl<T> Output<T> {
+    fn into_inner(mut self) -> T {
+        // SAFETY: `self` is forgotten, so the value is taken once.
+        let value = unsafe { ManuallyDrop::take(&mut self.0) };
+        std::mem::forget(self);
+        value
+    }
+}
+
+impl<T> Drop for Output<T> {
+    fn drop(&mut self) {
+        // SAFETY: nobody took the value: `into_inner` forgets `self`.
+        swallow(|| unsafe { ManuallyDrop::drop(&mut self.0) });
+    }
+}
+
+/// Runs a destructor and gives back its panic.
+fn caught(destructor: impl FnOnce()) -> Result<(), Box<dyn Any + Send>> {
+    catch_unwind(AssertUnwindSafe(destructor))
+}
+
+/// Runs a destructor whose panic nobody can be told of. The hook has printed it already.
+fn swallow(destructor: impl FnOnce()) {
+    if let Err(payload) = caught(destructor) {
+        // The payload may be a value whose destructor panics in its turn; leaking that one ends the regress.
+        if let Err(again) = caught(|| drop(payload)) {
+            std::mem::forget(again);
+        }
+    }
+}
+
+/// The user's future with its meta data.
+struct Guarded<F> {
+    /// Null once the future is gone. Valid before: the meta data lies in the same cell.
+    meta: *const Meta,
+    /// Gone if `meta` is null.
+    future: ManuallyDrop<F>,
+}
+
+// SAFETY: the pointer leads to a `Sync` value in the same allocation.
+unsafe impl<F: Send> Send for Guarded<F> {}
+
+impl<F> Guarded<F> {
+    /// Drops the future, takes the task out of the registry and gives back the panic of a destructor.
+    fn end(&mut self) -> Result<(), Box<dyn Any + Send>> {
+        let meta = std::mem::replace(&mut self.meta, std::ptr::null());
+        if meta.is_null() {
+            return Ok(());
+        }
+        assert_no_lock_held();
+        // SAFETY: the future was there as `meta` was not null, and is never touched again.
+        let result = caught(|| unsafe { ManuallyDrop::drop(&mut self.future) });
+        // SAFETY: the meta data lies in the cell that this future lies in.
+        registry::remove(unsafe { &*meta });
+        result
+    }
+}
+
+impl<F: Future> Future for Guarded<F> {
+    type Output = Result<Output<F::Output>, Failure>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: the future is never moved out of the pinned `self`, only dropped in place.
+        let this = unsafe { self.get_unchecked_mut() };
+        // SAFETY: the future is there, as `async-task` polls nothing that was ready; so is its meta data.
+        let meta = unsafe { &*this.meta };
+        if meta.is_aborted() {
+            return Poll::Ready(Err(match this.end() {
+                Ok(()) => Failure::Aborted,
+                Err(payload) => Failure::Panicked(payload),
+            }));
+        }
+        // SAFETY: structural pinning, as above.
+        let future = unsafe { Pin::new_unchecked(&mut *this.future) };
+        let result = match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(output)) => Ok(Output(ManuallyDrop::new(output))),
+            Err(payload) => Err(Failure::Panicked(payload)),
+        };
+        Poll::Ready(match (this.end(), result) {
+            (Ok(()), result) => result,
+            // The first panic is the one to tell of.
+            (Err(second), Err(first)) => {
+                swallow(|| drop(second));
+                Err(first)
+            }
+            (Err(payload), Ok(output)) => {
+                drop(output);
+                Err(Failure::Panicked(payload))
+            }
+        })
+    }
+}
+
+impl<F> Drop for Guarded<F> {
+    fn drop(&mut self) {
+        if let Err(payload) = self.end() {
+            swallow(|| drop(payload));
+        }
+    }
+}
+
+/// Makes a task of `future` on the runtime and queues it. If the runtime is shut down the future is dropped at once and
+/// the handle says so (Go: `newproc`).
+pub(crate) fn spawn<F>(
+    runtime: RuntimeRef,
+    location: &'static Location<'static>,
+    future: F,
+) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    // SAFETY: future and output are `Send` and 'static.
+    unsafe { spawn_unchecked(runtime, location, future) }
+}
+
+/// # Safety
+///
+/// The future and its output may be polled and dropped on any thread, for as long as the runtime lives.
+unsafe fn spawn_unchecked<F: Future>(
+    runtime: RuntimeRef,
+    location: &'static Location<'static>,
+    future: F,
+) -> JoinHandle<F::Output> {
+    let sched = runtime.sched;
+    let meta = Meta { sched, location, word: AtomicU64::new(Id::NONE.0) };
+    let future = |meta: &Meta| Guarded { meta, future: ManuallyDrop::new(future) };
+    // SAFETY: passed on; the schedule function is a function without state, and any waker may move anywhere.
+    let (runnable, task) = unsafe { async_task::Builder::new().metadata(meta).spawn_unchecked(future, WithInfo(schedule)) };
+    let meta = std::ptr::from_ref(task.metadata());
+    // SAFETY: the handle keeps the cell alive as long as it has not let go of `task`.
+    let handle = unsafe { JoinHandle::new(task.fallible(), meta) };
+    match registry::insert(runtime, &runnable) {
+        Ok(()) => sched.spawned(into_unit(runnable)),
+        // The future is dropped here, after the registry's lock was let go.
+        Err(registry::Closed) => drop(runnable),
+    }
+    handle
+}
+
+fn schedule(runnable: Runnable<Meta>, info: ScheduleInfo) {
+    let sched = runnable.metadata().sched;
+    let how = if info.woken_while_running { How::Yielded } else { How::Woken };
+    sched.ready(into_unit(runnable), how);
+}
+
+#[inline]
+fn into_unit(runnable: Runnable<Meta>) -> Unit {
+    Unit::new(runnable.into_raw())
+}
+
+#[inline]
+fn from_unit(unit: Unit) -> Runnable<Meta> {
+    // SAFETY: every unit was made by `into_unit`, and is the sole right to its task.
+    unsafe { Runnable::from_raw(unit.into_raw()) }
+}
+
+/// Polls the task once.
+#[inline]
+pub(crate) fn run(unit: Unit) {
+    assert_no_lock_held();
+    from_unit(unit).run();
+}
+
+/// Drops the task's future without polling it; its handle says "runtime shut down".
+pub(crate) fn discard(unit: Unit) {
+    assert_no_lock_held();
+    drop(from_unit(unit));
+}
+
+#[cfg(test)]
+mod tests;
