@@ -19,26 +19,21 @@ fn start() -> Instant {
 /// The time, in nanoseconds since the start. Go: nanotime
 #[inline]
 pub(crate) fn now() -> u64 {
-    let since = start().elapsed();
-    // In 64 bits, for `Duration::as_nanos` multiplies in 128. Wraps 584 years after the start.
-    since.as_secs().wrapping_mul(1_000_000_000).wrapping_add(since.subsec_nanos().into())
+    nanos(start().elapsed())
 }
 
-/// A length of time in nanoseconds; what does not fit is `i64::MAX`, 292 years.
+/// A length of time in nanoseconds; what does not fit is `u64::MAX`, 584 years.
 #[inline]
-pub(crate) fn nanos(duration: Duration) -> i64 {
-    match i64::try_from(duration.as_secs()) {
-        Ok(secs) => secs.saturating_mul(1_000_000_000).saturating_add(duration.subsec_nanos().into()),
-        Err(_) => i64::MAX,
-    }
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(duration.subsec_nanos().into())
 }
 
 /// The nanoseconds from the start to `instant`, negative before it, at most 292 years either way.
 pub(crate) fn from_std(instant: Instant) -> i64 {
     let start = start();
     match instant.checked_duration_since(start) {
-        Some(after) => nanos(after),
-        None => -nanos(start.duration_since(instant)),
+        Some(after) => 0i64.saturating_add_unsigned(nanos(after)),
+        None => 0i64.saturating_sub_unsigned(nanos(start.duration_since(instant))),
     }
 }
 

@@ -143,8 +143,7 @@ impl Instant {
     /// ```
     #[must_use]
     pub fn checked_sub(&self, duration: Duration) -> Option<Instant> {
-        let ns = self.ns.checked_sub_unsigned(u64::try_from(duration.as_nanos()).ok()?)?;
-        Some(Instant { ns })
+        self.ns.checked_sub_unsigned(clock::nanos(duration)).map(|ns| Instant { ns })
     }
 
     /// As a deadline for a timer store: nanoseconds on its clock.
@@ -157,7 +156,7 @@ impl Add<Duration> for Instant {
     type Output = Instant;
 
     fn add(self, duration: Duration) -> Instant {
-        Instant { ns: self.ns.saturating_add(clock::nanos(duration)) }
+        Instant { ns: self.ns.saturating_add_unsigned(clock::nanos(duration)) }
     }
 }
 
@@ -171,7 +170,7 @@ impl Sub<Duration> for Instant {
     type Output = Instant;
 
     fn sub(self, duration: Duration) -> Instant {
-        Instant { ns: self.ns.saturating_sub(clock::nanos(duration)) }
+        Instant { ns: self.ns.saturating_sub_unsigned(clock::nanos(duration)) }
     }
 }
 

@@ -118,6 +118,11 @@ impl Heap {
         std::mem::take(&mut self.items).into_iter().map(|item| item.node)
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.items.capacity()
+    }
+
     fn remove_at(&mut self, index: usize) -> NonNull<Node> {
         let removed = self.items.swap_remove(index);
         if index < self.items.len() {
