@@ -1,0 +1,183 @@
+//! `Sleep`: the future that ends at an instant.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use super::Instant;
+use crate::timers::{Entry, Look};
+use crate::{budget, clock, context};
+
+/// Waits until `duration` has passed, counted from this call. Go: `time.Sleep`
+///
+/// It never ends early. It is late by what the scheduler needs to come to it. [`Duration::ZERO`] ends at once, and a
+/// duration beyond 292 years never does.
+///
+/// # Cancel safety
+///
+/// Strict: dropping it loses nothing.
+///
+/// ```
+/// use std::time::Duration;
+/// use gmp::time::{Instant, sleep};
+///
+/// gmp::block_on(async {
+///     let start = Instant::now();
+///     sleep(Duration::from_millis(5)).await;
+///     assert!(start.elapsed() >= Duration::from_millis(5));
+/// });
+/// ```
+pub fn sleep(duration: Duration) -> Sleep {
+    Sleep { deadline: Instant::now() + duration, is_ahead: !duration.is_zero(), entry: Entry::new() }
+}
+
+/// Waits until `deadline`; one in the past ends at once.
+///
+/// # Cancel safety
+///
+/// Strict: dropping it loses nothing.
+///
+/// ```
+/// use std::time::Duration;
+/// use gmp::time::{Instant, sleep_until};
+///
+/// gmp::block_on(async {
+///     let deadline = Instant::now() + Duration::from_millis(5);
+///     sleep_until(deadline).await;
+///     assert!(Instant::now() >= deadline);
+/// });
+/// ```
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    Sleep { deadline, is_ahead: false, entry: Entry::new() }
+}
+
+/// The future of [`sleep`] and [`sleep_until`].
+///
+/// It belongs to the runtime that first polls it. After that runtime has been shut down it never ends.
+///
+/// To poll it by reference, as in a loop that waits for one of several things, pin it:
+///
+/// ```
+/// use std::pin::pin;
+/// use std::time::Duration;
+/// use gmp::time::{Instant, sleep};
+///
+/// gmp::block_on(async {
+///     let mut idle = pin!(sleep(Duration::from_secs(3600)));
+///     assert!(!idle.is_elapsed());
+///     idle.as_mut().reset(Instant::now() + Duration::from_millis(1));
+///     idle.as_mut().await;
+///     assert!(idle.is_elapsed());
+/// });
+/// ```
+#[must_use = "futures do nothing unless you `.await` or poll them"]
+pub struct Sleep {
+    deadline: Instant,
+    /// The clock was read when this was made, and the deadline was ahead: the first poll need not read it again.
+    is_ahead: bool,
+    entry: Entry,
+}
+
+impl Sleep {
+    /// When it ends.
+    ///
+    /// ```
+    /// use gmp::time::{Instant, sleep_until};
+    ///
+    /// let now = Instant::now();
+    /// assert_eq!(sleep_until(now).deadline(), now);
+    /// ```
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whether it is over. That its deadline has passed is not enough: false until a poll or the runtime has seen it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// assert!(!gmp::time::sleep(Duration::from_secs(1)).is_elapsed());
+    /// ```
+    #[must_use]
+    pub fn is_elapsed(&self) -> bool {
+        self.entry.is_fired()
+    }
+
+    /// Gives it another deadline, also when it is over.
+    ///
+    /// A task that waits for it is woken at the new deadline. If it was over, it must be polled again to be waited for.
+    ///
+    /// ```
+    /// use std::pin::pin;
+    /// use std::time::Duration;
+    /// use gmp::time::{Instant, sleep};
+    ///
+    /// gmp::block_on(async {
+    ///     let mut sleep = pin!(sleep(Duration::ZERO));
+    ///     sleep.as_mut().await;
+    ///     sleep.as_mut().reset(Instant::now() + Duration::from_millis(2));
+    ///     sleep.await;
+    /// });
+    /// ```
+    pub fn reset(self: Pin<&mut Self>, deadline: Instant) {
+        let (this, entry) = self.project();
+        *this.deadline = deadline;
+        *this.is_ahead = false;
+        let deadline = deadline.to_deadline();
+        if let Some(home) = entry.reset(deadline) {
+            context::timer_is_earliest(home, deadline);
+        }
+    }
+
+    /// A poll that does not look at the budget.
+    pub(super) fn poll_elapsed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let (this, mut entry) = self.project();
+        let deadline = this.deadline.to_deadline();
+        if !*this.is_ahead && entry.is_idle() && clock::now() >= deadline {
+            entry.as_mut().elapse();
+        }
+        match entry.poll(context::timer_home, deadline, cx.waker()) {
+            Look::Fired => Poll::Ready(()),
+            Look::Waiting => Poll::Pending,
+            Look::Earliest(home) => {
+                context::timer_is_earliest(home, deadline);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn project(self: Pin<&mut Self>) -> (Unpinned<'_>, Pin<&mut Entry>) {
+        // SAFETY: the entry is never moved out, and nothing else is pinned.
+        let this = unsafe { self.get_unchecked_mut() };
+        // SAFETY: it is pinned because the sleep is.
+        let entry = unsafe { Pin::new_unchecked(&mut this.entry) };
+        (Unpinned { deadline: &mut this.deadline, is_ahead: &mut this.is_ahead }, entry)
+    }
+}
+
+struct Unpinned<'a> {
+    deadline: &'a mut Instant,
+    is_ahead: &'a mut bool,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.as_mut().poll_elapsed(cx));
+        ready!(budget::poll_charge(cx)).made_progress();
+        Poll::Ready(())
+    }
+}
+
+impl fmt::Debug for Sleep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sleep")
+            .field("deadline", &self.deadline)
+            .field("is_elapsed", &self.is_elapsed())
+            .finish_non_exhaustive()
+    }
+}
