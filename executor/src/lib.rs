@@ -3,4 +3,8 @@
 
 mod sys;
 
+#[cfg(not(gmp_loom))]
+mod budget;
+#[doc(hidden)]
+pub mod netpoll;
 mod park;
