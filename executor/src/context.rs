@@ -8,7 +8,9 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 
 use crate::processor::Processor;
+use crate::runtime;
 use crate::sched::{RuntimeRef, Sched};
+use crate::timers::Timers;
 
 /// See the head of the file.
 #[derive(Debug, Clone, Copy)]
@@ -89,4 +91,36 @@ pub(crate) fn enter_unconstrained() -> Unconstrained {
     let cx = current();
     set(Context { unconstrained: true, ..cx });
     Unconstrained(cx.unconstrained)
+}
+
+/// The store that a timer of this thread goes to: that of the processor it holds, else of the first slot of its runtime.
+/// If that runtime is gone, one that is closed.
+pub(crate) fn timer_home() -> &'static Timers {
+    static GONE: Timers = Timers::closed();
+    let cx = current();
+    if let Some(p) = cx.processor {
+        return &p.sched.slot(p.index).timers;
+    }
+    match runtime::current() {
+        Ok(runtime) => &runtime.sched.slot(0).timers,
+        Err(_) => &GONE,
+    }
+}
+
+/// A timer with this deadline became the earliest of `home`: whoever sleeps for it must not sleep longer. A thread that
+/// holds a processor of that runtime looks itself when it goes idle.
+pub(crate) fn timer_is_earliest(home: &'static Timers, deadline: u64) {
+    let cx = current();
+    let is_of = |sched: &Sched| sched.slots().any(|slot| std::ptr::eq(&slot.timers, home));
+    if let Some(p) = cx.processor {
+        if std::ptr::eq(&p.sched.slot(p.index).timers, home) || is_of(p.sched) {
+            return;
+        }
+    }
+    // A `Sleep` may have been moved to a thread of another runtime.
+    let here = cx.runtime.map(|runtime| runtime.sched).filter(|sched| is_of(sched));
+    let sched = here.or_else(|| runtime::all_slots().into_iter().find(|sched| is_of(sched)));
+    if let Some(sched) = sched {
+        sched.timer_is_earliest(deadline);
+    }
 }

@@ -1,15 +1,52 @@
-//! The scheduler of gmp.
+//! The scheduler of gmp: Go's G/M/P for stackless Rust futures.
+//!
+//! Users take it through the façade `gmp`; this crate is for it and for `gmp-net`.
+//!
+//! | Go | here | is |
+//! |---|---|---|
+//! | G | task | a future and its state |
+//! | M | machine | an OS thread that runs tasks |
+//! | P | processor | the right to run tasks, with a queue |
+//!
+//! A task is *readied* into the queue of a processor; the machine that holds it runs it. A machine without work *spins*
+//! for a moment, *steals*, and *parks*. A machine that waits *hands off* its processor. `sysmon` watches from outside.
+//!
+//! Read `sched` first (the essay), then the modules in this order; each uses those above it.
 #![deny(missing_docs)]
 
 mod sys;
 
 mod clock;
+mod inject;
+mod machine;
 mod park;
+mod runq;
+
+mod idle;
 mod timers;
 
+#[doc(hidden)]
+pub mod netpoll;
+
 #[cfg(not(gmp_loom))]
-mod budget;
+#[doc(hidden)]
+pub mod budget;
 #[cfg(not(gmp_loom))]
 mod context;
 #[cfg(not(gmp_loom))]
+pub mod metrics;
+#[cfg(not(gmp_loom))]
+mod processor;
+#[cfg(not(gmp_loom))]
+mod sched;
+#[cfg(not(gmp_loom))]
+mod sysmon;
+#[cfg(not(gmp_loom))]
+pub mod task;
+#[cfg(not(gmp_loom))]
 pub mod time;
+#[cfg(not(gmp_loom))]
+mod trace;
+
+#[cfg(not(gmp_loom))]
+pub mod runtime;

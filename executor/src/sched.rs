@@ -364,7 +364,7 @@ impl Sched {
     pub(crate) fn give_up(&'static self, p: &'static Processor) {
         p.end_poll();
         context::set_processor(None);
-        let work = p.queue.len_seen() > 0 || p.queue.next.peek() != 0 || !self.inject.is_empty();
+        let work = self.is_work_queued(p);
         if self.idle.hand_off(p.index, work, self) == HandedOff::Idle {
             if self.is_work_visible() {
                 self.idle.wake_one(self, None);
@@ -386,6 +386,15 @@ impl Sched {
         } else if (deadline != NEVER || self.netpoll.waiters() > 0) && self.idle.should_wake() {
             self.idle.wake_one(self, None);
         }
+    }
+
+    /// Whether anybody waits for the processor `p` or for what it could run: other tasks, or a machine in `want`.
+    pub(crate) fn has_waiting(&self, p: &Processor) -> bool {
+        self.is_work_queued(p) || self.idle.is_wanted()
+    }
+
+    fn is_work_queued(&self, p: &Processor) -> bool {
+        p.queue.len_seen() > 0 || p.queue.next.peek() != 0 || !self.inject.is_empty()
     }
 
     /// A processor for this thread, which is in the middle of its own work. `None` if the runtime closes.

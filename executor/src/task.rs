@@ -35,9 +35,11 @@ use crate::sys::atomic::{
 };
 
 pub use join::{AbortHandle, JoinError, JoinHandle};
+pub use yield_now::{YieldNow, yield_now};
 
 mod join;
 pub(crate) mod registry;
+mod yield_now;
 
 const ABORTED: u64 = 1 << 63;
 

@@ -60,6 +60,12 @@ impl Timers {
         }
     }
 
+    /// A store that refuses everything.
+    #[cfg(not(gmp_loom))]
+    pub(crate) const fn closed() -> Self {
+        Timers { earliest: AtomicU64::new(NEVER), store: Mutex::new(rank::TIMERS, Store { heap: Heap::new(), closed: true }) }
+    }
+
     #[cfg(gmp_loom)]
     pub(crate) fn new() -> Self {
         Timers {

@@ -11,6 +11,7 @@
 //! 6. spin: steal half of another queue, four rounds; in the last one also other slots' due timers and lone tasks;
 //! 7. go idle: give the processor up, look at everything once more, sleep, the first to do so in the netpoller.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ pub(crate) struct Worker {
     woken_by_spawn_of: Option<u32>,
     /// Buffers, kept for their memory.
     ready: Vec<Waker>,
+    due: WakeBatch,
 }
 
 /// What a look around brought.
@@ -55,7 +57,7 @@ enum Look {
 
 impl Worker {
     pub(crate) fn new(sched: &'static Sched, machine: &'static Machine) -> Self {
-        Worker { sched, machine, spinning: false, woken_by_spawn_of: None, ready: Vec::new() }
+        Worker { sched, machine, spinning: false, woken_by_spawn_of: None, ready: Vec::new(), due: WakeBatch::new() }
     }
 
     /// Runs tasks until the runtime closes.
@@ -239,11 +241,10 @@ impl Worker {
         if slot.timers.earliest() > now {
             return;
         }
-        let mut batch = WakeBatch::new();
         loop {
-            let more = slot.timers.run_due(now, &mut batch);
-            p.counters().timers_fired.add(batch.len() as u64);
-            wake_batch(self.sched, p, batch.drain());
+            let more = slot.timers.run_due(now, &mut self.due);
+            p.counters().timers_fired.add(self.due.len() as u64);
+            wake_batch(self.sched, p, || self.due.wake_all());
             if !more {
                 return;
             }
@@ -251,9 +252,9 @@ impl Worker {
     }
 
     fn wake_ready(&mut self, p: &'static Processor) {
-        let mut ready = std::mem::take(&mut self.ready);
-        wake_batch(self.sched, p, ready.drain(..));
-        self.ready = ready;
+        if !self.ready.is_empty() {
+            wake_batch(self.sched, p, || wake_all(&mut self.ready));
+        }
     }
 
     /// Step 6: looks at every other processor, from a random one on, in a random stride.
@@ -435,7 +436,7 @@ impl Worker {
                     self.sched.idle.wake_one(self.sched, None);
                 }
             }
-            None => self.ready.drain(..).for_each(Waker::wake),
+            None => wake_all(&mut self.ready),
         }
     }
 
@@ -472,10 +473,10 @@ impl Worker {
 
 /// Wakes tasks as one batch: they go to the local tail in order, and one decision to wake a machine comes at the end
 /// (Go: `injectglist`). Some of the wakers may be the user's own code.
-fn wake_batch(sched: &'static Sched, p: &'static Processor, wakers: impl Iterator<Item = Waker>) {
+fn wake_batch(sched: &'static Sched, p: &'static Processor, wake_all: impl FnOnce()) {
     p.begin_poll();
     p.set_batching(true);
-    wakers.for_each(Waker::wake);
+    wake_all();
     p.set_batching(false);
     p.end_poll();
     let queued = p.queue.len_seen();
@@ -515,5 +516,16 @@ impl Sched {
     /// When somebody last looked at the netpoller.
     pub(crate) fn netpolled_at(&self) -> u64 {
         self.last_netpoll.load(Relaxed)
+    }
+}
+
+/// Wakes what the netpoller brought. A waker that panics has been reported by the panic hook; the others still get their
+/// wake.
+fn wake_all(ready: &mut Vec<Waker>) {
+    for waker in ready.drain(..) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+            // Its destructor is foreign code too, and may panic again.
+            std::mem::forget(payload);
+        }
     }
 }

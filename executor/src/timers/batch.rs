@@ -22,6 +22,10 @@ impl WakeBatch {
         self.wakers.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.wakers.len()
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.wakers.len() >= CAPACITY
     }

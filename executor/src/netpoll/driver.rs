@@ -1,0 +1,299 @@
+//! The netpoller of a runtime slot: opened when a runtime is built, closed when it ends, opened again by the next one.
+//!
+//! 1. The backend is held by counted references: who waits, breaks or registers while another closes goes on with a
+//!    poller that is still open, and the last of them closes it.
+//! 2. The table's copy of the reference is taken away under the lock under which registrations begin and end, so that
+//!    a registration and the poller it was added to are always of one runtime.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use super::breaks::Breaks;
+use super::descriptor::{Arm, Descriptor};
+#[cfg(target_os = "linux")]
+use super::linux::Native;
+use super::portable::Portable;
+use super::registration::{Kind, Registration, shut_down};
+use super::table::{Key, Table};
+use crate::sys::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sys::atomic::{AtomicBool, AtomicUsize};
+use crate::sys::{Mutex, assert_no_lock_held, rank};
+
+/// Which way to the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// The system's own: edge-triggered epoll on Linux, `Portable` elsewhere.
+    #[default]
+    Native,
+    /// polling's wait, with one request an event.
+    Portable,
+}
+
+/// How long to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Not at all. Takes no breaks.
+    Now,
+    /// At most this long, and not less unless something comes.
+    Until(Duration),
+    /// Until something comes.
+    Forever,
+}
+
+/// What a wait has done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Outcome {
+    /// How many wakers were taken out.
+    pub(super) taken: usize,
+    /// Whether the blocked thread has read a break.
+    pub(super) broken: bool,
+}
+
+/// An open poller.
+#[derive(Debug)]
+pub(super) enum Driver {
+    #[cfg(target_os = "linux")]
+    Native(Native),
+    Portable(Portable),
+}
+
+impl Driver {
+    fn new(backend: Backend) -> io::Result<Self> {
+        match backend {
+            #[cfg(target_os = "linux")]
+            Backend::Native => Native::new().map(Driver::Native),
+            _ => Portable::new().map(Driver::Portable),
+        }
+    }
+
+    fn add(&self, fd: RawFd, key: Key) -> io::Result<()> {
+        let added = match self {
+            #[cfg(target_os = "linux")]
+            Driver::Native(native) => native.add(fd, key),
+            Driver::Portable(portable) => portable.add(fd, key),
+        };
+        added.map_err(|e| match e.kind() {
+            io::ErrorKind::PermissionDenied => io::Error::new(
+                io::ErrorKind::Unsupported,
+                "this kind of file cannot be waited for (a regular file?): use gmp::spawn_blocking",
+            ),
+            io::ErrorKind::AlreadyExists => io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "this fd is registered with the runtime already: use try_clone for a second handle",
+            ),
+            _ => e,
+        })
+    }
+
+    fn delete(&self, fd: RawFd) -> io::Result<()> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Driver::Native(native) => native.delete(fd),
+            Driver::Portable(portable) => portable.delete(fd),
+        }
+    }
+
+    fn notify(&self) {
+        match self {
+            #[cfg(target_os = "linux")]
+            Driver::Native(native) => native.notify(),
+            Driver::Portable(portable) => portable.notify(),
+        }
+    }
+}
+
+/// On a line of its own: every wait for I/O writes it.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Line<T>(T);
+
+/// The netpoller of a runtime slot. Never freed.
+#[derive(Debug)]
+pub(crate) struct Netpoll {
+    table: Table,
+    /// The open poller, for those who wait and break.
+    driver: Mutex<Option<Arc<Driver>>>,
+    breaks: Breaks,
+    /// Whether events have to be asked for. Written by `open`, before the first registration.
+    arms: AtomicBool,
+    /// Tasks that wait for I/O.
+    waiting: Line<AtomicUsize>,
+    /// Whether a thread is in a blocking wait; looked at by debug builds.
+    blocked: AtomicBool,
+    /// Whether a thread is in a wait without a timeout; looked at by debug builds.
+    polled: AtomicBool,
+}
+
+impl Netpoll {
+    pub(crate) const fn new() -> Self {
+        Self::on(Table::new())
+    }
+
+    /// One whose generations and ticks start there, to be near their wrap.
+    #[cfg(test)]
+    pub(super) const fn starting_at(generation: u32, tick: u32) -> Self {
+        Self::on(Table::starting_at(generation, tick))
+    }
+
+    /// Goes on as on a kernel without `epoll_pwait2`.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(super) fn forget_pwait2(&self) {
+        if let Some(Driver::Native(native)) = self.driver().as_deref() {
+            native.forget_pwait2();
+        }
+    }
+
+    /// An event as a batch may still hold it, of the registration that `index` had at `generation`.
+    #[cfg(test)]
+    pub(super) fn late_event(&self, index: u32, generation: u32, ready: &mut Vec<Waker>) -> usize {
+        let event = super::readiness::Event { readable: true, writable: true, ..Default::default() };
+        self.table.get(index).map_or(0, |descriptor| descriptor.event(generation, event, ready, None))
+    }
+
+    const fn on(table: Table) -> Self {
+        Netpoll {
+            table,
+            driver: Mutex::new(rank::NETPOLL, None),
+            breaks: Breaks::new(),
+            arms: AtomicBool::new(false),
+            waiting: Line(AtomicUsize::new(0)),
+            blocked: AtomicBool::new(false),
+            polled: AtomicBool::new(false),
+        }
+    }
+
+    /// Opens the poller of a new runtime.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system: out of fds or memory.
+    pub(crate) fn open(&self, backend: Backend) -> io::Result<()> {
+        let new = Arc::new(Driver::new(backend)?);
+        self.arms.store(matches!(*new, Driver::Portable(_)), Relaxed);
+        let mut driver = self.driver.lock();
+        debug_assert!(driver.is_none(), "a netpoller is closed before it is opened again");
+        // A late break of the last runtime may have set the flag and found no poller to notify. Under this lock: a break
+        // that sets it from here on finds the new one.
+        self.breaks.taken();
+        *driver = Some(new.clone());
+        drop(driver);
+        self.table.open(new);
+        Ok(())
+    }
+
+    /// Ends the runtime's registrations and its poller. Whoever waits is woken, and finds that the runtime was shut
+    /// down.
+    pub(crate) fn close(&self) {
+        let mut taken = Vec::new();
+        self.table.close(&mut taken);
+        drop(self.driver.lock().take());
+        self.wake_taken(taken);
+    }
+
+    fn wake_taken(&self, taken: Vec<Waker>) {
+        self.waiting.0.fetch_sub(taken.len(), Relaxed);
+        assert_no_lock_held();
+        taken.into_iter().for_each(Waker::wake);
+    }
+
+    fn driver(&self) -> Option<Arc<Driver>> {
+        self.driver.lock().clone()
+    }
+
+    /// Waits for events. The wakers of what became ready go into `ready`; the caller wakes them. A signal ends it early,
+    /// with nothing; so may other reasons. Go: netpoll.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system, or that the netpoller is closed.
+    pub(crate) fn wait(&self, wait: Wait, ready: &mut Vec<Waker>) -> io::Result<()> {
+        let driver = self.driver().ok_or_else(shut_down)?;
+        let inside = if wait == Wait::Now { &self.polled } else { &self.blocked };
+        // Acquire and Release pair with each other across threads, so that the check itself orders two waits.
+        debug_assert!(!inside.swap(true, Acquire), "two threads in a {wait:?} wait of one netpoller");
+        let outcome = match &*driver {
+            #[cfg(target_os = "linux")]
+            Driver::Native(native) => native.wait(wait, &self.table, ready),
+            Driver::Portable(portable) => portable.wait(wait, &self.table, &self.breaks, ready),
+        };
+        if cfg!(debug_assertions) {
+            inside.store(false, Release);
+        }
+        let outcome = outcome?;
+        if outcome.broken {
+            self.breaks.taken();
+        }
+        if outcome.taken > 0 {
+            self.waiting.0.fetch_sub(outcome.taken, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Breaks the blocked wait, now or, if there is none, when it begins. Go: netpollBreak.
+    pub(crate) fn wake_blocked(&self) {
+        if self.breaks.request() {
+            if let Some(driver) = self.driver() {
+                driver.notify();
+            }
+        }
+    }
+
+    /// How many tasks wait for I/O.
+    #[inline]
+    pub(crate) fn waiters(&self) -> usize {
+        self.waiting.0.load(Relaxed)
+    }
+
+    pub(super) fn waiting(&self) -> &AtomicUsize {
+        &self.waiting.0
+    }
+
+    /// Registers an fd. Go: netpollopen.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` for a regular file, `AlreadyExists` for an fd that is registered, those of the system, or that the
+    /// netpoller is closed.
+    ///
+    /// # Safety
+    ///
+    /// `fd` stays open until the registration is dropped.
+    pub(crate) unsafe fn register(&'static self, fd: RawFd, kind: Kind) -> io::Result<Registration> {
+        let (key, descriptor, driver) = self.table.begin(fd, kind == Kind::Open)?;
+        if let Err(e) = driver.add(fd, key) {
+            let mut taken = Vec::new();
+            self.table.end(key, true, &mut taken);
+            debug_assert!(taken.is_empty(), "nobody waits for what has not been registered");
+            return Err(e);
+        }
+        Ok(Registration::of(self, descriptor, key))
+    }
+
+    /// Ends a registration, unless its runtime ended first. Go: netpollclose.
+    pub(super) fn deregister(&self, descriptor: &Descriptor, key: Key) {
+        let Some(driver) = self.table.driver_of(descriptor, key) else { return };
+        let deleted = descriptor.fd(key.generation).is_some_and(|fd| driver.delete(fd).is_ok());
+        let mut taken = Vec::new();
+        // What could not be deleted may still give events: its descriptor is not used again.
+        self.table.end(key, deleted, &mut taken);
+        self.waiting.0.fetch_sub(taken.len(), Relaxed);
+    }
+
+    /// Calls `f` with the count of waiters and with the way to ask for events, if they have to be asked for.
+    #[inline]
+    pub(super) fn with_arm<R>(&self, key: Key, f: impl FnOnce(&AtomicUsize, Arm<'_>) -> R) -> R {
+        // Relaxed: whoever has a registration of this runtime got it after `open`; one of an earlier runtime finds its
+        // generation ended before it could arm anything.
+        if self.arms.load(Relaxed) {
+            if let Some(driver) = self.driver() {
+                if let Driver::Portable(portable) = &*driver {
+                    return f(&self.waiting.0, Some(&|fd, interest| portable.arm(fd, key, interest)));
+                }
+            }
+        }
+        f(&self.waiting.0, None)
+    }
+}

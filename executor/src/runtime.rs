@@ -1,0 +1,345 @@
+//! Runtimes as users hold them: built, entered, blocked on, shut down.
+//!
+//! 1. A [`Runtime`] owns its slot's current generation; a [`Handle`] only names it. What is done through a handle whose
+//!    runtime is gone is the error "runtime shut down" and touches nothing of the next one.
+//! 2. There is one process-wide default runtime. It is started by the first use that needs one.
+
+use std::io;
+use std::panic::Location;
+use std::time::Duration;
+
+use crate::context;
+use crate::metrics;
+use crate::sched::{RuntimeRef, Sched};
+use crate::sys::{Mutex, rank};
+use crate::task::{self, JoinHandle};
+
+pub use block_on::block_on;
+pub use builder::Builder;
+pub use metrics::{FoundIn, Metrics};
+pub use shutdown::Leftover;
+
+mod block_on;
+mod builder;
+mod default;
+mod shutdown;
+
+/// Slots of runtimes that are gone, for the next one.
+static FREE: Mutex<Vec<&'static Sched>> = Mutex::new(rank::PROCESS, Vec::new());
+/// All slots ever made.
+static ALL: Mutex<Vec<&'static Sched>> = Mutex::new(rank::PROCESS, Vec::new());
+
+fn take_slot() -> &'static Sched {
+    if let Some(sched) = FREE.lock().pop() {
+        return sched;
+    }
+    let sched: &'static Sched = Box::leak(Box::new(Sched::new()));
+    ALL.lock().push(sched);
+    sched
+}
+
+fn free_slot(sched: &'static Sched) {
+    FREE.lock().push(sched);
+}
+
+/// All runtime slots of the process, whether in use or not.
+pub(crate) fn all_slots() -> Vec<&'static Sched> {
+    ALL.lock().clone()
+}
+
+pub(crate) const SHUT_DOWN: &str = "runtime shut down";
+pub(crate) const FORKED: &str =
+    "this gmp runtime belongs to the parent process: its threads did not come along in the fork; build one in the child";
+
+/// The runtime this thread is in, else the default one, which is started if need be.
+///
+/// # Errors
+///
+/// The runtime is shut down or belongs to the parent process, or the default one could not be built.
+pub(crate) fn current() -> io::Result<RuntimeRef> {
+    let runtime = match context::current().runtime {
+        Some(runtime) => runtime,
+        None => default::get()?,
+    };
+    check(runtime)
+}
+
+fn check(runtime: RuntimeRef) -> io::Result<RuntimeRef> {
+    if !runtime.is_of_this_process() {
+        return Err(io::Error::other(FORKED));
+    }
+    if !runtime.is_there() {
+        return Err(io::Error::other(SHUT_DOWN));
+    }
+    Ok(runtime)
+}
+
+/// A runtime: its processors, its machines, its netpoller. Dropping it shuts it down.
+///
+/// Dropping waits for polls in progress. On a thread of the runtime itself it only starts the shutdown.
+///
+/// # Examples
+///
+/// ```
+/// let runtime = gmp::runtime::Builder::new().procs(2).build()?;
+/// let sum = runtime.block_on(async {
+///     let a = gmp::spawn(async { 40 });
+///     a.await.unwrap() + 2
+/// });
+/// assert_eq!(sum, 42);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Runtime {
+    runtime: RuntimeRef,
+}
+
+impl Runtime {
+    /// A runtime with the defaults of [`Builder`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Builder::build`].
+    pub fn new() -> io::Result<Runtime> {
+        Builder::new().build()
+    }
+
+    /// Runs `future` to its end on this thread, which holds a processor while it polls and gives it up while it waits.
+    /// See [`block_on`].
+    ///
+    /// # Panics
+    ///
+    /// If `future` does.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        block_on::on(self.runtime, future)
+    }
+
+    /// Spawns a task on this runtime; see [`spawn`].
+    #[track_caller]
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.handle().spawn_at(Location::caller(), future)
+    }
+
+    /// Names this runtime, to be kept and sent anywhere.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { runtime: self.runtime }
+    }
+
+    /// Makes this the runtime that free functions mean on this thread, until the guard is dropped.
+    pub fn enter(&self) -> EnterGuard {
+        self.handle().enter()
+    }
+
+    /// What the scheduler counts.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.runtime.sched.metrics()
+    }
+
+    /// Makes this the process-wide default runtime until the guard is dropped; then the former one is again.
+    /// `#[gmp::main]` does this.
+    #[doc(hidden)]
+    pub fn install_default(&self) -> DefaultGuard {
+        DefaultGuard { mine: self.runtime, before: default::install(self.runtime) }
+    }
+
+    /// Shuts the runtime down and waits at most `timeout`: every task that can be dropped is dropped.
+    ///
+    /// # Errors
+    ///
+    /// What is left when the time is over: polls that have not ended. Their threads end, and their tasks are dropped, when
+    /// they do.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let runtime = gmp::runtime::Builder::new().procs(1).build()?;
+    /// runtime.spawn(std::future::pending::<()>());
+    /// runtime.shutdown_timeout(Duration::from_secs(5)).expect("no poll is stuck");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn shutdown_timeout(self, timeout: Duration) -> Result<(), Leftover> {
+        let runtime = self.runtime;
+        std::mem::forget(self);
+        shutdown::shut_down(runtime, Some(timeout))
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        shutdown::on_drop(self.runtime);
+    }
+}
+
+/// See [`Runtime::install_default`].
+#[derive(Debug)]
+#[doc(hidden)]
+pub struct DefaultGuard {
+    mine: RuntimeRef,
+    before: Option<RuntimeRef>,
+}
+
+impl Drop for DefaultGuard {
+    fn drop(&mut self) {
+        default::uninstall(self.mine, self.before);
+    }
+}
+
+/// Names a runtime. It may be kept when the runtime is gone: what is then done through it is "runtime shut down".
+///
+/// # Examples
+///
+/// ```
+/// let runtime = gmp::runtime::Builder::new().procs(1).build()?;
+/// let handle = runtime.handle();
+/// let task = std::thread::spawn(move || handle.spawn(async { 7 })).join().unwrap();
+/// assert_eq!(runtime.block_on(task).unwrap(), 7);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Handle {
+    runtime: RuntimeRef,
+}
+
+impl Handle {
+    /// The runtime this thread is in, else the default one, which is started if need be.
+    ///
+    /// # Panics
+    ///
+    /// If that runtime is shut down, belongs to the parent process, or cannot be built.
+    #[must_use]
+    pub fn current() -> Handle {
+        Handle::try_current().unwrap_or_else(|e| panic!("no current runtime: {e}"))
+    }
+
+    /// The runtime this thread is in, else the default one, which is started if need be.
+    ///
+    /// # Errors
+    ///
+    /// It is shut down, belongs to the parent process, or cannot be built.
+    pub fn try_current() -> io::Result<Handle> {
+        current().map(|runtime| Handle { runtime })
+    }
+
+    /// Spawns a task on this runtime; see [`spawn`]. If the runtime is shut down the future is dropped and the handle says
+    /// so.
+    #[track_caller]
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.spawn_at(Location::caller(), future)
+    }
+
+    fn spawn_at<F>(&self, location: &'static Location<'static>, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        if !self.runtime.is_of_this_process() {
+            panic!("{FORKED}");
+        }
+        task::spawn(self.runtime, location, future)
+    }
+
+    /// Runs `future` to its end on this thread; see [`block_on`].
+    ///
+    /// # Panics
+    ///
+    /// If `future` does, or if the runtime is shut down.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        block_on::on(self.runtime, future)
+    }
+
+    /// Makes this the runtime that free functions mean on this thread, until the guard is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = gmp::runtime::Builder::new().procs(1).build()?;
+    /// let guard = runtime.handle().enter();
+    /// let task = gmp::spawn(async { 7 });
+    /// drop(guard);
+    /// assert_eq!(runtime.block_on(task).unwrap(), 7);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn enter(&self) -> EnterGuard {
+        EnterGuard { _entered: context::enter(self.runtime) }
+    }
+
+    /// What the scheduler counts. Numbers of a runtime that is gone are those of its slot, which may be another's.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        if self.runtime.is_there() { self.runtime.sched.metrics() } else { Metrics::default() }
+    }
+}
+
+/// Keeps a runtime entered on this thread; see [`Handle::enter`]. Guards are dropped in the reverse order.
+#[derive(Debug)]
+#[must_use = "dropping the guard leaves the runtime"]
+pub struct EnterGuard {
+    _entered: context::Entered,
+}
+
+/// Spawns a task (Go: the `go` statement): `future` runs on its own, as soon as a processor comes to it.
+///
+/// On a thread of no runtime it goes to the default runtime, which is started if need be.
+///
+/// # Panics
+///
+/// If the default runtime is needed and cannot be built, or in a forked child of the process that built the runtime. If the
+/// runtime is shut down there is no panic: the future is dropped and the handle says so.
+///
+/// # Examples
+///
+/// ```
+/// gmp::block_on(async {
+///     let tasks: Vec<_> = (0..10).map(|n| gmp::spawn(async move { n * n })).collect();
+///     let mut sum = 0;
+///     for task in tasks {
+///         sum += task.await.unwrap();
+///     }
+///     assert_eq!(sum, 285);
+/// });
+/// ```
+#[track_caller]
+pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let runtime = match context::current().runtime {
+        Some(runtime) => runtime,
+        None => default::get().unwrap_or_else(|e| panic!("the default runtime cannot be built: {e}")),
+    };
+    Handle { runtime }.spawn_at(Location::caller(), future)
+}
+
+/// How many processors the current runtime has (Go: `runtime.GOMAXPROCS(0)`).
+///
+/// # Panics
+///
+/// As [`Handle::current`].
+///
+/// # Examples
+///
+/// ```
+/// let runtime = gmp::runtime::Builder::new().procs(3).build()?;
+/// assert_eq!(runtime.block_on(async { gmp::procs() }), 3);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[must_use]
+pub fn procs() -> usize {
+    Handle::current().runtime.sched.idle.total() as usize
+}
+
+#[cfg(test)]
+mod tests;

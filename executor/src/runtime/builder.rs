@@ -1,0 +1,155 @@
+//! How a runtime is configured.
+
+use std::io;
+
+use super::{Runtime, free_slot, take_slot};
+use crate::netpoll::Backend;
+use crate::sched::{Config, PROCS_MAX};
+
+/// Builds a runtime.
+///
+/// | what | default |
+/// |---|---|
+/// | `procs` | `GMP_PROCS`, else the CPUs that this process may use |
+/// | `thread_name` | `gmp`: threads are `gmp-0`, `gmp-1`, … and `gmp-sysmon` |
+/// | `thread_stack_size` | std's, 2 MiB |
+///
+/// `GMP_SCHEDTRACE=ms` in the environment prints Go's schedtrace line every so many milliseconds.
+///
+/// # Examples
+///
+/// ```
+/// let runtime = gmp::runtime::Builder::new().procs(4).thread_name("web").build()?;
+/// runtime.block_on(async {});
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Default)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct Builder {
+    procs: Option<usize>,
+    config: Config,
+    portable_netpoll: bool,
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("procs", &self.procs).finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// The defaults.
+    pub fn new() -> Self {
+        Builder::default()
+    }
+
+    /// [`Builder::new`], in tokio's words.
+    pub fn new_multi_thread() -> Self {
+        Builder::new()
+    }
+
+    /// `procs(1)`, in tokio's words. The tasks still run on a thread of the runtime.
+    pub fn new_current_thread() -> Self {
+        Builder::new().procs(1)
+    }
+
+    /// How many tasks run at once, 1 to 1024 (Go: `GOMAXPROCS`). It beats `GMP_PROCS`.
+    pub fn procs(mut self, procs: usize) -> Self {
+        self.procs = Some(procs);
+        self
+    }
+
+    /// [`Builder::procs`], in tokio's words.
+    pub fn worker_threads(self, procs: usize) -> Self {
+        self.procs(procs)
+    }
+
+    /// Does nothing: I/O and time are always on. It is there for ports from tokio.
+    pub fn enable_all(self) -> Self {
+        self
+    }
+
+    /// What the names of the runtime's threads begin with.
+    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
+        self.config.thread_name = Some(name.into());
+        self
+    }
+
+    /// The stack of each thread, in bytes.
+    pub fn thread_stack_size(mut self, bytes: usize) -> Self {
+        self.config.thread_stack_size = Some(bytes);
+        self
+    }
+
+    /// Runs on each machine's thread before its first task.
+    pub fn on_thread_start(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
+        self.config.on_thread_start = Some(Box::new(hook));
+        self
+    }
+
+    /// Runs on each machine's thread after its last task.
+    pub fn on_thread_stop(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
+        self.config.on_thread_stop = Some(Box::new(hook));
+        self
+    }
+
+    /// Waits for I/O the way other systems do, on Linux too.
+    #[doc(hidden)]
+    pub fn portable_netpoll(mut self) -> Self {
+        self.portable_netpoll = true;
+        self
+    }
+
+    /// Builds the runtime. Its threads start when they are first needed.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if `procs`, `GMP_PROCS` or `GMP_SCHEDTRACE` is no number in its range (the error quotes it); else
+    /// those of the system for the netpoller: out of fds or memory.
+    pub fn build(self) -> io::Result<Runtime> {
+        let mut config = self.config;
+        config.procs = match self.procs {
+            Some(procs) => check_procs("procs", procs, procs)?,
+            None => match env("GMP_PROCS")? {
+                Some(text) => {
+                    let procs = text.parse().map_err(|_| bad("GMP_PROCS", &text))?;
+                    check_procs("GMP_PROCS", procs, &text)?
+                }
+                None => std::thread::available_parallelism().map_or(1, |n| n.get().min(PROCS_MAX)),
+            },
+        };
+        config.schedtrace_ms = match env("GMP_SCHEDTRACE")? {
+            Some(text) => Some(text.parse().map_err(|_| bad_number("GMP_SCHEDTRACE", "milliseconds", &text))?),
+            None => None,
+        };
+        let sched = take_slot();
+        let backend = if self.portable_netpoll { Backend::Portable } else { Backend::Native };
+        if let Err(e) = sched.netpoll.open(backend) {
+            free_slot(sched);
+            return Err(e);
+        }
+        Ok(Runtime { runtime: sched.open(config) })
+    }
+}
+
+/// The variable, if it is set and not empty.
+fn env(name: &str) -> io::Result<Option<String>> {
+    match std::env::var(name) {
+        Ok(text) if text.trim().is_empty() => Ok(None),
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(text)) => Err(bad(name, &text.to_string_lossy())),
+    }
+}
+
+fn check_procs(name: &str, procs: usize, text: impl std::fmt::Display) -> io::Result<usize> {
+    if (1..=PROCS_MAX).contains(&procs) { Ok(procs) } else { Err(bad(name, &text.to_string())) }
+}
+
+fn bad(name: &str, text: &str) -> io::Error {
+    bad_number(name, &format!("processors from 1 to {PROCS_MAX}"), text)
+}
+
+fn bad_number(name: &str, what: &str, text: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("{name} takes a number of {what}, not `{text}`"))
+}

@@ -1,0 +1,39 @@
+//! The process-wide default runtime.
+
+use std::io;
+
+use super::{Builder, check};
+use crate::sched::RuntimeRef;
+use crate::sys::{Mutex, rank};
+
+static DEFAULT: Mutex<Option<RuntimeRef>> = Mutex::new(rank::PROCESS - 1, None);
+
+/// The default runtime; builds it if there is none, or if this is a forked child and the one there is the parent's.
+pub(super) fn get() -> io::Result<RuntimeRef> {
+    let mut default = DEFAULT.lock();
+    if let Some(runtime) = *default {
+        if check(runtime).is_ok() {
+            return Ok(runtime);
+        }
+    }
+    let runtime = Builder::new().build()?;
+    let reference = runtime.runtime;
+    // It lives as long as the process.
+    std::mem::forget(runtime);
+    *default = Some(reference);
+    Ok(reference)
+}
+
+/// Makes `runtime` the default and gives back the one before.
+pub(super) fn install(runtime: RuntimeRef) -> Option<RuntimeRef> {
+    DEFAULT.lock().replace(runtime)
+}
+
+/// Takes `mine` back, if it still is the default.
+pub(super) fn uninstall(mine: RuntimeRef, before: Option<RuntimeRef>) {
+    let mut default = DEFAULT.lock();
+    let still = default.is_some_and(|now| std::ptr::eq(now.sched, mine.sched) && now.generation == mine.generation);
+    if still {
+        *default = before.filter(|runtime| check(*runtime).is_ok());
+    }
+}
