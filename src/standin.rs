@@ -46,6 +46,9 @@ impl Builder {
 #[allow(missing_docs)]
 pub struct Runtime(Builder);
 
+#[allow(missing_docs)]
+pub struct DefaultGuard;
+
 struct Unpark(Thread);
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
@@ -55,7 +58,9 @@ impl Wake for Unpark {
 
 #[allow(missing_docs)]
 impl Runtime {
-    pub fn install_default(&self) {}
+    pub fn install_default(&self) -> DefaultGuard {
+        DefaultGuard
+    }
 
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         PROCS.set(self.0.0);

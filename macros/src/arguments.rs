@@ -13,11 +13,11 @@ pub(crate) enum Attribute {
 }
 
 impl Attribute {
-    /// As the user writes it.
+    /// As the messages call it.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Attribute::Main => "#[gmp::main]",
-            Attribute::Test => "#[gmp::test]",
+            Attribute::Main => "`#[gmp::main]`",
+            Attribute::Test => "`#[gmp::test]`",
         }
     }
 

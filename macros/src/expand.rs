@@ -71,7 +71,7 @@ pub(crate) fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let site = Span::mixed_site();
     let mut attribute = template("#[::core::prelude::v1::test]", site, &[]);
     if let Some(second) = function.attribute("test") {
-        let message = "#[gmp::test] makes the function a test by itself: remove `#[test]`";
+        let message = "`#[gmp::test]` makes the function a test by itself: remove `#[test]`";
         arguments.errors.push(Error::at(second.span(), message));
         attribute = TokenStream::new();
     }

@@ -26,14 +26,15 @@ mod tokens;
 ///
 /// | argument | meaning | left out |
 /// |---|---|---|
-/// | `procs = 4` | how many processors, at least 1; `worker_threads = 4` means the same | `GMP_PROCS`, else the machine |
+/// | `procs = 4` | the number of processors; `worker_threads = 4` is the same | `GMP_PROCS`, else the machine |
 /// | `name = "web"` | what the names of the runtime's threads start with | `gmp` |
 /// | `start_paused = true` | the clock stands still until it is advanced | `false` |
 /// | `crate = "path::to::gmp"` | where gmp is, if it was renamed or re-exported | `"::gmp"` |
 /// | `send` | a future that is not `Send` is a compile error | either will do |
 /// | `local` | always polled on the main thread, for libraries that insist on it | either will do |
 ///
-/// `flavor = "multi_thread"` is accepted and changes nothing. Stack of a spawned main: that of any runtime thread.
+/// `flavor = "multi_thread"` is accepted and changes nothing. A spawned main has the stack of any runtime thread, which
+/// is smaller than the main thread's: `local` is the way back to that.
 ///
 /// Go: `func main`, which runs on a goroutine.
 ///
@@ -82,7 +83,7 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// | argument | meaning | left out |
 /// |---|---|---|
-/// | `procs = 4` | how many processors, at least 1; `worker_threads = 4` means the same | 2 |
+/// | `procs = 4` | the number of processors; `worker_threads = 4` is the same | 2 |
 /// | `name = "web"` | what the names of the runtime's threads start with | `gmp` |
 /// | `start_paused = true` | the clock stands still until it is advanced | `false` |
 /// | `crate = "path::to::gmp"` | where gmp is, if it was renamed or re-exported | `"::gmp"` |
