@@ -1,0 +1,244 @@
+//! What the attributes refuse: each case is a program in a package that is checked by cargo, and the errors must be
+//! the ones named, on the user's line, and no others. A case without errors is one that the lints must leave alone.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A program and all the errors that it gives: the line, and a part of the text.
+struct Case {
+    name: &'static str,
+    source: &'static str,
+    errors: &'static [(usize, &'static str)],
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "strict_lints_say_nothing",
+        source: "//! Strict.\n\
+            #![forbid(warnings, unused, future_incompatible, nonstandard_style, rust_2018_idioms, unsafe_code)]\n\
+            #![forbid(missing_docs, unreachable_pub, unused_qualifications, unused_results)]\n\
+            use std::process::ExitCode;\n\
+            #[gmp::main]\nasync fn main() {}\n\
+            /// Documented.\n#[gmp::main(send)]\npub async fn spawned() -> ExitCode { ExitCode::SUCCESS }\n\
+            /// Documented.\n#[gmp::main(local)]\npub async fn local() -> ExitCode { ExitCode::SUCCESS }\n",
+        errors: &[],
+    },
+    Case {
+        name: "test_strict_lints_say_nothing",
+        source: "//! Strict.\n\
+            #![forbid(warnings, unused, future_incompatible, nonstandard_style, rust_2018_idioms, unsafe_code)]\n\
+            #![forbid(missing_docs, unreachable_pub, unused_qualifications, unused_results)]\n\
+            #[gmp::test]\nasync fn passes() -> Result<(), std::fmt::Error> { Ok(()) }\n",
+        errors: &[],
+    },
+    Case {
+        name: "main_is_not_async",
+        source: "#[gmp::main]\nfn main() {}\n",
+        errors: &[(2, "`#[gmp::main]` goes on an `async fn`: write `async fn main`")],
+    },
+    Case {
+        name: "main_is_not_a_function",
+        source: "#[gmp::main]\nstruct Main;\nfn main() {}\n",
+        errors: &[(2, "`#[gmp::main]` goes on an `async fn`")],
+    },
+    Case {
+        name: "main_is_unsafe",
+        source: "#[gmp::main]\nasync unsafe fn main() {}\n",
+        errors: &[(2, "`#[gmp::main]` goes on a plain `async fn`, without this")],
+    },
+    Case {
+        name: "main_has_parameters",
+        source: "#[gmp::main]\nasync fn main(\n    _: u8,\n) {}\n",
+        errors: &[(2, "a function under `#[gmp::main]` has no parameters")],
+    },
+    Case {
+        name: "main_has_generics",
+        source: "#[gmp::main]\nasync fn main<T>() {}\n",
+        errors: &[(2, "a function under `#[gmp::main]` has no generics")],
+    },
+    Case {
+        name: "main_has_a_where_clause",
+        source: "#[gmp::main]\nasync fn main()\nwhere\n    u8: Copy,\n{\n}\n",
+        errors: &[(3, "a function under `#[gmp::main]` has no generics")],
+    },
+    Case {
+        name: "unknown_argument",
+        source: "#[gmp::main(\n    procs = 2,\n    unhandled_panic = \"ignore\",\n)]\nasync fn main() {}\n",
+        errors: &[(
+            3,
+            "unknown argument `unhandled_panic`: `#[gmp::main]` takes `procs = 4` (or `worker_threads = 4`), \
+             `name = \"web\"`, `start_paused = true`, `crate = \"path\"`, `send`, `local`",
+        )],
+    },
+    Case {
+        name: "no_argument_at_all",
+        source: "#[gmp::main(procs = 2,, 4)]\nasync fn main() {}\n",
+        errors: &[(1, "this is no argument: `#[gmp::main]` takes"), (1, "this is no argument: `#[gmp::main]` takes")],
+    },
+    Case {
+        name: "every_wrong_argument_is_named",
+        source: "#[gmp::main(\n    procs = \"two\",\n    name = web,\n    start_paused = 1,\n\
+            \x20   crate = \"a b\",\n    send = true,\n)]\nasync fn main() {}\n",
+        errors: &[
+            (2, "`procs` is a whole number: `procs = 4`"),
+            (3, "`name` is a string: `name = \"web\"`"),
+            (4, "`start_paused` is `true` or `false`: `start_paused = true`"),
+            (5, "`crate` is a path in a string: `crate = \"my::gmp\"`"),
+            (6, "`send` has no value: `#[gmp::main(send)]`"),
+        ],
+    },
+    Case {
+        name: "argument_given_twice",
+        source: "#[gmp::main(procs = 2, worker_threads = 2)]\nasync fn main() {}\n",
+        errors: &[(1, "`procs` is given twice")],
+    },
+    Case {
+        name: "send_and_local",
+        source: "#[gmp::main(send, local)]\nasync fn main() {}\n",
+        errors: &[(1, "`send` and `local` exclude each other")],
+    },
+    Case {
+        name: "flavor_current_thread",
+        source: "#[gmp::main(flavor = \"current_thread\")]\nasync fn main() {}\n",
+        errors: &[(1, "gmp has one scheduler: use `procs = 1`")],
+    },
+    Case {
+        name: "flavor_unknown",
+        source: "#[gmp::main(flavor = \"local\")]\nasync fn main() {}\n",
+        errors: &[(1, "gmp has one scheduler: leave `flavor` out")],
+    },
+    Case {
+        name: "no_procs",
+        source: "#[gmp::main(procs = 0)]\nasync fn main() {}\n",
+        errors: &[(1, "`procs = 0`: a runtime has at least one processor")],
+    },
+    Case {
+        name: "fewer_than_no_procs",
+        source: "#[gmp::main(procs = -1)]\nasync fn main() {}\n",
+        errors: &[(1, "`procs` is a whole number: `procs = 4`")],
+    },
+    Case {
+        name: "type_error_in_the_body",
+        source: "#[gmp::main]\nasync fn main() {\n    let number: u32 = \"four\";\n    drop(number);\n}\n",
+        errors: &[(3, "mismatched types")],
+    },
+    Case {
+        name: "type_error_at_the_end",
+        source: "#[gmp::main]\nasync fn main() -> Result<(), std::io::Error> {\n    \"done\"\n}\n",
+        errors: &[(3, "mismatched types")],
+    },
+    Case {
+        name: "question_mark_without_a_result",
+        source: "#[gmp::main]\nasync fn main() {\n    \"4\".parse::<u32>()?;\n}\n",
+        errors: &[(3, "the `?` operator can only be used in")],
+    },
+    Case {
+        name: "result_that_a_main_cannot_have",
+        source: "#[gmp::main]\nasync fn main()\n-> u32 {\n    4\n}\n",
+        errors: &[(3, "the trait bound `u32: Termination` is not satisfied")],
+    },
+    Case {
+        name: "send_with_rc_across_await",
+        source: "#[gmp::main(send)]\nasync fn main() {\n    let held = std::rc::Rc::new(());\n\
+            \x20   std::future::ready(()).await;\n    drop(held);\n}\n",
+        errors: &[(2, "future cannot be sent between threads safely")],
+    },
+    Case {
+        name: "test_is_not_async",
+        source: "#[gmp::test]\nfn fails() {}\n",
+        errors: &[(2, "`#[gmp::test]` goes on an `async fn`: write `async fn fails`")],
+    },
+    Case {
+        name: "test_has_parameters",
+        source: "#[gmp::test]\nasync fn fails(_: u8) {}\n",
+        errors: &[(2, "a function under `#[gmp::test]` has no parameters")],
+    },
+    Case {
+        name: "test_is_one_already",
+        source: "#[gmp::test]\n#[test]\nasync fn fails() {}\n",
+        errors: &[(2, "`#[gmp::test]` makes the function a test by itself: remove `#[test]`")],
+    },
+    Case {
+        name: "test_has_no_main_words",
+        source: "#[gmp::test(send)]\nasync fn fails() {}\n",
+        errors: &[(1, "unknown argument `send`: `#[gmp::test]` takes `procs = 4`")],
+    },
+    Case {
+        name: "test_flavor_current_thread",
+        source: "#[gmp::test(flavor = \"current_thread\")]\nasync fn fails() {}\n",
+        errors: &[(1, "gmp has one scheduler: use `procs = 1`")],
+    },
+    Case {
+        name: "test_type_error",
+        source: "#[gmp::test]\nasync fn fails() -> Result<(), std::fmt::Error> {\n    Ok(4)\n}\n",
+        errors: &[(3, "mismatched types")],
+    },
+];
+
+#[test]
+fn r24_wrong_attributes_are_compile_errors_at_the_users_line() {
+    let package = package();
+    let output = Command::new(env!("CARGO"))
+        .args(["check", "--offline", "--keep-going", "--bins", "--tests", "--message-format=short", "--color=never"])
+        .current_dir(&package)
+        .env("CARGO_TARGET_DIR", package.join("target"))
+        // The flags of a sanitizer or of a model build belong to the test that runs, not to these programs.
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("CARGO_BUILD_TARGET")
+        .output()
+        .expect("cargo starts");
+    let log = String::from_utf8(output.stderr).expect("cargo writes text");
+
+    let mut wrong = Vec::new();
+    for case in CASES {
+        let file = format!("{}:", path(case));
+        // `src/main.rs:3:5: error[E0308]: mismatched types: …`
+        let mut found = Vec::new();
+        for line in log.lines() {
+            let Some((position, message)) = line.strip_prefix(&file).and_then(|rest| rest.split_once(": error")) else {
+                continue;
+            };
+            let at = position.split(':').next().and_then(|at| at.parse().ok()).expect("a line number");
+            found.push((at, message));
+        }
+        found.sort_by_key(|found: &(usize, _)| found.0);
+        let same = found.len() == case.errors.len()
+            && found.iter().zip(case.errors).all(|(found, wanted)| found.0 == wanted.0 && found.1.contains(wanted.1));
+        if !same {
+            wrong.push(format!("{}: wanted {:#?}\nfound {found:#?}", case.name, case.errors));
+        }
+    }
+    assert!(wrong.is_empty(), "{}\n\nall that cargo wrote:\n{log}", wrong.join("\n"));
+}
+
+/// Where in the package a case is.
+fn path(case: &Case) -> String {
+    format!("{}/{}.rs", if is_test(case) { "tests" } else { "src" }, case.name)
+}
+
+fn is_test(case: &Case) -> bool {
+    case.source.contains("gmp::test")
+}
+
+/// Writes the package that holds the cases. It has the lock file of the workspace: `--offline` finds those versions.
+fn package() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let package = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compile_fail");
+    let mut manifest = format!(
+        "[package]\nname = \"compile-fail\"\nedition = \"2024\"\n\n[workspace]\n\n\
+         [dependencies]\ngmp = {{ path = {root:?} }}\n"
+    );
+    for folder in ["src", "tests"] {
+        fs::create_dir_all(package.join(folder)).expect("a folder for the cases");
+    }
+    for case in CASES {
+        let kind = if is_test(case) { "[[test]]" } else { "[[bin]]\ntest = false" };
+        manifest += &format!("\n{kind}\nname = {:?}\npath = {:?}\n", case.name, path(case));
+        fs::write(package.join(path(case)), case.source).expect("a file for a case");
+    }
+    fs::write(package.join("Cargo.toml"), manifest).expect("a manifest");
+    fs::copy(root.join("Cargo.lock"), package.join("Cargo.lock")).expect("the lock file of the workspace");
+    package
+}
