@@ -10,7 +10,7 @@
 //! exist, and else, one reference further, `ViaLocal for &Probe`. The bound is asked of the opaque type of the body's
 //! `async fn`, while another function is checked: in the function that defines it the question would be an error.
 
-use crate::standin::{Builder, Runtime};
+use gmp_executor::runtime::{Builder, Runtime};
 use std::marker::PhantomData;
 use std::process::{ExitCode, Termination};
 

@@ -1,10 +1,49 @@
 //! An async runtime for Rust with Go's G/M/P scheduler.
+//!
+//! ```
+//! #[gmp::main]
+//! async fn main() {
+//!     let answer = gmp::spawn(async { 6 * 7 });
+//!     assert_eq!(answer.await.unwrap(), 42);
+//! }
+//! ```
+//!
+//! Tasks are stackless futures ([`spawn`]). They are run by threads that hold one of [`procs`] processors. Names are those
+//! of the field: what tokio's users know, where the meaning is the same.
+//!
+//! - [`mod@main`] and [`mod@test`] run an `async fn`; [`block_on`] runs a future anywhere; [`Builder`] makes a [`Runtime`].
+//! - [`task`]: spawning, joining, aborting, yielding.
+//! - [`time`]: sleeping, time limits.
+//! - [`net`]: sockets. [`signal`]: signals.
+//! - `rt`, with feature `hyper`: what hyper asks of a runtime.
+#![deny(missing_docs)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod attribute;
-mod standin;
 
+pub use gmp_executor::runtime::{Builder, Handle, Runtime, block_on, procs, spawn};
 pub use gmp_macros::{main, test};
-pub use standin::procs;
+
+/// Runtimes: building, entering, measuring and shutting them down.
+pub mod runtime {
+    pub use gmp_executor::runtime::{Builder, EnterGuard, FoundIn, Handle, Leftover, Metrics, Runtime};
+}
+
+/// Tasks: spawning, joining, aborting, yielding.
+pub mod task {
+    pub use gmp_executor::runtime::spawn;
+    pub use gmp_executor::task::{AbortHandle, Id, JoinError, JoinHandle, YieldNow, yield_now};
+
+    /// How long a task may go on before it yields.
+    pub mod coop {
+        pub use gmp_executor::budget::{Unconstrained, consume_budget, has_budget_remaining, unconstrained};
+    }
+}
+
+/// Sleeping and time limits.
+pub mod time {
+    pub use gmp_executor::time::{Instant, Sleep, Timeout, error, sleep, sleep_until, timeout, timeout_at};
+}
 
 /// What the macros' expansions call. Not for use by hand: it changes without notice.
 #[doc(hidden)]
