@@ -124,7 +124,7 @@ fn r12_a_result_that_is_not_send_is_still_a_task() {
 
 #[test]
 fn r12_a_status_is_kept() {
-    #[gmp::main(procs = 1, start_paused = true, crate = "::gmp")]
+    #[gmp::main(procs = 1, crate = "::gmp")]
     async fn with_all_arguments() -> ExitCode {
         ExitCode::from(7)
     }
@@ -213,7 +213,7 @@ async fn r24_a_test_has_two_procs_and_its_own_thread() {
     assert_eq!(thread::current().name(), Some("r24_a_test_has_two_procs_and_its_own_thread"));
 }
 
-#[gmp::test(procs = 3, start_paused = true, name = "t")]
+#[gmp::test(procs = 3, name = "t")]
 async fn r24_a_test_takes_arguments() {
     assert_eq!(gmp::procs(), 3);
 }

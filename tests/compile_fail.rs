@@ -68,7 +68,7 @@ const CASES: &[Case] = &[
         errors: &[(
             3,
             "unknown argument `unhandled_panic`: `#[gmp::main]` takes `procs = 4` (or `worker_threads = 4`), \
-             `name = \"web\"`, `start_paused = true`, `crate = \"path\"`, `send`, `local`",
+             `name = \"web\"`, `crate = \"path\"`, `send`, `local`",
         )],
     },
     Case {
@@ -78,14 +78,13 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "every_wrong_argument_is_named",
-        source: "#[gmp::main(\n    procs = \"two\",\n    name = web,\n    start_paused = 1,\n\
+        source: "#[gmp::main(\n    procs = \"two\",\n    name = web,\n\
             \x20   crate = \"a b\",\n    send = true,\n)]\nasync fn main() {}\n",
         errors: &[
             (2, "`procs` is a whole number: `procs = 4`"),
             (3, "`name` is a string: `name = \"web\"`"),
-            (4, "`start_paused` is `true` or `false`: `start_paused = true`"),
-            (5, "`crate` is a path in a string: `crate = \"my::gmp\"`"),
-            (6, "`send` has no value: `#[gmp::main(send)]`"),
+            (4, "`crate` is a path in a string: `crate = \"my::gmp\"`"),
+            (5, "`send` has no value: `#[gmp::main(send)]`"),
         ],
     },
     Case {

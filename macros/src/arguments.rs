@@ -28,7 +28,7 @@ impl Attribute {
             Attribute::Test => "",
         };
         format!(
-            "{} takes `procs = 4` (or `worker_threads = 4`), `name = \"web\"`, `start_paused = true`, \
+            "{} takes `procs = 4` (or `worker_threads = 4`), `name = \"web\"`, \
              `crate = \"path\"`{words}",
             self.name()
         )
@@ -108,14 +108,6 @@ impl Arguments {
                 once("name")?;
                 let value = string(value).ok_or("`name` is a string: `name = \"web\"`")?;
                 self.set(".thread_name($value)", value.into());
-            }
-            ("start_paused", value) => {
-                once("start_paused")?;
-                let value = match value {
-                    Some([TokenTree::Ident(word)]) if matches!(word.to_string().as_str(), "true" | "false") => word,
-                    _ => return Err("`start_paused` is `true` or `false`: `start_paused = true`".into()),
-                };
-                self.set(".start_paused($value)", value.clone().into());
             }
             ("crate", value) => {
                 once("crate")?;

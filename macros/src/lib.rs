@@ -28,7 +28,6 @@ mod tokens;
 /// |---|---|---|
 /// | `procs = 4` | the number of processors; `worker_threads = 4` is the same | `GMP_PROCS`, else the machine |
 /// | `name = "web"` | what the names of the runtime's threads start with | `gmp` |
-/// | `start_paused = true` | the clock stands still until it is advanced | `false` |
 /// | `crate = "path::to::gmp"` | where gmp is, if it was renamed or re-exported | `"::gmp"` |
 /// | `send` | a future that is not `Send` is a compile error | either will do |
 /// | `local` | always polled on the main thread, for libraries that insist on it | either will do |
@@ -85,7 +84,6 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// |---|---|---|
 /// | `procs = 4` | the number of processors; `worker_threads = 4` is the same | 2 |
 /// | `name = "web"` | what the names of the runtime's threads start with | `gmp` |
-/// | `start_paused = true` | the clock stands still until it is advanced | `false` |
 /// | `crate = "path::to::gmp"` | where gmp is, if it was renamed or re-exported | `"::gmp"` |
 ///
 /// `flavor = "multi_thread"` is accepted and changes nothing.
