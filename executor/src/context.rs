@@ -21,41 +21,51 @@ pub(crate) struct Context {
     pub(crate) unconstrained: bool,
 }
 
-impl Context {
-    const NONE: Context = Context { runtime: None, processor: None, unconstrained: false };
+/// One cell a field: the local path reads the processor and nothing else.
+struct Current {
+    runtime: Cell<Option<RuntimeRef>>,
+    processor: Cell<Option<&'static Processor>>,
+    unconstrained: Cell<bool>,
 }
 
 thread_local! {
-    static CURRENT: Cell<Context> = const { Cell::new(Context::NONE) };
+    static CURRENT: Current = const {
+        Current { runtime: Cell::new(None), processor: Cell::new(None), unconstrained: Cell::new(false) }
+    };
 }
 
-#[inline]
 pub(crate) fn current() -> Context {
-    CURRENT.with(Cell::get)
+    CURRENT.with(|c| Context {
+        runtime: c.runtime.get(),
+        processor: c.processor.get(),
+        unconstrained: c.unconstrained.get(),
+    })
 }
 
-#[inline]
 pub(crate) fn set(context: Context) {
-    CURRENT.with(|c| c.set(context));
+    CURRENT.with(|c| {
+        c.runtime.set(context.runtime);
+        c.processor.set(context.processor);
+        c.unconstrained.set(context.unconstrained);
+    });
 }
 
 /// The processor this thread holds, if it is one of `sched`.
 #[inline]
 pub(crate) fn processor_of(sched: &'static Sched) -> Option<&'static Processor> {
-    current().processor.filter(|p| std::ptr::eq(p.sched, sched))
+    CURRENT.with(|c| c.processor.get()).filter(|p| std::ptr::eq(p.sched, sched))
 }
 
 /// The processor whose budget the running task lives on.
 #[inline]
 pub(crate) fn constrained_processor() -> Option<&'static Processor> {
-    let cx = current();
-    if cx.unconstrained { None } else { cx.processor }
+    CURRENT.with(|c| if c.unconstrained.get() { None } else { c.processor.get() })
 }
 
 /// Sets the processor of this thread and leaves the rest.
 #[inline]
 pub(crate) fn set_processor(processor: Option<&'static Processor>) {
-    set(Context { processor, ..current() });
+    CURRENT.with(|c| c.processor.set(processor));
 }
 
 /// Puts a context in until it is dropped; the former one comes back. Not `Send`: it belongs to the thread.
@@ -83,14 +93,12 @@ pub(crate) struct Unconstrained(bool);
 
 impl Drop for Unconstrained {
     fn drop(&mut self) {
-        set(Context { unconstrained: self.0, ..current() });
+        CURRENT.with(|c| c.unconstrained.set(self.0));
     }
 }
 
 pub(crate) fn enter_unconstrained() -> Unconstrained {
-    let cx = current();
-    set(Context { unconstrained: true, ..cx });
-    Unconstrained(cx.unconstrained)
+    Unconstrained(CURRENT.with(|c| c.unconstrained.replace(true)))
 }
 
 /// The store that a timer of this thread goes to: that of the processor it holds, else of the first slot of its runtime.

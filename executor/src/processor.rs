@@ -70,6 +70,8 @@ struct Seen {
     /// Spawns of this processor wake a machine only every 2^k times. Raised by a machine that one of them woke for nothing,
     /// reset by a thief that found something.
     backoff: AtomicU32,
+    /// The owner is in the system call that wakes a machine: it stands still, but not for long.
+    waking: AtomicBool,
     /// Picks take long, or `sysmon` saw one poll at two looks.
     slow: AtomicBool,
 }
@@ -107,6 +109,7 @@ impl Processor {
                 schedtick: AtomicU32::new(0),
                 attention: AtomicU32::new(0),
                 backoff: AtomicU32::new(0),
+                waking: AtomicBool::new(false),
                 slow: AtomicBool::new(false),
             },
             own: Own {
@@ -162,6 +165,11 @@ impl Processor {
     /// Asks the owner for something at its next pick.
     pub(crate) fn ask(&self, bit: u32) {
         self.seen.attention.fetch_or(bit, AcqRel);
+    }
+
+    /// Whether the owner is just waking a machine.
+    pub(crate) fn is_waking(&self) -> bool {
+        self.seen.waking.load(Relaxed)
     }
 
     /// `sysmon` saw one poll at two looks.
@@ -251,6 +259,10 @@ impl Processor {
         let refusals = self.own.refusals.load(Relaxed);
         self.own.refusals.store(refusals + 1, Relaxed);
         refusals < REFUSALS
+    }
+
+    pub(crate) fn set_waking(&self, on: bool) {
+        self.seen.waking.store(on, Relaxed);
     }
 
     /// Counts a pick down; tells whether it is time to look around.

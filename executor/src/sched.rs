@@ -332,7 +332,10 @@ impl Sched {
 
     #[cold]
     fn wake_one_from(&'static self, p: &Processor, by_spawn: Option<u32>) {
-        if self.idle.wake_one(self, by_spawn) {
+        p.set_waking(true);
+        let woken = self.idle.wake_one(self, by_spawn);
+        p.set_waking(false);
+        if woken {
             p.counters().wakes.add(1);
             if by_spawn.is_some() {
                 p.counters().spawn_wakes.add(1);
@@ -402,6 +405,7 @@ impl Sched {
         self.sysmon_start();
         let slot = self.idle.acquire(machine, self)?;
         let p = &self.slot(slot).processor;
+        p.restart_looks(clock::now());
         p.begin_slice();
         p.begin_poll();
         context::set_processor(Some(p));

@@ -34,6 +34,8 @@ use crate::timers::WakeBatch;
 const ROUNDS: u32 = 4;
 /// How long a lone task must have stood still before a thief takes it, in nanoseconds (Go: `usleep(3)` in `runqgrab`).
 const LONE_NS: u64 = 3_000;
+/// A processor that wakes a machine is given so long, in nanoseconds, to come out of the system call.
+const WAKE_NS: u64 = 50_000;
 
 /// The body of a machine's thread.
 pub(crate) struct Worker {
@@ -308,12 +310,9 @@ impl Worker {
         if count == 0 {
             return None;
         }
-        let start = clock::now();
-        while clock::now() - start < LONE_NS {
-            for _ in 0..16 {
-                spin_loop();
-            }
-        }
+        // The wake that brought this machine here may itself be why its waker stands still.
+        spin(WAKE_NS, || seen.iter().flatten().any(|(other, polls, _)| other.is_waking() && other.polls() == *polls));
+        spin(LONE_NS, || true);
         for (other, polls, next) in seen.into_iter().flatten() {
             if other.polls() != polls {
                 continue;
@@ -468,6 +467,16 @@ impl Worker {
         let units = std::iter::from_fn(|| p.queue.next.take().or_else(|| unsafe { p.queue.pop() }));
         self.sched.inject.push_batch(units);
         self.sched.shutdown.unpark();
+    }
+}
+
+/// Spins for `ns` nanoseconds, or until `on` says no.
+fn spin(ns: u64, on: impl Fn() -> bool) {
+    let start = clock::now();
+    while on() && clock::now() - start < ns {
+        for _ in 0..16 {
+            spin_loop();
+        }
     }
 }
 
