@@ -20,9 +20,8 @@ mod batch;
 mod heap;
 
 use std::marker::PhantomPinned;
-use std::mem;
 use std::pin::Pin;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::task::Waker;
 
 use crate::clock::NEVER;
@@ -156,7 +155,7 @@ impl Node {
         // SAFETY: it was in the heap and its store is locked, so it is alive (invariant 2) and its cells are ours.
         unsafe {
             let waker = node.as_ref().waker.with_mut(|w| (*w).take());
-            // Release: pairs with the Acquire in `Entry::{poll, reset, unlink}`, whose thread may free the node at once.
+            // Release: pairs with the Acquire in `Entry::{reset, unlink}`, whose thread may free the node at once.
             node.as_ref().state.store(state, Release);
             waker
         }
@@ -190,7 +189,7 @@ type WakerName = (usize, usize);
 
 /// What `Waker::will_wake` compares.
 fn name(waker: &Waker) -> WakerName {
-    (waker.data().addr(), std::ptr::from_ref(waker.vtable()).addr())
+    (waker.data().addr(), ptr::from_ref(waker.vtable()).addr())
 }
 
 impl Entry {
@@ -229,8 +228,8 @@ impl Entry {
     ) -> Look {
         // SAFETY: nothing is moved out of it.
         let this = unsafe { self.get_unchecked_mut() };
-        // Acquire: pairs with the Release in `Node::end` (invariant 3).
-        match this.node.state.load(Acquire) {
+        // Relaxed: a poll that finds it ended touches nothing; `reset` and `unlink` load the state again.
+        match this.node.state.load(Relaxed) {
             IDLE => this.insert(home(), deadline, waker),
             ARMED if this.armed_with == name(waker) => Look::Waiting,
             ARMED => this.replace_waker(waker),
@@ -298,7 +297,7 @@ impl Entry {
         let state = self.node.state.load(Relaxed);
         if state == ARMED {
             // SAFETY: armed, and the lock is held.
-            self.node.waker.with_mut(|w| unsafe { mem::swap(&mut *w, &mut waker) });
+            self.node.waker.with_mut(|w| unsafe { ptr::swap(w, &mut waker) });
         }
         drop(store);
         self.armed_with = new_name;
@@ -307,22 +306,19 @@ impl Entry {
         if state == FIRED { Look::Fired } else { Look::Waiting }
     }
 
-    /// Takes the node out of its store, and gives the waker if it was armed.
-    fn unlink(&mut self) -> Option<Waker> {
+    /// Takes the node out of its store if it is in one; its cells are the owner's afterwards.
+    fn unlink(&mut self) {
         // Acquire: pairs with the Release in `Node::end` (invariant 3).
         if self.node.state.load(Acquire) != ARMED {
-            return None;
+            return;
         }
         let home = self.armed_home();
         let mut store = home.store.lock();
         // Relaxed: as in `reset`.
-        if self.node.state.load(Relaxed) != ARMED {
-            return None;
+        if self.node.state.load(Relaxed) == ARMED {
+            store.heap.remove(&self.node.place);
+            home.publish(&store);
         }
-        store.heap.remove(&self.node.place);
-        home.publish(&store);
-        // SAFETY: armed, and the lock is held.
-        self.node.waker.with_mut(|w| unsafe { (*w).take() })
     }
 
     fn armed_home(&self) -> &'static Timers {
@@ -332,9 +328,9 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        drop(self.unlink());
-        // SAFETY: the node is in no heap now, so the cell is ours.
-        debug_assert!(self.node.waker.with(|w| unsafe { (*w).is_none() }), "a node that is not armed has no waker");
+        self.unlink();
+        // SAFETY: the node is in no heap now, so the cell is ours. The waker is dropped here, without the lock.
+        drop(self.node.waker.with_mut(|w| unsafe { (*w).take() }));
     }
 }
 

@@ -351,7 +351,10 @@ fn r13_a_waker_that_panics_takes_no_wake_from_the_others() {
 struct DropsEntry(Mutex<Option<Pin<Box<Entry>>>>);
 
 impl Wake for DropsEntry {
-    fn wake(self: Arc<Self>) {}
+    fn wake(self: Arc<Self>) {
+        let entry = self.0.lock().take();
+        drop(entry);
+    }
 }
 
 #[test]
