@@ -31,10 +31,6 @@ impl SharedCounter {
         self.0.fetch_add(n, Relaxed);
     }
 
-    pub(crate) fn sub(&self, n: u64) {
-        self.0.fetch_sub(n, Relaxed);
-    }
-
     #[inline]
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
@@ -141,6 +137,8 @@ pub struct Metrics {
     pub spins: u64,
     /// Timers that fired.
     pub timers_fired: u64,
+    /// Threads that the system refused to start.
+    pub thread_failures: u64,
     /// Looks of `sysmon`.
     pub sysmon_looks: u64,
     /// Times `sysmon` asked a running processor to end its slice.
@@ -200,6 +198,7 @@ impl Metrics {
             ("parks", self.parks),
             ("spins", self.spins),
             ("timers_fired", self.timers_fired),
+            ("thread_failures", self.thread_failures),
             ("sysmon_looks", self.sysmon_looks),
             ("sysmon_flags", self.sysmon_flags),
             ("sysmon_wakes", self.sysmon_wakes),

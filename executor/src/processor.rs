@@ -24,6 +24,8 @@ pub(crate) const HOPS: u32 = 256;
 pub(crate) const LOOK_EVERY_MAX: u32 = 61;
 /// Looks that come closer than this, in nanoseconds, are made rarer; those further apart than four times it, denser.
 const LOOK_NS_MIN: u64 = 50_000;
+/// The netpoller is looked at at one in so many looks also if they come closer.
+const NETPOLL_LOOKS: u32 = 16;
 /// A processor whose picks take longer than this, in nanoseconds and on average, is slow: it is not worth waiting for.
 const SLOW_PICK_NS: u64 = 20_000;
 /// After 2^k spawns without a theft a spawn may wake a machine again, k at most this.
@@ -85,6 +87,7 @@ struct Own {
     looks_in: AtomicU32,
     look_every: AtomicU32,
     last_look: AtomicU64,
+    looks_without_netpoll: AtomicU32,
     spawns_passed: AtomicU32,
     rng: AtomicU32,
     /// Wakes are collected: one decision comes at the end.
@@ -119,6 +122,7 @@ impl Processor {
                 looks_in: AtomicU32::new(0),
                 look_every: AtomicU32::new(LOOK_EVERY_MAX),
                 last_look: AtomicU64::new(0),
+                looks_without_netpoll: AtomicU32::new(0),
                 spawns_passed: AtomicU32::new(0),
                 rng: AtomicU32::new(index.wrapping_mul(0x9e37_79b9) | 1),
                 batching: AtomicBool::new(false),
@@ -277,7 +281,7 @@ impl Processor {
     }
 
     /// A look happens at `now`: sets the distance to the next one so that they come 50 to 200 µs apart, and tells whether
-    /// the last one was long enough ago to look at what costs a system call.
+    /// to look at the netpoller too, which costs a system call: if the last look was long ago, or the last of those.
     pub(crate) fn looked(&self, now: u64) -> bool {
         let every = self.own.look_every.load(Relaxed);
         let passed = now.saturating_sub(self.own.last_look.load(Relaxed));
@@ -293,7 +297,10 @@ impl Processor {
         self.own.look_every.store(every, Relaxed);
         self.own.looks_in.store(every - 1, Relaxed);
         self.own.counters.looks.add(1);
-        passed >= LOOK_NS_MIN
+        let without = self.own.looks_without_netpoll.load(Relaxed) + 1;
+        let netpoll = passed >= LOOK_NS_MIN || without >= NETPOLL_LOOKS;
+        self.own.looks_without_netpoll.store(if netpoll { 0 } else { without }, Relaxed);
+        netpoll
     }
 
     /// The machine took the processor after a sleep: what was measured before says nothing about now.

@@ -114,11 +114,6 @@ pub(crate) struct RuntimeRef {
 }
 
 impl RuntimeRef {
-    /// Whether the runtime is still there and takes tasks.
-    pub(crate) fn is_open(self) -> bool {
-        self.is_there() && !self.sched.is_closing()
-    }
-
     /// Whether the slot is still this runtime's.
     pub(crate) fn is_there(self) -> bool {
         // Acquire: pairs with the Release in `Sched::recycle`.
@@ -205,10 +200,6 @@ impl Sched {
     pub(crate) fn recycle(&'static self) {
         // Release: pairs with the Acquire in `RuntimeRef::is_there`.
         self.generation.fetch_add(1, Release);
-    }
-
-    pub(crate) fn is_closing(&self) -> bool {
-        self.closing.load(Acquire)
     }
 
     pub(crate) fn start_closing(&self) -> bool {
@@ -505,6 +496,7 @@ impl Sched {
             spinning_threads: counts.spinning() as usize,
             need_spinning: self.idle.need_spinning(),
             live_tasks: self.live_tasks(),
+            thread_failures: self.threads.failures() as u64,
             global_queue: self.inject.len(),
             io_waiters: self.netpoll.waiters(),
             spawned: self.spawned_outside.get(),

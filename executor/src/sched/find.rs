@@ -212,12 +212,12 @@ impl Worker {
     fn look(&mut self, p: &'static Processor) -> Look {
         let sched = self.sched;
         let now = clock::now();
-        let long_ago = p.looked(now);
+        let netpoll = p.looked(now);
         if sched.idle.is_wanted() && self.hand_to_want(p) {
             return Look::ProcessorGone;
         }
         self.run_due_timers(p, sched.slot(p.index), now);
-        if long_ago && sched.netpoll_now(&mut self.ready, now) {
+        if netpoll && sched.netpoll_now(&mut self.ready, now) {
             p.counters().netpoll_looks.add(1);
             self.wake_ready(p);
         }
