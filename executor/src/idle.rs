@@ -7,7 +7,8 @@
 //! 3. A machine is on one list at most: `machines` (asleep on its parker), `poller` (in the netpoller) or `want`. Whoever
 //!    takes it off, under the lock, writes its grant and wakes it.
 //! 4. The first machine to go idle becomes the poller, so if no machine is awake one of them sleeps in the netpoller with
-//!    the earliest deadline.
+//!    the earliest deadline. A poller that was granted a processor keeps the others out of the netpoller until it has left:
+//!    a break that is meant for it would else be taken by its successor.
 //! 5. `sysmon` sleeps deeply only if every processor is idle; whoever takes the first one off the list wakes it.
 //!
 //! # Submit and go idle
@@ -82,6 +83,8 @@ struct Lists {
     machines: Vec<&'static Machine>,
     /// The machine in the netpoller, or about to be.
     poller: Option<&'static Machine>,
+    /// A machine is in the netpoller, or on its way in or out (invariant 4).
+    netpoller_taken: bool,
     /// Machines that wait for a processor in the middle of their own work, oldest first.
     want: VecDeque<&'static Machine>,
     sysmon_asleep: bool,
@@ -128,6 +131,7 @@ impl Idle {
                     procs: Vec::new(),
                     machines: Vec::new(),
                     poller: None,
+                    netpoller_taken: false,
                     want: VecDeque::new(),
                     sysmon_asleep: false,
                     closed: true,
@@ -139,7 +143,7 @@ impl Idle {
     /// Starts with `procs` idle processors and nobody else.
     pub(crate) fn open(&self, procs: u32) {
         let mut lists = self.lists.lock();
-        debug_assert!(lists.want.is_empty() && lists.machines.is_empty() && lists.poller.is_none());
+        debug_assert!(lists.want.is_empty() && lists.machines.is_empty() && !lists.netpoller_taken);
         lists.procs = (0..procs).rev().collect();
         self.total.store(procs, Relaxed);
         lists.sysmon_asleep = false;
@@ -265,9 +269,10 @@ impl Idle {
             return Retired::Stay;
         }
         self.free_proc(&mut lists, slot);
-        let poller = lists.poller.is_none();
+        let poller = !lists.netpoller_taken;
         if poller {
             lists.poller = Some(machine);
+            lists.netpoller_taken = true;
         } else {
             lists.machines.push(machine);
         }
@@ -298,6 +303,7 @@ impl Idle {
     /// A machine comes back from the netpoller with something to do.
     pub(crate) fn leave_netpoller(&self, machine: &'static Machine, host: &'static impl Host) -> Left {
         let mut lists = self.lists.lock();
+        lists.netpoller_taken = false;
         if let Some(grant) = machine.take_grant() {
             return Left::Granted(grant);
         }
@@ -482,6 +488,7 @@ impl Lists {
     fn remove(&mut self, machine: &'static Machine) {
         if self.poller.is_some_and(|m| std::ptr::eq(m, machine)) {
             self.poller = None;
+            self.netpoller_taken = false;
         } else {
             self.machines.retain(|m| !std::ptr::eq(*m, machine));
         }

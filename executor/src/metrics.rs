@@ -19,6 +19,10 @@ impl Counter {
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
+
+    fn reset(&self) {
+        self.0.store(0, Relaxed);
+    }
 }
 
 /// A number that several threads add to; not for hot paths.
@@ -34,6 +38,11 @@ impl SharedCounter {
     #[inline]
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+
+    /// For another runtime.
+    pub(crate) fn reset(&self) {
+        self.0.store(0, Relaxed);
     }
 }
 
@@ -74,6 +83,30 @@ pub(crate) struct Counters {
     pub(crate) parks: Counter,
     pub(crate) spins: Counter,
     pub(crate) timers_fired: Counter,
+}
+
+impl Counters {
+    /// For another runtime.
+    pub(crate) fn reset(&self) {
+        let Counters {
+            found,
+            spawned,
+            polled,
+            overflowed,
+            stolen,
+            spawn_wakes,
+            wakes,
+            looks,
+            netpoll_looks,
+            parks,
+            spins,
+            timers_fired,
+        } = self;
+        found.iter().for_each(Counter::reset);
+        let others =
+            [spawned, polled, overflowed, stolen, spawn_wakes, wakes, looks, netpoll_looks, parks, spins, timers_fired];
+        others.into_iter().for_each(Counter::reset);
+    }
 }
 
 /// A snapshot of what the scheduler counts. The numbers are read one by one while the scheduler runs, so they need not

@@ -191,6 +191,8 @@ impl Sched {
         self.poll_until.store(0, Relaxed);
         self.last_netpoll.store(clock::now(), Relaxed);
         self.sysmon.reset();
+        self.spawned_outside.reset();
+        self.wakes_outside.reset();
         self.idle.open(procs as u32);
         self.generation.store(generation, Release);
         RuntimeRef { sched: self, generation }
@@ -252,7 +254,8 @@ impl Sched {
     /// Queues on the processor `p` and wakes a machine if that pays, always after the submit fence and only if a processor
     /// is idle and nobody spins:
     ///
-    /// 1. a spawn does, or a second queued task; spawns that woke machines for nothing do so more and more rarely;
+    /// 1. a spawn does, or a second queued task; spawns and yields that woke machines for nothing do so more and more
+    ///    rarely;
     /// 2. a wake into an empty queue does not, because `p` is about to run it, unless `p` is slow.
     ///
     /// # Safety
@@ -278,7 +281,7 @@ impl Sched {
         let (wake, by_spawn) = match how {
             How::Spawned => (p.spawn_may_wake(), Some(p.index)),
             // SAFETY: passed on.
-            _ => (second || p.is_slow() || unsafe { p.queue.len() } > 0, None),
+            _ => (second || unsafe { p.queue.len() } > 0 || p.take_slow(), None),
         };
         if wake {
             submit_fence_after_rmw();
@@ -288,8 +291,8 @@ impl Sched {
         }
     }
 
-    /// A yield: the task does not jump the queue that it made way for. No fence is needed, as this processor runs the task
-    /// itself; the wake is only for the work behind it.
+    /// A yield: the task does not jump the queue that it made way for; at the end of a slice it goes behind everybody's. No
+    /// fence is needed, as this processor comes back to the task itself; a wake is only for what else is queued here.
     ///
     /// # Safety
     ///
@@ -297,17 +300,15 @@ impl Sched {
     #[inline]
     unsafe fn ready_yielded(&'static self, p: &'static Processor, unit: Unit) {
         // SAFETY: passed on.
-        let wake = unsafe {
-            if p.has_budget() {
-                p.push(unit) || p.queue.len() > 1
-            } else {
-                self.inject.push(unit);
-                submit_fence();
-                true
-            }
-        };
-        if wake && self.idle.should_wake() {
-            self.wake_one_from(p, None);
+        let others = unsafe { p.queue.len() > 0 } || p.queue.next.peek() != 0;
+        if p.has_budget() {
+            // SAFETY: passed on.
+            unsafe { p.push(unit) };
+        } else {
+            self.inject.push(unit);
+        }
+        if others && self.idle.should_wake() && p.spawn_may_wake() {
+            self.wake_one_from(p, Some(p.index));
         }
     }
 

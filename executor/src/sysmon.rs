@@ -74,6 +74,7 @@ impl Sysmon {
     pub(crate) fn reset(&self) {
         self.started.store(false, Relaxed);
         self.ended.store(false, Relaxed);
+        [&self.looks, &self.flags, &self.wakes].into_iter().for_each(SharedCounter::reset);
     }
 
     /// Wakes it from its sleep, deep or not.

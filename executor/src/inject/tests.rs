@@ -11,7 +11,8 @@ fn filled(count: usize) -> Inject {
 
 #[test]
 fn r04_a_batch_is_the_least_of_128_the_size_and_a_share() {
-    for (size, procs) in [(1, 1), (2, 1), (10, 1), (127, 1), (128, 1), (129, 1), (1000, 1), (10, 4), (1000, 4), (9, 8)] {
+    for (size, procs) in [(1, 1), (2, 1), (10, 1), (127, 1), (128, 1), (129, 1), (1000, 1), (10, 4), (1000, 4), (9, 8)]
+    {
         let inject = filled(size);
         let mut rest = Vec::new();
         let first = inject.pop_batch(procs, |unit| rest.push(number(unit))).map(number);

@@ -66,8 +66,11 @@ fn r02_a_theft_takes_half_and_loses_nothing() {
         let stolen = loot.as_ref().map_or(0, |l| l.more + 1);
         assert_eq!(stolen, fill.div_ceil(2));
         let first = loot.map(|l| number(l.first));
-        let all: Vec<_> =
-            first.into_iter().chain(std::iter::from_fn(|| pop(&thief))).chain(std::iter::from_fn(|| pop(&victim))).collect();
+        let all: Vec<_> = first
+            .into_iter()
+            .chain(std::iter::from_fn(|| pop(&thief)))
+            .chain(std::iter::from_fn(|| pop(&victim)))
+            .collect();
         assert_eq!(all, (0..fill).collect::<Vec<_>>(), "the oldest half, in order, then what was left");
     }
 }
