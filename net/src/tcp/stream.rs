@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::net::{self, Shutdown, SocketAddr};
+use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,9 +31,17 @@ pub struct TcpStream {
     source: Source<net::TcpStream>,
 }
 
-/// Less than was asked for, and not the end: the stream is drained, or full.
+/// Less than was asked for, and not the end: the stream is drained, or full. A transfer that the system cuts for being
+/// too long (at 2 GiB less a page) proves nothing.
 fn short(len: usize) -> impl Fn(&usize) -> bool {
-    move |&n| 0 < n && n < len
+    move |&n| 0 < n && n < len.min(1 << 30)
+}
+
+/// As many buffers as the system takes at a time: more is an error to it, or a cut that looks like a short transfer.
+const MAX_BUFFERS: usize = libc::UIO_MAXIOV as usize;
+
+fn size_of_all(buffers: &[impl Deref<Target = [u8]>]) -> usize {
+    buffers.iter().map(|b| b.len()).sum()
 }
 
 impl TcpStream {
@@ -220,8 +229,9 @@ impl TcpStream {
     ///
     /// As `try_read`.
     pub fn try_read_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let len = buffers.iter().map(|b| b.len()).sum();
-        self.try_transfer(Interest::READABLE, len, || (&*self.source).read_vectored(buffers))
+        let count = buffers.len().min(MAX_BUFFERS);
+        let buffers = &mut buffers[..count];
+        self.try_transfer(Interest::READABLE, size_of_all(buffers), || (&*self.source).read_vectored(buffers))
     }
 
     /// Writes what there is room for: how much, in bytes.
@@ -239,8 +249,8 @@ impl TcpStream {
     ///
     /// As `try_write`.
     pub fn try_write_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        let len = buffers.iter().map(|b| b.len()).sum();
-        self.try_transfer(Interest::WRITABLE, len, || self.send_vectored(buffers))
+        let buffers = &buffers[..buffers.len().min(MAX_BUFFERS)];
+        self.try_transfer(Interest::WRITABLE, size_of_all(buffers), || self.send_vectored(buffers))
     }
 
     fn try_transfer(
@@ -345,8 +355,6 @@ impl TcpStream {
     }
 
     fn send_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        // More than the system takes at a time is an error, not a short transfer.
-        let buffers = &buffers[..buffers.len().min(libc::UIO_MAXIOV as usize)];
         Ok(sendmsg(&*self.source, buffers, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?)
     }
 
@@ -373,7 +381,9 @@ impl TcpStream {
         cx: &mut Context<'_>,
         buffers: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
-        let len = buffers.iter().map(|b| b.len()).sum();
+        let count = buffers.len().min(MAX_BUFFERS);
+        let buffers = &mut buffers[..count];
+        let len = size_of_all(buffers);
         let op = || (&*self.source).read_vectored(buffers);
         self.source.registration().poll_transfer(Direction::Read, cx, op, short(len))
     }
@@ -384,10 +394,9 @@ impl TcpStream {
     }
 
     pub(crate) fn poll_send_vectored(&self, cx: &mut Context<'_>, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let taken = &buffers[..buffers.len().min(libc::UIO_MAXIOV as usize)];
-        let len = taken.iter().map(|b| b.len()).sum();
-        let op = || self.send_vectored(taken);
-        self.source.registration().poll_transfer(Direction::Write, cx, op, short(len))
+        let buffers = &buffers[..buffers.len().min(MAX_BUFFERS)];
+        let op = || self.send_vectored(buffers);
+        self.source.registration().poll_transfer(Direction::Write, cx, op, short(size_of_all(buffers)))
     }
 }
 
