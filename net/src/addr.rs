@@ -72,6 +72,14 @@ pub(crate) async fn addrs_of(addr: impl ToSocketAddrs) -> io::Result<Vec<SocketA
 /// # Cancel safety
 ///
 /// Strict: dropping it loses nothing; call again.
+///
+/// ```
+/// # gmp::block_on(async {
+/// let mut addrs = gmp::net::lookup_host(("127.0.0.1", 80)).await?;
+/// assert_eq!(addrs.next(), Some(([127, 0, 0, 1], 80).into()));
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap();
+/// ```
 pub async fn lookup_host(host: impl ToSocketAddrs) -> io::Result<impl Iterator<Item = SocketAddr>> {
     let addrs = host.addrs()?;
     drop(host);

@@ -18,6 +18,14 @@ use std::io;
 /// # Cancel safety
 ///
 /// Lossy: a signal that comes while no call waits is not seen by the next one; keep a `Signal` for that.
+///
+/// ```no_run
+/// # gmp::block_on(async {
+/// gmp::signal::ctrl_c().await?;
+/// println!("that is all");
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap();
+/// ```
 pub async fn ctrl_c() -> io::Result<()> {
     unix::signal(unix::SignalKind::interrupt())?.wait().await
 }
@@ -104,6 +112,17 @@ pub mod unix {
     ///
     /// `InvalidInput` for a kind that cannot be handled (`SIGKILL`, `SIGSTOP`, `SIGILL`, `SIGFPE`, `SIGSEGV`, or no
     /// signal at all); those of the system; or that the runtime was shut down.
+    ///
+    /// ```
+    /// # gmp::block_on(async {
+    /// use gmp::signal::unix::{SignalKind, signal};
+    ///
+    /// let mut hangups = signal(SignalKind::hangup())?;
+    /// std::process::Command::new("kill").args(["-HUP", &std::process::id().to_string()]).status()?;
+    /// hangups.recv().await;
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn signal(kind: SignalKind) -> io::Result<Signal> {
         if kind.0 <= 0 || FORBIDDEN.contains(&kind.0) {
             let what = format!("signal {} cannot be handled", kind.0);

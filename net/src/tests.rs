@@ -172,6 +172,19 @@ fn r11_a_refused_connection_is_an_error_and_the_next_address_is_tried() -> io::R
     })
 }
 
+/// What waits may move between threads.
+const _: () = {
+    const fn may_move<T: Send>(_: fn() -> T) {}
+    const fn may_be_shared<T: Send + Sync>() {}
+    may_be_shared::<TcpStream>();
+    may_be_shared::<TcpListener>();
+    may_be_shared::<crate::signal::unix::Signal>();
+    may_be_shared::<gmp_executor::netpoll::Registration>();
+    may_move(|| TcpStream::connect("localhost:80"));
+    may_move(|| async { TcpListener::bind(("localhost", 80)).await?.accept().await });
+    may_move(crate::signal::ctrl_c);
+};
+
 #[test]
 fn r01_several_tasks_accept_from_one_listener() -> io::Result<()> {
     block_on(async {

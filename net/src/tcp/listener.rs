@@ -15,6 +15,24 @@ use crate::source::Source;
 
 /// A TCP socket that listens for connections.
 ///
+/// ```
+/// # gmp::block_on(async {
+/// use futures::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// let listener = gmp::net::TcpListener::bind("127.0.0.1:0").await?;
+/// let addr = listener.local_addr()?;
+/// let mut client = gmp::net::TcpStream::connect(addr).await?;
+/// let (mut served, peer) = listener.accept().await?;
+/// assert_eq!(peer, client.local_addr()?);
+/// served.write_all(b"hello").await?;
+/// served.close().await?;
+/// let mut text = String::new();
+/// client.read_to_string(&mut text).await?;
+/// assert_eq!(text, "hello");
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap();
+/// ```
+///
 /// Go: net.Listener.
 pub struct TcpListener {
     source: Source<net::TcpListener>,

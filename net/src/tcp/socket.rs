@@ -13,6 +13,20 @@ use super::{TcpListener, TcpStream};
 use crate::source::Source;
 
 /// A TCP socket that is neither connected nor listening, to set options on.
+///
+/// ```
+/// # gmp::block_on(async {
+/// let socket = gmp::net::TcpSocket::new_v4()?;
+/// socket.set_reuseaddr(true)?;
+/// socket.bind("127.0.0.1:0".parse().unwrap())?;
+/// let listener = socket.listen(1024)?;
+/// let socket = gmp::net::TcpSocket::new_v4()?;
+/// socket.set_nodelay(true)?;
+/// let stream = socket.connect(listener.local_addr()?).await?;
+/// assert!(stream.nodelay()?);
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap();
+/// ```
 pub struct TcpSocket {
     socket: Socket,
 }

@@ -26,6 +26,22 @@ use crate::source::Source;
 /// may read and one may write at a time; of several that poll the same direction the last one is woken. The system call
 /// is tried first; the task waits only when it would block.
 ///
+/// ```
+/// # gmp::block_on(async {
+/// use futures::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// let listener = gmp::net::TcpListener::bind("127.0.0.1:0").await?;
+/// let client = gmp::net::TcpStream::connect(listener.local_addr()?).await?;
+/// let (served, _) = listener.accept().await?;
+/// // Both ends by shared reference.
+/// (&client).write_all(b"ping").await?;
+/// let mut bytes = [0; 4];
+/// (&served).read_exact(&mut bytes).await?;
+/// assert_eq!(&bytes, b"ping");
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap();
+/// ```
+///
 /// Go: net.TCPConn.
 pub struct TcpStream {
     source: Source<net::TcpStream>,
@@ -57,7 +73,12 @@ impl TcpStream {
     pub async fn connect(addr: impl ToSocketAddrs) -> io::Result<TcpStream> {
         let mut last = None;
         for addr in addrs_of(addr).await? {
-            match TcpSocket::for_addr(addr)?.connect(addr).await {
+            let connected = match TcpSocket::for_addr(addr) {
+                Ok(socket) => socket.connect(addr).await,
+                // Perhaps a family that this machine does not have.
+                Err(e) => Err(e),
+            };
+            match connected {
                 Ok(stream) => return Ok(stream),
                 Err(e) => last = Some(e),
             }
@@ -331,6 +352,25 @@ impl TcpStream {
     }
 
     /// Halves that own the stream together. The writing half ends the sending side when it drops.
+    ///
+    /// ```
+    /// # gmp::block_on(async {
+    /// use futures::io::{AsyncReadExt, AsyncWriteExt};
+    ///
+    /// let listener = gmp::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// let client = gmp::net::TcpStream::connect(listener.local_addr()?).await?;
+    /// let (served, _) = listener.accept().await?;
+    /// let (_, mut writer) = served.into_split();
+    /// writer.write_all(b"all there is").await?;
+    /// // Sends the end.
+    /// drop(writer);
+    /// let mut text = String::new();
+    /// let (mut reader, _writer) = client.into_split();
+    /// reader.read_to_string(&mut text).await?;
+    /// assert_eq!(text, "all there is");
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     #[must_use]
     pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
         let stream = Arc::new(self);
