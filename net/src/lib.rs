@@ -1,7 +1,7 @@
 //! Sockets and signals on gmp's netpoller.
 //!
 //! In reading order: `source` ties a socket to its registration; `addr` and `lookup` say what can be connected to;
-//! `tcp` has the sockets; `hyper` (by feature) their foreign traits; `signal` is signals as one more socket.
+//! `tcp` and `udp` have the sockets; `hyper` (by feature) their foreign traits; `signal` is signals as one more socket.
 #![deny(missing_docs)]
 
 mod addr;
@@ -11,10 +11,12 @@ mod lookup;
 pub mod signal;
 mod source;
 pub mod tcp;
+mod udp;
 
 pub use addr::{ToSocketAddrs, lookup_host};
 pub use gmp_executor::netpoll::{Interest, Readiness as Ready};
 pub use tcp::{TcpListener, TcpSocket, TcpStream};
+pub use udp::UdpSocket;
 
 #[cfg(test)]
 mod tests;

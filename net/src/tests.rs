@@ -11,7 +11,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use gmp_executor::netpoll::block_on_for_tests as block_on;
 
 use crate::signal::unix::{SignalKind, signal};
-use crate::{Interest, TcpListener, TcpSocket, TcpStream, lookup_host};
+use crate::{Interest, TcpListener, TcpSocket, TcpStream, UdpSocket, lookup_host};
 
 const LOCAL: &str = "127.0.0.1:0";
 
@@ -178,6 +178,7 @@ const _: () = {
     const fn may_be_shared<T: Send + Sync>() {}
     may_be_shared::<TcpStream>();
     may_be_shared::<TcpListener>();
+    may_be_shared::<UdpSocket>();
     may_be_shared::<crate::signal::unix::Signal>();
     may_be_shared::<gmp_executor::netpoll::Registration>();
     may_move(|| TcpStream::connect("localhost:80"));
@@ -316,6 +317,34 @@ fn r23_hypers_traits_read_into_memory_that_nobody_wrote() -> io::Result<()> {
         poll_fn(|cx| Read::poll_read(Pin::new(&mut there), cx, buffer.unfilled())).await?;
         poll_fn(|cx| Read::poll_read(Pin::new(&mut there), cx, buffer.unfilled())).await?;
         assert_eq!(buffer.filled(), b"d", "then the end");
+        Ok(())
+    })
+}
+
+#[test]
+fn r20_datagrams_come_whole_and_an_error_is_no_end() -> io::Result<()> {
+    block_on(async {
+        let (a, b) = (UdpSocket::bind(LOCAL).await?, UdpSocket::bind(LOCAL).await?);
+        let mut buffer = [0; 64];
+        a.connect(b.local_addr()?).await?;
+        // Two datagrams, read with buffers that are too long and too short: neither says that there are no more.
+        let (received, sent) = both(b.recv_from(&mut buffer), a.send(b"first")).await;
+        assert_eq!((received?, sent?), ((5, a.local_addr()?), 5));
+        a.send(b"second").await?;
+        a.send(b"third").await?;
+        assert_eq!(b.peek_from(&mut buffer).await?.0, 6);
+        assert_eq!(b.recv(&mut buffer[..1]).await?, 1);
+        assert_eq!(b.recv(&mut buffer).await?, 5);
+        assert_eq!(b.try_recv(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        // Nobody listens any more: the error comes once, and waiting goes on after it.
+        let gone = b.local_addr()?;
+        drop(b);
+        a.send(b"to nobody").await?;
+        assert_eq!(a.recv(&mut buffer).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert!(pin!(a.recv(&mut buffer)).poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending());
+        let b = UdpSocket::bind(gone).await?;
+        b.send_to(b"here again", a.local_addr()?).await?;
+        assert_eq!(a.recv(&mut buffer).await?, 10);
         Ok(())
     })
 }
