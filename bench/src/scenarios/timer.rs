@@ -1,0 +1,26 @@
+//! S11: timers that are armed and never fire, as those of timeouts are.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::poll;
+
+use super::{Batch, Info};
+use crate::peer::Peer;
+
+/// Arms and drops one timer at a time.
+#[derive(Debug)]
+pub struct Churn;
+
+impl Batch for Churn {
+    const INFO: Info =
+        Info::scheduler("timer-churn", "a sleep of 10 s is made, polled once and dropped; clock included", Some(48.0));
+    const OPS: (u64, u64) = (10_000, 200);
+
+    async fn batch<P: Peer>(ops: u64) {
+        for _ in 0..ops {
+            let sleep = pin!(P::sleep(Duration::from_secs(10)));
+            assert!(poll!(sleep).is_pending());
+        }
+    }
+}
