@@ -32,12 +32,12 @@ impl Cell {
 
     /// How long batches run untimed.
     pub fn warm_up(&self) -> Duration {
-        self.pick(Duration::from_millis(60), Duration::from_millis(2))
+        self.pick(Duration::from_millis(40), Duration::from_millis(2))
     }
 
     /// How long batches are timed.
     pub fn timed(&self) -> Duration {
-        self.pick(Duration::from_millis(140), Duration::from_millis(10))
+        self.pick(Duration::from_millis(100), Duration::from_millis(10))
     }
 }
 

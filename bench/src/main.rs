@@ -1,4 +1,4 @@
-//! gmp beside its peers: the command line. See [`USAGE`].
+//! gmp beside its peers: the command line. `--help` prints the options.
 
 use std::error::Error;
 use std::process::ExitCode;

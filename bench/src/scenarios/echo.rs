@@ -11,6 +11,7 @@ use crate::laps::{Extra, Outcome};
 use crate::load::{self, LoadReport};
 use crate::peer::Peer;
 use crate::pin;
+use crate::stats;
 use crate::usage::Usage;
 
 /// One connection: nothing but latency.
@@ -30,7 +31,7 @@ pub fn many<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
 }
 
 fn measure<P: Peer>(peer: &P, cell: &Cell, connections: usize) -> Outcome {
-    let ms = cell.pick(500, 30);
+    let ms = cell.pick(350, 30);
     let (load, usage) = beside_server(peer, cell, echo::<P>, move |address| {
         let generator = std::env::current_exe().expect("this program has a path");
         let args = ["--load".into(), address, connections.to_string(), ms.to_string()];
@@ -43,7 +44,9 @@ fn measure<P: Peer>(peer: &P, cell: &Cell, connections: usize) -> Outcome {
         Extra::new("p99", load.p99_us, "us"),
         Extra::new("max", load.max_us, "us"),
     ];
-    Outcome::single(load.per_second, load.requests, usage, extras)
+    let (median, best) = (stats::median(&load.per_second), stats::most(&load.per_second));
+    let batches = load.per_second.len();
+    Outcome { median, best, batches, ops: load.requests, usage, allocs_per_op: None, extras }
 }
 
 async fn echo<P: Peer>(mut stream: P::Stream) {
