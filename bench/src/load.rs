@@ -22,7 +22,7 @@ const WINDOW: Duration = Duration::from_millis(20);
 pub struct LoadReport {
     /// Answers, the warm-up included.
     pub requests: u64,
-    /// Answers per second in each [`WINDOW`] after the warm-up.
+    /// Answers per second in each stretch of 20 ms after the warm-up.
     pub per_second: Vec<f64>,
     /// Median time from a request to its answer, after the warm-up, in microseconds.
     pub p50_us: f64,

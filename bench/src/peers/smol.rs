@@ -18,7 +18,7 @@ use crate::peer::Peer;
 
 static EXECUTOR: StaticExecutor = StaticExecutor::new();
 
-/// The threads that run [`EXECUTOR`], and what ends each of them.
+/// The threads that run the process's static executor, and what ends each of them.
 #[derive(Debug)]
 pub struct Smol {
     workers: Vec<(oneshot::Sender<()>, JoinHandle<()>)>,
