@@ -8,6 +8,8 @@ mod addr;
 #[cfg(feature = "hyper")]
 mod hyper;
 mod lookup;
+#[cfg(feature = "hyper")]
+pub mod rt;
 pub mod signal;
 mod source;
 pub mod tcp;

@@ -1,4 +1,4 @@
-//! Sockets and signals, driven by a loop that polls and waits in the netpoller.
+//! Sockets and signals on the default runtime.
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice, IoSliceMut};
@@ -8,7 +8,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
-use gmp_executor::netpoll::block_on_for_tests as block_on;
+use gmp_executor::runtime::block_on;
 
 use crate::signal::unix::{SignalKind, signal};
 use crate::{Interest, TcpListener, TcpSocket, TcpStream, UdpSocket, lookup_host};
