@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gmp_bench::peer::Peer;
-use gmp_bench::peers::{smol, tokio};
+use gmp_bench::peers::{gmp, smol, tokio};
 use gmp_bench::scenarios::Batch;
 use gmp_bench::scenarios::{spawn, switch};
 
@@ -36,5 +36,5 @@ fn scheduler<P: Peer>(criterion: &mut Criterion) {
     batch::<switch::PingPong, P>(criterion, &peer);
 }
 
-criterion_group!(benches, scheduler::<tokio::MultiThread>, scheduler::<smol::Smol>);
+criterion_group!(benches, scheduler::<gmp::Gmp>, scheduler::<tokio::MultiThread>, scheduler::<smol::Smol>);
 criterion_main!(benches);

@@ -1,5 +1,6 @@
 //! The runtimes that are compared. A new one is a file, its `mod` line and its line in [`all`].
 
+pub mod gmp;
 pub mod smol;
 pub mod tokio;
 
@@ -28,7 +29,12 @@ impl Entry {
 
 /// All peers, in the order of the tables.
 pub fn all() -> Vec<Entry> {
-    vec![Entry::of::<tokio::MultiThread>(), Entry::of::<tokio::CurrentThread>(), Entry::of::<smol::Smol>()]
+    vec![
+        Entry::of::<gmp::Gmp>(),
+        Entry::of::<tokio::MultiThread>(),
+        Entry::of::<tokio::CurrentThread>(),
+        Entry::of::<smol::Smol>(),
+    ]
 }
 
 /// What is measured.

@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
-use gmp::chan;
 use gmp::net::{TcpListener, TcpStream};
 use gmp::runtime::{Builder, Runtime};
 use gmp::task::JoinHandle;
@@ -37,14 +36,18 @@ impl Peer for Gmp {
     const NAME: &'static str = "gmp";
 
     type Join<T: Send + 'static> = Join<T>;
-    type Sender = chan::Sender<u64>;
-    type Receiver = chan::Receiver<u64>;
+    type Sender = async_channel::Sender<u64>;
+    type Receiver = async_channel::Receiver<u64>;
     type Listener = TcpListener;
     type Stream = TcpStream;
     type HttpIo = TcpStream;
 
     fn settings(procs: usize) -> String {
-        format!("gmp {}, procs = {procs}, other settings default", env!("CARGO_PKG_VERSION"))
+        format!(
+            "gmp {}, procs = {procs}, other settings default; no channel of its own yet: async-channel {}",
+            env!("CARGO_PKG_VERSION"),
+            super::version("async-channel"),
+        )
     }
 
     fn build(procs: usize) -> Self {
@@ -92,7 +95,7 @@ impl Peer for Gmp {
     }
 
     fn channel(capacity: usize) -> (Self::Sender, Self::Receiver) {
-        chan::bounded(capacity)
+        async_channel::bounded(capacity)
     }
 
     async fn send(sender: &Self::Sender, number: u64) {
