@@ -13,13 +13,15 @@ use std::ptr::NonNull;
 
 use loom::thread;
 
-use super::{Host, HandedOff, Idle, Left, Retired};
+use super::{HandedOff, Host, Idle, Left, Retired};
 use crate::clock::NEVER;
 use crate::inject::Inject;
 use crate::machine::{Grant, Machine};
 use crate::park::Parker;
 use crate::runq::{RunNext, Unit};
-use crate::sys::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use crate::sys::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 use crate::sys::doubles::{Deque, Poller};
 use crate::sys::{UnsafeCell, idle_fence, submit_fence};
 
@@ -266,7 +268,8 @@ impl Worker {
         if world.inject.pop().is_some() {
             return true;
         }
-        if world.timer.as_ref().is_some_and(|timer| timer.load(Relaxed) != NEVER && timer.swap(NEVER, AcqRel) != NEVER) {
+        if world.timer.as_ref().is_some_and(|timer| timer.load(Relaxed) != NEVER && timer.swap(NEVER, AcqRel) != NEVER)
+        {
             return true;
         }
         world.procs.iter().enumerate().filter_map(|(i, p)| Some((i as u32, p.local.as_ref()?))).any(|(i, local)| {
@@ -280,8 +283,7 @@ impl Worker {
     fn go_idle(&mut self, slot: u32) -> bool {
         let world = self.world;
         self.slot = None;
-        let retired =
-            world.idle.retire(self.machine, slot, &mut self.spinning, || !world.inject.is_empty());
+        let retired = world.idle.retire(self.machine, slot, &mut self.spinning, || !world.inject.is_empty());
         let poller = match retired {
             Retired::Asleep { poller } => poller,
             Retired::Stay => {
