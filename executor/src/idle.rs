@@ -320,7 +320,8 @@ impl Idle {
         }
     }
 
-    /// A machine that has no processor to give up goes to sleep: it parks next. `false` if the runtime closes.
+    /// Puts a machine that never had a processor to the sleepers. `false` if the runtime closes.
+    #[cfg(test)]
     #[must_use]
     pub(crate) fn rest(&self, machine: &'static Machine) -> bool {
         let mut lists = self.lists.lock();
@@ -357,10 +358,15 @@ impl Idle {
         }
     }
 
-    /// Gives a running machine's processor to the machine that has wanted one for longest. Tells whether there was one.
-    pub(crate) fn serve_want(&self, slot: u32) -> bool {
+    /// Gives the processor of `machine` to the machine that has wanted one for longest. If there was one, `machine` is on
+    /// the list of sleepers and parks next.
+    pub(crate) fn serve_want(&self, machine: &'static Machine, slot: u32) -> bool {
         let mut lists = self.lists.lock();
-        self.grant_to_want(&mut lists, slot)
+        let served = self.grant_to_want(&mut lists, slot);
+        if served {
+            lists.machines.push(machine);
+        }
+        served
     }
 
     /// Gives `slot` up at once (Go: `handoffp`): to a machine that wants one, else, with `work`, to a sleeping or a new

@@ -14,7 +14,8 @@
 //! | bits   | mean                                                                                    |
 //! |--------|-----------------------------------------------------------------------------------------|
 //! | 63     | aborted: set by any handle, seen by the next poll, which drops the future               |
-//! | 54–62  | shard of the registry                                                                   |
+//! | 62     | ended: the future is gone. Set under the lock of the task's shard                        |
+//! | 54–61  | shard of the registry                                                                   |
 //! | 27–53  | index in the shard                                                                      |
 //! | 0–26   | how many tasks the shard had seen before, so that ids of live tasks and their like differ |
 
@@ -42,6 +43,7 @@ pub(crate) mod registry;
 mod yield_now;
 
 const ABORTED: u64 = 1 << 63;
+const ENDED: u64 = 1 << 62;
 
 /// What the scheduler knows of a task. It lies in the task's cell.
 #[derive(Debug)]
@@ -54,17 +56,29 @@ pub(crate) struct Meta {
 }
 
 impl Meta {
+    #[inline]
     fn id(&self) -> Id {
-        Id(self.word.load(Relaxed) & !ABORTED)
+        Id(self.word.load(Relaxed) & !(ABORTED | ENDED))
     }
 
+    #[inline]
     fn is_aborted(&self) -> bool {
         // Acquire: pairs with `abort`; the task sees what its aborter did before.
         self.word.load(Acquire) & ABORTED != 0
     }
 
     fn abort(&self) {
+        // AcqRel: pairs with `is_aborted`.
         self.word.fetch_or(ABORTED, AcqRel);
+    }
+
+    fn is_ended(&self) -> bool {
+        self.word.load(Relaxed) & ENDED != 0
+    }
+
+    /// The lock of the shard is held.
+    fn end(&self) {
+        self.word.fetch_or(ENDED, Relaxed);
     }
 }
 
@@ -84,11 +98,11 @@ pub struct Id(u64);
 
 impl Id {
     /// A task that never entered the registry, because the runtime was shut down.
-    const NONE: Id = Id(!ABORTED);
+    const NONE: Id = Id(!(ABORTED | ENDED));
     const COUNT_BITS: u32 = 27;
     const INDEX_BITS: u32 = 27;
     /// Shards that an id can name.
-    pub(crate) const SHARDS: u32 = 1 << 9;
+    pub(crate) const SHARDS: u32 = 1 << 8;
     /// Tasks of a shard that an id can name.
     const INDICES: usize = 1 << Self::INDEX_BITS;
 
@@ -98,10 +112,12 @@ impl Id {
         Id(shard << (Self::INDEX_BITS + Self::COUNT_BITS) | u64::from(index) << Self::COUNT_BITS | count)
     }
 
+    #[inline]
     fn shard(self) -> u32 {
         (self.0 >> (Self::INDEX_BITS + Self::COUNT_BITS)) as u32
     }
 
+    #[inline]
     fn index(self) -> u32 {
         (self.0 >> Self::COUNT_BITS) as u32 & ((1 << Self::INDEX_BITS) - 1)
     }
@@ -125,22 +141,27 @@ pub(crate) enum Failure {
     Panicked(Payload),
 }
 
-/// A panic's payload on its way to the handle. It is a value of the user's: its destructor may panic too.
-pub(crate) struct Payload(Option<Box<dyn Any + Send>>);
+/// A panic's payload on its way to the handle. It is a value of the user's: its destructor may panic too. No larger than
+/// the box, as every task has room for it.
+pub(crate) struct Payload(ManuallyDrop<Box<dyn Any + Send>>);
 
 impl Payload {
     fn new(payload: Box<dyn Any + Send>) -> Self {
-        Payload(Some(payload))
+        Payload(ManuallyDrop::new(payload))
     }
 
     fn into_inner(mut self) -> Box<dyn Any + Send> {
-        self.0.take().expect("the payload is there until it is taken, by value")
+        // SAFETY: `self` is forgotten, so the box is taken once.
+        let payload = unsafe { ManuallyDrop::take(&mut self.0) };
+        std::mem::forget(self);
+        payload
     }
 }
 
 impl Drop for Payload {
     fn drop(&mut self) {
-        let payload = self.0.take();
+        // SAFETY: nobody took the box: `into_inner` forgets `self`.
+        let payload = unsafe { ManuallyDrop::take(&mut self.0) };
         swallow(|| drop(payload));
     }
 }

@@ -169,7 +169,8 @@ impl Worker {
                         return Some(unit);
                     }
                     Look::ProcessorGone => {
-                        if !self.rest() {
+                        let grant = self.machine.park();
+                        if !self.accept(grant) {
                             return None;
                         }
                         continue;
@@ -269,7 +270,7 @@ impl Worker {
 
     fn hand_to_want(&mut self, p: &'static Processor) -> bool {
         context::set_processor(None);
-        let given = self.sched.idle.serve_want(p.index);
+        let given = self.sched.idle.serve_want(self.machine, p.index);
         if !given {
             context::set_processor(Some(p));
         } else if std::mem::take(&mut self.spinning) {
@@ -407,15 +408,6 @@ impl Worker {
             let grant = self.machine.park();
             self.accept(grant)
         }
-    }
-
-    /// Sleeps without having had a processor to give up.
-    fn rest(&mut self) -> bool {
-        if !self.sched.idle.rest(self.machine) {
-            return false;
-        }
-        let grant = self.machine.park();
-        self.accept(grant)
     }
 
     fn sleep_in_netpoller(&mut self) -> bool {

@@ -3,7 +3,7 @@
 //!
 //! 1. A task enters before it is first queued, under the lock that shutdown takes to close the shard: it either is in or
 //!    learns that the runtime is closed.
-//! 2. An entry holds a counted reference to the task's cell (its waker), so its meta data may be read under the lock.
+//! 2. An entry holds a counted reference to the task's cell (its waker), and leaves under the lock that says so in its meta data.
 //! 3. Wakers are woken and dropped outside the lock. They are cloned under it: they are `async-task`'s own, and a clone of
 //!    theirs counts up and runs no user code.
 
@@ -31,34 +31,59 @@ pub(crate) struct Shard {
 
 /// No free entry.
 const END: u32 = u32::MAX;
+/// Entries in a chunk: the slab grows without copying and without slack of its own size.
+const CHUNK: usize = 256;
 
 struct Slab {
     /// The generation of the runtime that is open, 0 if it is closed.
     generation: u32,
-    entries: Vec<Entry>,
+    chunks: Vec<Box<[Entry; CHUNK]>>,
+    /// Entries used so far; those beyond are [`Entry::Free`] too, but on no list.
+    used: u32,
     free: u32,
     /// Tasks entered so far.
     count: u64,
 }
 
-/// Either both or none: a live task, or a link to the next free entry.
-struct Entry {
-    waker: Option<Waker>,
-    /// Valid while `waker` is there.
-    task: TaskOrFree,
+enum Entry {
+    Task(Waker),
+    /// The next free entry, or [`END`].
+    Free(u32),
 }
 
-union TaskOrFree {
-    task: *const Meta,
-    next_free: u32,
-}
+// An idle task pays for its entry.
+const _: () = assert!(size_of::<Entry>() == size_of::<Waker>());
 
-// SAFETY: the pointers lead to `Sync` values that the wakers beside them keep alive.
-unsafe impl Send for Slab {}
+impl Slab {
+    fn entry(&mut self, index: u32) -> &mut Entry {
+        &mut self.chunks[index as usize / CHUNK][index as usize % CHUNK]
+    }
+
+    /// The index of an entry that is free now. `None` if no id can name another one.
+    fn take_free(&mut self) -> Option<u32> {
+        let index = self.free;
+        if index != END {
+            let Entry::Free(next) = *self.entry(index) else {
+                unreachable!("a task is on the free list of the registry");
+            };
+            self.free = next;
+            return Some(index);
+        }
+        let index = self.used;
+        if index as usize >= Id::INDICES {
+            return None;
+        }
+        if index as usize == self.chunks.len() * CHUNK {
+            self.chunks.push(Box::new([const { Entry::Free(END) }; CHUNK]));
+        }
+        self.used += 1;
+        Some(index)
+    }
+}
 
 impl Shard {
     pub(crate) fn new(index: u32) -> Self {
-        let slab = Slab { generation: 0, entries: Vec::new(), free: END, count: 0 };
+        let slab = Slab { generation: 0, chunks: Vec::new(), used: 0, free: END, count: 0 };
         Shard { index, live: AtomicUsize::new(0), slab: Mutex::new(rank::REGISTRY, slab) }
     }
 
@@ -78,23 +103,19 @@ impl Shard {
 
     /// Wakes every live task.
     pub(crate) fn wake_all(&self) {
-        const BATCH: usize = 256;
-        if self.live() == 0 {
-            return;
-        }
-        let mut from = 0;
-        loop {
-            let batch: Vec<(usize, Waker)> = {
+        for chunk in 0.. {
+            let wakers: Vec<Waker> = {
                 let slab = self.slab.lock();
-                let live = slab.entries.iter().enumerate().skip(from);
-                // A clone of these wakers runs no user code: they are async-task's own.
-                live.filter_map(|(i, entry)| Some((i, entry.waker.clone()?))).take(BATCH).collect()
+                let Some(entries) = slab.chunks.get(chunk) else {
+                    return;
+                };
+                let tasks = entries.iter().filter_map(|entry| match entry {
+                    Entry::Task(waker) => Some(waker.clone()),
+                    Entry::Free(_) => None,
+                });
+                tasks.collect()
             };
-            let Some((last, _)) = batch.last() else {
-                return;
-            };
-            from = last + 1;
-            batch.into_iter().for_each(|(_, waker)| waker.wake());
+            wakers.into_iter().for_each(Waker::wake);
         }
     }
 
@@ -103,50 +124,46 @@ impl Shard {
         if slab.generation != generation {
             return Err((Closed, waker));
         }
-        let entry = Entry { waker: Some(waker), task: TaskOrFree { task: meta } };
-        let index = slab.free;
-        let index = if index == END {
-            let index = slab.entries.len();
-            assert!(index < Id::INDICES, "more tasks in a shard of the registry than it can number");
-            slab.entries.push(entry);
-            index as u32
-        } else {
-            // SAFETY: entries on the free list hold no waker, so the union is a link.
-            slab.free = unsafe { slab.entries[index as usize].task.next_free };
-            slab.entries[index as usize] = entry;
-            index
+        let Some(index) = slab.take_free() else {
+            drop(slab);
+            panic!("more than {} live tasks were spawned in one place", Id::INDICES);
         };
+        *slab.entry(index) = Entry::Task(waker);
         meta.word.store(Id::new(self.index, index, slab.count).0, Relaxed);
         slab.count += 1;
         self.live.store(self.live.load(Relaxed) + 1, Relaxed);
         Ok(())
     }
 
-    fn remove(&self, id: Id) -> Option<Waker> {
+    fn remove(&self, meta: &Meta) -> Entry {
+        let index = meta.id().index();
         let mut slab = self.slab.lock();
+        meta.end();
         let free = slab.free;
-        let entry = &mut slab.entries[id.index() as usize];
-        let waker = entry.waker.take();
-        entry.task = TaskOrFree { next_free: free };
-        slab.free = id.index();
+        let entry = std::mem::replace(slab.entry(index), Entry::Free(free));
+        slab.free = index;
         let live = self.live.load(Relaxed) - 1;
         self.live.store(live, Relaxed);
-        if live == 0 && slab.entries.len() > 4096 {
+        if live == 0 && slab.chunks.len() > 16 {
             // A burst is over: its memory goes back.
-            slab.entries = Vec::new();
+            slab.chunks = Vec::new();
+            slab.used = 0;
             slab.free = END;
         }
-        waker
+        entry
     }
 
-    /// The waker of the live task with this meta data.
+    /// The waker of this task, if its future is still there.
     fn waker(&self, meta: &Meta) -> Option<Waker> {
-        let slab = self.slab.lock();
-        let entry = slab.entries.get(meta.id().index() as usize)?;
-        let waker = entry.waker.as_ref()?;
-        // SAFETY: the entry has a waker, so the union is a pointer; only its address is compared.
-        let same = std::ptr::eq(unsafe { entry.task.task }, meta);
-        same.then(|| waker.clone())
+        let mut slab = self.slab.lock();
+        if meta.is_ended() {
+            return None;
+        }
+        // The entry is its own: it would have ended under this lock.
+        match slab.entry(meta.id().index()) {
+            Entry::Task(waker) => Some(waker.clone()),
+            Entry::Free(_) => None,
+        }
     }
 }
 
@@ -172,8 +189,7 @@ pub(super) fn remove(meta: &Meta) {
         return;
     }
     let sched = meta.sched;
-    let waker = sched.slot(id.shard()).registry.remove(id);
-    drop(waker);
+    drop(sched.slot(id.shard()).registry.remove(meta));
     sched.task_ended();
 }
 
