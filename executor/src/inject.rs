@@ -9,10 +9,13 @@ use std::collections::VecDeque;
 
 use crate::runq::Unit;
 use crate::sys::atomic::{AtomicUsize, Ordering::Relaxed};
-use crate::sys::{Mutex, rank};
+use crate::sys::{Mutex, MutexGuard, rank};
 
 /// At most so many units leave in one batch, half of a local queue (Go: `len(pp.runq)/2`).
 pub(crate) const BATCH: usize = 128;
+
+/// A queue that is empty again keeps memory for so many units.
+const KEPT: usize = 4096;
 
 /// The global queue of one runtime.
 pub(crate) struct Inject {
@@ -57,7 +60,7 @@ impl Inject {
         }
         let mut queue = self.queue.lock();
         let unit = queue.pop_front();
-        self.len.store(queue.len(), Relaxed);
+        self.taken(queue);
         unit
     }
 
@@ -73,8 +76,18 @@ impl Inject {
         let mut batch = queue.drain(..n);
         let first = batch.next();
         batch.for_each(&mut rest);
-        self.len.store(queue.len(), Relaxed);
+        self.taken(queue);
         first
+    }
+
+    /// Publishes the length. After a burst the memory goes back, outside the lock.
+    fn taken(&self, mut queue: MutexGuard<'_, VecDeque<Unit>>) {
+        self.len.store(queue.len(), Relaxed);
+        if queue.is_empty() && queue.capacity() > KEPT {
+            let burst = std::mem::take(&mut *queue);
+            drop(queue);
+            drop(burst);
+        }
     }
 }
 
