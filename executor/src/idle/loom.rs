@@ -13,13 +13,15 @@ use std::ptr::NonNull;
 
 use loom::thread;
 
-use super::{Host, HandedOff, Idle, Left, Retired};
+use super::{HandedOff, Host, Idle, Left, Retired};
 use crate::clock::NEVER;
 use crate::inject::Inject;
 use crate::machine::{Grant, Machine};
 use crate::park::Parker;
 use crate::runq::{RunNext, Unit};
-use crate::sys::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use crate::sys::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 use crate::sys::doubles::{Deque, Poller};
 use crate::sys::{UnsafeCell, idle_fence, submit_fence};
 
@@ -60,6 +62,8 @@ struct World {
     sysmon: Parker,
     ran: AtomicUsize,
     goal: usize,
+    /// In the models whose first task waits in its poll for the last one.
+    gate: Option<Parker>,
 }
 
 // SAFETY: a processor's cell is touched by the machine that holds it; loom checks that.
@@ -77,6 +81,7 @@ impl World {
             sysmon: Parker::new(),
             ran: AtomicUsize::new(0),
             goal,
+            gate: None,
         };
         set(&mut world);
         world.idle.open(procs);
@@ -95,7 +100,15 @@ impl World {
 
     /// A unit has been run.
     fn count(&'static self) {
-        if self.ran.fetch_add(1, AcqRel) + 1 == self.goal {
+        let last = self.ran.fetch_add(1, AcqRel) + 1 == self.goal;
+        match &self.gate {
+            Some(gate) if last => {
+                gate.unpark();
+            }
+            Some(gate) => gate.park(),
+            None => {}
+        }
+        if last {
             self.idle.close(self);
         }
     }
@@ -208,6 +221,21 @@ impl Worker {
         Self::start_with(world, machine, None)
     }
 
+    /// Mirrors `Worker::hand_to_want` and `Worker::rest`: tells whether the machine goes on.
+    fn hand_to_want(&mut self, slot: u32) -> bool {
+        if !self.world.idle.serve_want(slot) {
+            return true;
+        }
+        self.slot = None;
+        if self.spinning {
+            self.stop_spinning();
+        }
+        self.world.idle.rest(self.machine) && {
+            let grant = self.machine.park();
+            self.accept(grant)
+        }
+    }
+
     fn start_with(world: &'static World, machine: &'static Machine, grant: Option<Grant>) -> thread::JoinHandle<()> {
         if let Some(grant) = grant {
             machine.grant(grant, None);
@@ -217,9 +245,12 @@ impl Worker {
 
     fn run(&mut self) {
         let grant = self.machine.park();
-        if !self.accept(grant) {
-            return;
+        if self.accept(grant) {
+            self.run_on();
         }
+    }
+
+    fn run_on(&mut self) {
         while self.find() {
             if self.spinning {
                 self.stop_spinning();
@@ -266,7 +297,8 @@ impl Worker {
         if world.inject.pop().is_some() {
             return true;
         }
-        if world.timer.as_ref().is_some_and(|timer| timer.load(Relaxed) != NEVER && timer.swap(NEVER, AcqRel) != NEVER) {
+        if world.timer.as_ref().is_some_and(|timer| timer.load(Relaxed) != NEVER && timer.swap(NEVER, AcqRel) != NEVER)
+        {
             return true;
         }
         world.procs.iter().enumerate().filter_map(|(i, p)| Some((i as u32, p.local.as_ref()?))).any(|(i, local)| {
@@ -280,8 +312,7 @@ impl Worker {
     fn go_idle(&mut self, slot: u32) -> bool {
         let world = self.world;
         self.slot = None;
-        let retired =
-            world.idle.retire(self.machine, slot, &mut self.spinning, || !world.inject.is_empty());
+        let retired = world.idle.retire(self.machine, slot, &mut self.spinning, || !world.inject.is_empty());
         let poller = match retired {
             Retired::Asleep { poller } => poller,
             Retired::Stay => {

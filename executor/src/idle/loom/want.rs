@@ -15,7 +15,7 @@ fn block_on(world: &'static World) {
 /// No processor is idle while a machine wants one, and each has one holder at a time.
 #[test]
 fn r01_want_against_going_idle() {
-    bounded(3, || {
+    bounded(2, || {
         let world = World::new(1, 1);
         let worker = Worker::start(world, take(world), false);
         let other = thread::spawn(move || block_on(world));
@@ -36,6 +36,33 @@ fn r01_want_against_a_submitter() {
         world.ready_foreign();
         other.join().unwrap();
         worker.join().unwrap();
+    });
+}
+
+/// A spinner that hands its processor over was what a submitter relied on, and the thread that has the processor now waits
+/// for that task.
+#[test]
+fn r01_a_spinner_that_serves_want_wakes_the_next() {
+    bounded(1, || {
+        let world = World::with(2, 2, |world| world.gate = Some(Parker::new()));
+        let (slot, other) = (take(world), take(world));
+        assert!(world.idle.start_spinning());
+        let spinner = thread::spawn(move || {
+            let mut spinner = Worker { world, machine: machine(), slot: Some(slot), spinning: true };
+            if spinner.hand_to_want(slot) {
+                spinner.run_on();
+            }
+        });
+        let wanting = thread::spawn(move || {
+            if let Some(slot) = world.idle.acquire(machine(), world) {
+                world.count();
+                world.give_up(slot);
+            }
+        });
+        world.give_up(other);
+        world.ready_foreign();
+        spinner.join().unwrap();
+        wanting.join().unwrap();
     });
 }
 
