@@ -48,7 +48,8 @@ pub(crate) fn all_slots() -> Vec<&'static Sched> {
 }
 
 pub(crate) const SHUT_DOWN: &str = "runtime shut down";
-pub(crate) const FORKED: &str = "this gmp runtime belongs to the parent process: its threads did not come along in the fork; build one in the child";
+pub(crate) const FORKED: &str =
+    "this gmp runtime belongs to the parent process: its threads did not come along in the fork; build one in the child";
 
 /// The runtime this thread is in, else the default one, which is started if need be.
 ///

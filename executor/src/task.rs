@@ -232,7 +232,11 @@ impl<F> Drop for Guarded<F> {
 
 /// Makes a task of `future` on the runtime and queues it. If the runtime is shut down the future is dropped at once and
 /// the handle says so (Go: `newproc`).
-pub(crate) fn spawn<F>(runtime: RuntimeRef, location: &'static Location<'static>, future: F) -> JoinHandle<F::Output>
+pub(crate) fn spawn<F>(
+    runtime: RuntimeRef,
+    location: &'static Location<'static>,
+    future: F,
+) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
@@ -253,8 +257,7 @@ unsafe fn spawn_unchecked<F: Future>(
     let meta = Meta { sched, location, word: AtomicU64::new(Id::NONE.0) };
     let future = |meta: &Meta| Guarded { meta, future: ManuallyDrop::new(future) };
     // SAFETY: passed on; the schedule function is a function without state, and any waker may move anywhere.
-    let (runnable, task) =
-        unsafe { async_task::Builder::new().metadata(meta).spawn_unchecked(future, WithInfo(schedule)) };
+    let (runnable, task) = unsafe { async_task::Builder::new().metadata(meta).spawn_unchecked(future, WithInfo(schedule)) };
     let meta = std::ptr::from_ref(task.metadata());
     // SAFETY: the handle keeps the cell alive as long as it has not let go of `task`.
     let handle = unsafe { JoinHandle::new(task.fallible(), meta) };

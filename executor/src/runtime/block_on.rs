@@ -84,11 +84,7 @@ impl Blocking {
         }
         let processor = before.processor.filter(|_| nested);
         // Inside another poll nothing is refused: this thread's own loop would only ask again.
-        context::set(context::Context {
-            runtime: Some(runtime),
-            processor,
-            unconstrained: nested || before.unconstrained,
-        });
+        context::set(context::Context { runtime: Some(runtime), processor, unconstrained: nested || before.unconstrained });
         Blocking { sched, machine: sched.new_machine(), before, nested }
     }
 

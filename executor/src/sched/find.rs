@@ -504,9 +504,9 @@ fn victims(p: &Processor, total: u32) -> impl Iterator<Item = u32> + use<> {
     let random = p.random();
     let start = random % total;
     let stride = coprime(total, random >> 16);
-    (0..total)
-        .map(move |i| ((u64::from(start) + u64::from(i) * u64::from(stride)) % u64::from(total)) as u32)
-        .filter(move |victim| *victim != own)
+    (0..total).map(move |i| ((u64::from(start) + u64::from(i) * u64::from(stride)) % u64::from(total)) as u32).filter(
+        move |victim| *victim != own,
+    )
 }
 
 /// A number from 1 to `total` that shares no factor with it, chosen by `random`.

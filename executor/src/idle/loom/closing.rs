@@ -89,6 +89,21 @@ fn r14_a_wake_against_closing() {
     });
 }
 
+/// The task has been taken by a thread that is neither a machine nor the one that shuts down, and ends there.
+#[test]
+fn r14_a_task_that_ends_elsewhere_against_closing() {
+    loom::model(|| {
+        let runtime = Runtime::new(0);
+        runtime.scheduled.store(true, Relaxed);
+        let elsewhere = {
+            let runtime = runtime.clone();
+            thread::spawn(move || runtime.end_task())
+        };
+        runtime.shut_down();
+        elsewhere.join().unwrap();
+    });
+}
+
 /// A machine runs the task to its end, or shutdown drops it, and the machine ends.
 #[test]
 fn r14_closing_against_a_wake_and_the_machine_that_runs_it() {

@@ -40,6 +40,18 @@ fn r01_the_last_spinner_wakes_the_next() {
     });
 }
 
+/// A machine is granted a processor while it looks once more, and finds something: it must not take a second one.
+#[test]
+fn r01_a_grant_against_the_second_look() {
+    bounded(2, || {
+        let world = World::with(2, 2, |world| world.gate = Some(Parker::new()));
+        let worker = Worker::start(world, take(world), false);
+        world.ready_foreign();
+        world.ready_foreign();
+        worker.join().unwrap();
+    });
+}
+
 /// A submitter that counted itself a spinner and then found no processor must not be what another one relies on.
 #[test]
 fn r01_submit_beside_one_that_finds_no_processor() {

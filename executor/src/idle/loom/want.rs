@@ -47,37 +47,37 @@ fn r01_a_spinner_that_serves_want_wakes_the_next() {
         let world = World::with(2, 2, |world| world.gate = Some(Parker::new()));
         let (slot, other) = (take(world), take(world));
         assert!(world.idle.start_spinning());
-        let spinner = thread::spawn(move || {
-            let mut spinner = Worker { world, machine: machine(), slot: Some(slot), spinning: true };
-            if spinner.hand_to_want(slot) {
-                spinner.run_on();
-            }
-        });
         let wanting = thread::spawn(move || {
             if let Some(slot) = world.idle.acquire(machine(), world) {
                 world.count();
                 world.give_up(slot);
             }
         });
-        world.give_up(other);
-        world.ready_foreign();
-        spinner.join().unwrap();
+        while !world.idle.is_wanted() {
+            thread::yield_now();
+        }
+        let submitter = thread::spawn(move || {
+            world.give_up(other);
+            world.ready_foreign();
+        });
+        let mut spinner = Worker { world, machine: machine(), slot: Some(slot), spinning: true };
+        if spinner.hand_to_want(slot) {
+            spinner.run_on();
+        }
+        submitter.join().unwrap();
         wanting.join().unwrap();
     });
 }
 
-/// A machine that wants a processor when the runtime closes goes on without one.
+/// A machine that wants a processor when the runtime closes goes on without one: the machine that has it ends with it
+/// (`Worker::abandon`).
 #[test]
 fn r14_want_against_closing() {
     bounded(3, || {
         let world = World::new(1, 1);
-        let slot = take(world);
-        let other = thread::spawn(move || block_on(world));
-        let third = thread::spawn(move || block_on(world));
-        world.count();
+        let _abandoned = take(world);
+        let wanting = [(); 2].map(|()| thread::spawn(move || block_on(world)));
         world.idle.close(world);
-        world.give_up(slot);
-        other.join().unwrap();
-        third.join().unwrap();
+        wanting.map(|thread| thread.join().unwrap());
     });
 }
