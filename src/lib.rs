@@ -45,6 +45,24 @@ pub mod time {
     pub use gmp_executor::time::{Instant, Sleep, Timeout, error, sleep, sleep_until, timeout, timeout_at};
 }
 
+/// Sockets on the netpoller.
+pub mod net {
+    pub use gmp_net::tcp;
+    pub use gmp_net::{Interest, Ready, TcpListener, TcpSocket, TcpStream, ToSocketAddrs, UdpSocket, lookup_host};
+}
+
+/// Signals, on the netpoller.
+pub mod signal {
+    pub use gmp_net::signal::{ctrl_c, unix};
+}
+
+/// What hyper asks of a runtime.
+#[cfg(feature = "hyper")]
+#[cfg_attr(docsrs, doc(cfg(feature = "hyper")))]
+pub mod rt {
+    pub use gmp_net::rt::{GmpExecutor, GmpTimer};
+}
+
 /// What the macros' expansions call. Not for use by hand: it changes without notice.
 #[doc(hidden)]
 pub mod __private {

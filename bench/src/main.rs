@@ -1,2 +1,164 @@
-//! Bench.
-fn main() {}
+//! gmp beside its peers: the command line. `--help` prints the options.
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use gmp_bench::cell::Cell;
+use gmp_bench::run::{self, Plan};
+use gmp_bench::scenarios::http;
+use gmp_bench::{alloc, load, peers, report};
+use lexopt::{Arg, Parser, ValueExt};
+
+#[global_allocator]
+static ALLOCATOR: alloc::Counting = alloc::Counting;
+
+const USAGE: &str = "\
+gmp beside its peers: every scenario is one source that all runtimes run.
+
+usage: gmp-bench [options]
+
+  --scenario NAME,…  only these (a name that ends in - means all that start so); may be repeated
+  --peer NAME,…      only these; may be repeated
+  --procs N,…        numbers of threads that run tasks (default 1,2)
+  --rounds N         rounds of the whole (default 7); slow scenarios run in every second
+  --json FILE        also write every round and the summaries to FILE
+  --quick            one round of tiny sizes: shows that all works, its figures mean nothing
+  --list             print scenarios and peers
+  -h, --help         print this
+
+Build with --release. Progress goes to stderr, the table to stdout; the exit code is 1 if a cell failed.
+`http-hello` needs `wrk` on the PATH.";
+
+enum Job {
+    Help,
+    List,
+    Compare {
+        plan: Plan,
+        json: Option<String>,
+        skipped: Vec<&'static str>,
+    },
+    /// One cell; the program starts itself with it.
+    Cell {
+        scenario: String,
+        peer: String,
+        cell: Cell,
+    },
+    /// The load generator; a cell starts it.
+    Load {
+        address: String,
+        connections: usize,
+        ms: u64,
+    },
+}
+
+fn parse() -> Result<Job, Box<dyn Error>> {
+    let (mut names, mut peer_names, mut procs) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut rounds, mut json, mut quick, mut cell) = (None, None, false, None);
+    let split = |value: String| value.split(',').map(str::to_owned).collect::<Vec<_>>();
+    let mut args = Parser::from_env();
+    while let Some(arg) = args.next()? {
+        match arg {
+            Arg::Long("scenario") => names.extend(split(args.value()?.string()?)),
+            Arg::Long("peer") => peer_names.extend(split(args.value()?.string()?)),
+            Arg::Long("procs") => {
+                for number in split(args.value()?.string()?) {
+                    procs.push(number.parse::<usize>().map_err(|error| format!("--procs {number}: {error}"))?);
+                }
+            }
+            Arg::Long("rounds") => rounds = Some(args.value()?.parse::<usize>()?),
+            Arg::Long("json") => json = Some(args.value()?.string()?),
+            Arg::Long("quick") => quick = true,
+            Arg::Long("list") => return Ok(Job::List),
+            Arg::Long("help") | Arg::Short('h') => return Ok(Job::Help),
+            Arg::Long("cell") => {
+                cell = Some((args.value()?.string()?, args.value()?.string()?, args.value()?.parse()?));
+            }
+            Arg::Long("load") => {
+                let (address, connections) = (args.value()?.string()?, args.value()?.parse()?);
+                return Ok(Job::Load { address, connections, ms: args.value()?.parse()? });
+            }
+            _ => return Err(arg.unexpected().into()),
+        }
+    }
+    if let Some((scenario, peer, procs)) = cell {
+        return Ok(Job::Cell { scenario, peer, cell: Cell { procs, quick, load_cpu: None } });
+    }
+    if procs.is_empty() {
+        procs = vec![1, 2];
+    }
+    let rounds = rounds.unwrap_or(if quick { 1 } else { 7 });
+    if procs.contains(&0) || rounds == 0 {
+        return Err("--procs and --rounds want numbers from 1".into());
+    }
+    let means = |name: &str, wanted: &str| name == wanted || wanted.ends_with('-') && name.starts_with(wanted);
+    let chosen = |name: &str, wanted: &[String]| wanted.is_empty() || wanted.iter().any(|w| means(name, w));
+    let (mut scenarios, mut peers) = (peers::scenarios(), peers::all());
+    if let Some(odd) = names.iter().find(|wanted| !scenarios.iter().any(|s| means(s.name, wanted))) {
+        return Err(format!("no scenario is called {odd}; --list prints them").into());
+    }
+    if let Some(odd) = peer_names.iter().find(|wanted| !peers.iter().any(|p| means(p.name, wanted))) {
+        return Err(format!("no peer is called {odd}; --list prints them").into());
+    }
+    scenarios.retain(|scenario| chosen(scenario.name, &names));
+    peers.retain(|peer| chosen(peer.name, &peer_names));
+    let mut skipped = Vec::new();
+    if scenarios.iter().any(|scenario| scenario.name == http::HELLO.name) && !http::has_wrk() {
+        skipped.push(http::HELLO.name);
+        scenarios.retain(|scenario| scenario.name != http::HELLO.name);
+    }
+    Ok(Job::Compare { plan: Plan { scenarios, peers, procs, rounds, quick }, json, skipped })
+}
+
+fn compare(plan: &Plan, json: Option<&str>, skipped: &[&str]) -> Result<ExitCode, Box<dyn Error>> {
+    let notes: Vec<String> =
+        skipped.iter().map(|name| format!("SKIPPED: {name}: there is no `wrk` on the PATH (Debian: wrk)")).collect();
+    for note in &notes {
+        eprintln!("{note}");
+    }
+    if cfg!(debug_assertions) && !plan.quick {
+        eprintln!("gmp-bench: this is a debug build: the figures say nothing");
+    }
+    let rows = run::run(plan, |line| eprintln!("{line}"));
+    print!("{}", report::table(plan, &rows));
+    for note in &notes {
+        println!("\n{note}");
+    }
+    if let Some(file) = json {
+        let text = serde_json::to_string_pretty(&report::json(plan, &rows, skipped))?;
+        std::fs::write(file, text + "\n").map_err(|error| format!("{file}: {error}"))?;
+    }
+    let failed = rows.iter().flat_map(|row| &row.rounds).any(Result::is_err);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let job = match parse() {
+        Ok(job) => job,
+        Err(error) => {
+            eprintln!("gmp-bench: {error}\n\n{USAGE}");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    match job {
+        Job::Help => println!("{USAGE}"),
+        Job::List => {
+            for scenario in peers::scenarios() {
+                println!("{:<16} {} [{}]", scenario.name, scenario.about, scenario.unit);
+            }
+            println!("\npeers: {}", peers::all().iter().map(|peer| peer.name).collect::<Vec<_>>().join(", "));
+        }
+        Job::Compare { plan, json, skipped } => return compare(&plan, json.as_deref(), &skipped),
+        Job::Cell { scenario, peer, cell } => {
+            let entry = peers::all().into_iter().find(|entry| entry.name == peer);
+            let entry = entry.ok_or_else(|| format!("no peer is called {peer}"))?;
+            let report = (entry.run)(&scenario, &cell).ok_or_else(|| format!("no scenario is called {scenario}"))?;
+            println!("{}", serde_json::to_string(&report)?);
+        }
+        Job::Load { address, connections, ms } => {
+            let report = load::run(address.parse()?, connections, Duration::from_millis(ms))?;
+            println!("{}", serde_json::to_string(&report)?);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

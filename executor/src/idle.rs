@@ -174,6 +174,7 @@ impl Idle {
     }
 
     /// Whether a machine sits in the netpoller, or is about to sit down or to leave.
+    #[cfg(test)]
     pub(crate) fn has_poller(&self) -> bool {
         self.lists.lock().seat_taken
     }
@@ -329,7 +330,8 @@ impl Idle {
         !lists.closed
     }
 
-    /// An idle processor for a thread that has something to run, if there is one (Go: `pidleget`).
+    /// An idle processor, if there is one (Go: `pidleget`).
+    #[cfg(test)]
     pub(crate) fn take(&self, host: &'static impl Host) -> Option<u32> {
         let mut lists = self.lists.lock();
         self.pop_proc(&mut lists, host)

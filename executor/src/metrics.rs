@@ -19,6 +19,10 @@ impl Counter {
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
+
+    fn reset(&self) {
+        self.0.store(0, Relaxed);
+    }
 }
 
 /// A number that several threads add to; not for hot paths.
@@ -31,13 +35,14 @@ impl SharedCounter {
         self.0.fetch_add(n, Relaxed);
     }
 
-    pub(crate) fn sub(&self, n: u64) {
-        self.0.fetch_sub(n, Relaxed);
-    }
-
     #[inline]
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+
+    /// For another runtime.
+    pub(crate) fn reset(&self) {
+        self.0.store(0, Relaxed);
     }
 }
 
@@ -78,6 +83,30 @@ pub(crate) struct Counters {
     pub(crate) parks: Counter,
     pub(crate) spins: Counter,
     pub(crate) timers_fired: Counter,
+}
+
+impl Counters {
+    /// For another runtime.
+    pub(crate) fn reset(&self) {
+        let Counters {
+            found,
+            spawned,
+            polled,
+            overflowed,
+            stolen,
+            spawn_wakes,
+            wakes,
+            looks,
+            netpoll_looks,
+            parks,
+            spins,
+            timers_fired,
+        } = self;
+        found.iter().for_each(Counter::reset);
+        let others =
+            [spawned, polled, overflowed, stolen, spawn_wakes, wakes, looks, netpoll_looks, parks, spins, timers_fired];
+        others.into_iter().for_each(Counter::reset);
+    }
 }
 
 /// A snapshot of what the scheduler counts. The numbers are read one by one while the scheduler runs, so they need not
@@ -141,6 +170,8 @@ pub struct Metrics {
     pub spins: u64,
     /// Timers that fired.
     pub timers_fired: u64,
+    /// Threads that the system refused to start.
+    pub thread_failures: u64,
     /// Looks of `sysmon`.
     pub sysmon_looks: u64,
     /// Times `sysmon` asked a running processor to end its slice.
@@ -200,6 +231,7 @@ impl Metrics {
             ("parks", self.parks),
             ("spins", self.spins),
             ("timers_fired", self.timers_fired),
+            ("thread_failures", self.thread_failures),
             ("sysmon_looks", self.sysmon_looks),
             ("sysmon_flags", self.sysmon_flags),
             ("sysmon_wakes", self.sysmon_wakes),

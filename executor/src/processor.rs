@@ -22,12 +22,15 @@ use crate::timers::Timers;
 pub(crate) const HOPS: u32 = 256;
 /// At most so many picks lie between two looks at clock, timers, global queue and netpoller (Go: 61).
 pub(crate) const LOOK_EVERY_MAX: u32 = 61;
-/// Looks that come closer than this, in nanoseconds, are made rarer; those further apart than four times it, denser.
+/// Looks that come closer than this, in nanoseconds, are made rarer; those further apart than the next, denser.
 const LOOK_NS_MIN: u64 = 50_000;
+const LOOK_NS_MAX: u64 = 200_000;
+/// The netpoller is looked at at one in so many looks also if they come closer.
+const NETPOLL_LOOKS: u32 = 16;
 /// A processor whose picks take longer than this, in nanoseconds and on average, is slow: it is not worth waiting for.
 const SLOW_PICK_NS: u64 = 20_000;
 /// After 2^k spawns without a theft a spawn may wake a machine again, k at most this.
-const BACKOFF_MAX: u32 = 10;
+const BACKOFF_MAX: u32 = 12;
 
 /// `attention`: the time slice is over.
 pub(crate) const SLICE_OVER: u32 = 1;
@@ -85,6 +88,9 @@ struct Own {
     looks_in: AtomicU32,
     look_every: AtomicU32,
     last_look: AtomicU64,
+    /// The picks before the last look took long.
+    was_slow: AtomicBool,
+    looks_without_netpoll: AtomicU32,
     spawns_passed: AtomicU32,
     rng: AtomicU32,
     /// Wakes are collected: one decision comes at the end.
@@ -119,6 +125,8 @@ impl Processor {
                 looks_in: AtomicU32::new(0),
                 look_every: AtomicU32::new(LOOK_EVERY_MAX),
                 last_look: AtomicU64::new(0),
+                was_slow: AtomicBool::new(false),
+                looks_without_netpoll: AtomicU32::new(0),
                 spawns_passed: AtomicU32::new(0),
                 rng: AtomicU32::new(index.wrapping_mul(0x9e37_79b9) | 1),
                 batching: AtomicBool::new(false),
@@ -136,6 +144,7 @@ impl Processor {
         self.own.look_every.store(LOOK_EVERY_MAX, Relaxed);
         self.own.looks_in.store(0, Relaxed);
         self.own.batching.store(false, Relaxed);
+        self.own.counters.reset();
         self.begin_slice();
     }
 
@@ -221,6 +230,14 @@ impl Processor {
         self.own.hops.store(0, Relaxed);
     }
 
+    /// [`Processor::begin_slice`] where no pick answers a request that was meant for the slice before.
+    pub(crate) fn restart_slice(&self) {
+        if self.attention() & SLICE_OVER != 0 {
+            self.answer(SLICE_OVER);
+        }
+        self.begin_slice();
+    }
+
     /// The next task comes out of the run-next slot. Tells whether it may share the slice of the one before.
     #[inline]
     pub(crate) fn hop(&self) -> bool {
@@ -277,23 +294,30 @@ impl Processor {
     }
 
     /// A look happens at `now`: sets the distance to the next one so that they come 50 to 200 µs apart, and tells whether
-    /// the last one was long enough ago to look at what costs a system call.
+    /// to look at the netpoller too, which costs a system call: if the last look was long ago, or the last of those.
     pub(crate) fn looked(&self, now: u64) -> bool {
         let every = self.own.look_every.load(Relaxed);
         let passed = now.saturating_sub(self.own.last_look.load(Relaxed));
         self.own.last_look.store(now, Relaxed);
-        self.seen.slow.store(passed > u64::from(every) * SLOW_PICK_NS, Relaxed);
+        // Once may be a preempted thread; twice in a row is a processor with long polls.
+        let slow = passed > u64::from(every) * SLOW_PICK_NS;
+        self.seen.slow.store(slow && self.own.was_slow.load(Relaxed), Relaxed);
+        self.own.was_slow.store(slow, Relaxed);
         let every = if passed < LOOK_NS_MIN {
             (every * 2).min(LOOK_EVERY_MAX)
-        } else if passed > 4 * LOOK_NS_MIN {
-            (every / 2).max(1)
+        } else if passed > LOOK_NS_MAX {
+            // At once: the picks between two looks may be long polls.
+            (u64::from(every) * LOOK_NS_MAX / 2 / passed).max(1) as u32
         } else {
             every
         };
         self.own.look_every.store(every, Relaxed);
         self.own.looks_in.store(every - 1, Relaxed);
         self.own.counters.looks.add(1);
-        passed >= LOOK_NS_MIN
+        let without = self.own.looks_without_netpoll.load(Relaxed) + 1;
+        let netpoll = passed >= LOOK_NS_MIN || without >= NETPOLL_LOOKS;
+        self.own.looks_without_netpoll.store(if netpoll { 0 } else { without }, Relaxed);
+        netpoll
     }
 
     /// The machine took the processor after a sleep: what was measured before says nothing about now.
@@ -304,6 +328,17 @@ impl Processor {
     #[inline]
     pub(crate) fn is_slow(&self) -> bool {
         self.seen.slow.load(Relaxed)
+    }
+
+    /// [`Processor::is_slow`], for one wake. If it is true that picks take long, a look comes with each of them and says so
+    /// again; if the machine had only been preempted, that costs one wake and not many.
+    #[inline]
+    pub(crate) fn take_slow(&self) -> bool {
+        let slow = self.is_slow();
+        if slow {
+            self.seen.slow.store(false, Relaxed);
+        }
+        slow
     }
 
     /// Whether this spawn may wake a machine: all do until machines come for nothing.

@@ -15,7 +15,7 @@ use crate::sys::atomic::{
 };
 
 #[cfg(not(gmp_loom))]
-pub(crate) use deque::{Loot, RunQueue};
+pub(crate) use deque::RunQueue;
 
 /// How many units a deque holds (Go: the length of `p.runq`).
 #[cfg(not(gmp_loom))]
@@ -225,4 +225,4 @@ mod deque {
 #[cfg(all(test, gmp_loom))]
 mod loom;
 #[cfg(all(test, not(gmp_loom)))]
-mod tests;
+pub(crate) mod tests;

@@ -48,8 +48,7 @@ pub(crate) fn all_slots() -> Vec<&'static Sched> {
 }
 
 pub(crate) const SHUT_DOWN: &str = "runtime shut down";
-pub(crate) const FORKED: &str =
-    "this gmp runtime belongs to the parent process: its threads did not come along in the fork; build one in the child";
+pub(crate) const FORKED: &str = "this gmp runtime belongs to the parent process: its threads did not come along in the fork; build one in the child";
 
 /// The runtime this thread is in, else the default one, which is started if need be.
 ///
@@ -76,7 +75,8 @@ fn check(runtime: RuntimeRef) -> io::Result<RuntimeRef> {
 
 /// A runtime: its processors, its machines, its netpoller. Dropping it shuts it down.
 ///
-/// Dropping waits for polls in progress. On a thread of the runtime itself it only starts the shutdown.
+/// Dropping waits for polls in progress. On a thread of the runtime itself, or inside its own [`Runtime::block_on`], it
+/// only starts the shutdown.
 ///
 /// # Examples
 ///
@@ -153,7 +153,7 @@ impl Runtime {
     /// # Errors
     ///
     /// What is left when the time is over: polls that have not ended. Their threads end, and their tasks are dropped, when
-    /// they do.
+    /// they do. On a thread of the runtime itself, or inside its own [`Runtime::block_on`], nothing is waited for.
     ///
     /// # Examples
     ///
@@ -174,7 +174,8 @@ impl Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        shutdown::on_drop(self.runtime);
+        // What is left is dropped by others; a destructor has nobody to tell.
+        let _ = shutdown::shut_down(self.runtime, None);
     }
 }
 

@@ -57,8 +57,6 @@ struct Seen {
     schedtick: u32,
     /// When this `schedtick` was first seen.
     since: u64,
-    /// `polls` stood still since the look before.
-    stood: bool,
 }
 
 impl Sysmon {
@@ -76,6 +74,7 @@ impl Sysmon {
     pub(crate) fn reset(&self) {
         self.started.store(false, Relaxed);
         self.ended.store(false, Relaxed);
+        [&self.looks, &self.flags, &self.wakes].into_iter().for_each(SharedCounter::reset);
     }
 
     /// Wakes it from its sleep, deep or not.
@@ -111,7 +110,7 @@ impl Sched {
         if self.sysmon.started.swap(true, Acquire) {
             return;
         }
-        if self.threads.spawn(self, "sysmon", move || self.watch()).is_err() {
+        if self.threads.spawn(self, "sysmon", false, move || self.watch()).is_err() {
             // The next machine that starts tries again.
             self.sysmon.started.store(false, Release);
         }
@@ -166,7 +165,7 @@ impl Sched {
             let same_poll = polls == seen.polls && polls % 2 == 1;
             let stood = polls == seen.polls;
             if schedtick != seen.schedtick {
-                *seen = Seen { polls, schedtick, since: now, stood: false };
+                *seen = Seen { polls, schedtick, since: now };
                 continue;
             }
             if now - seen.since >= SLICE_NS && p.is_polling() && p.attention() & SLICE_OVER == 0 {
@@ -180,7 +179,7 @@ impl Sched {
             // Case 4: work behind a processor that did not move.
             let waits = p.queue.len_seen() > 0 || p.queue.next.peek() != 0;
             wake |= stood && waits;
-            *seen = Seen { polls, stood, ..*seen };
+            seen.polls = polls;
         }
         let unattended = !self.is_netpoller_attended();
         wake |= unattended && self.netpoll.waiters() > 0;

@@ -62,7 +62,10 @@ impl Timers {
     /// A store that refuses everything.
     #[cfg(not(gmp_loom))]
     pub(crate) const fn closed() -> Self {
-        Timers { earliest: AtomicU64::new(NEVER), store: Mutex::new(rank::TIMERS, Store { heap: Heap::new(), closed: true }) }
+        Timers {
+            earliest: AtomicU64::new(NEVER),
+            store: Mutex::new(rank::TIMERS, Store { heap: Heap::new(), closed: true }),
+        }
     }
 
     #[cfg(gmp_loom)]

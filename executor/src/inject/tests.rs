@@ -1,1 +1,35 @@
-//! Tests.
+//! The global queue, with numbers for tasks.
+
+use super::{BATCH, Inject};
+use crate::runq::tests::{number, unit};
+
+fn filled(count: usize) -> Inject {
+    let inject = Inject::new();
+    inject.push_batch((0..count).map(unit));
+    inject
+}
+
+#[test]
+fn r04_a_batch_is_the_least_of_128_the_size_and_a_share() {
+    for (size, procs) in [(1, 1), (2, 1), (10, 1), (127, 1), (128, 1), (129, 1), (1000, 1), (10, 4), (1000, 4), (9, 8)]
+    {
+        let inject = filled(size);
+        let mut rest = Vec::new();
+        let first = inject.pop_batch(procs, |unit| rest.push(number(unit))).map(number);
+        let n = BATCH.min(size).min(size / procs + 1);
+        assert_eq!(first, Some(0));
+        assert_eq!(rest, (1..n).collect::<Vec<_>>(), "size {size}, procs {procs}");
+        assert_eq!(inject.len(), size - n);
+    }
+}
+
+#[test]
+fn r02_units_leave_in_the_order_they_came() {
+    let inject = filled(3);
+    inject.push(unit(3));
+    inject.push_batch([4, 5].into_iter().map(unit));
+    let all: Vec<_> = std::iter::from_fn(|| inject.pop()).map(number).collect();
+    assert_eq!(all, [0, 1, 2, 3, 4, 5]);
+    assert!(inject.is_empty());
+    assert_eq!(inject.pop_batch(1, |_| unreachable!("an empty queue has no rest")), None);
+}

@@ -220,7 +220,8 @@ pub(crate) struct Word(AtomicU64);
 
 impl Word {
     pub(crate) fn new(generation: u32, tick: u32) -> Self {
-        Word(AtomicU64::new(u64::from(generation) << GENERATION_SHIFT | u64::from(tick) * TICK_ONE & TICK))
+        let tick = (u64::from(tick) * TICK_ONE) & TICK;
+        Word(AtomicU64::new((u64::from(generation) << GENERATION_SHIFT) | tick))
     }
 
     /// The generation of the registration that the word now serves, or of the next one if it is free.

@@ -396,6 +396,41 @@ fn r07_a_wait_is_never_early() {
 }
 
 #[test]
+fn r11_a_signal_ends_a_wait_without_an_error() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    on_both(|backend| {
+        let netpoll = netpoll(backend);
+        // SAFETY: the handler does nothing, and nobody else in this process uses the signal. Without SA_RESTART, though
+        // the wait would not be restarted in any case.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+            assert_eq!(libc::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut()), 0);
+        }
+        let done = AtomicBool::new(false);
+        // SAFETY: it has no conditions.
+        let waiter = unsafe { libc::pthread_self() };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    // SAFETY: the thread of the test outlives this one, which the scope joins.
+                    unsafe { libc::pthread_kill(waiter, libc::SIGUSR2) };
+                    std::thread::yield_now();
+                    // polling waits on after a signal.
+                    if backend == Backend::Portable {
+                        netpoll.wake_blocked();
+                    }
+                }
+            });
+            for _ in 0..100 {
+                turn(netpoll, Wait::Forever);
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+    });
+}
+
+#[test]
 fn r14_closing_wakes_all_who_wait_with_an_error() {
     on_both(|backend| {
         let netpoll = netpoll(backend);

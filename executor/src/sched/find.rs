@@ -37,6 +37,9 @@ const LONE_NS: u64 = 3_000;
 /// A processor that wakes a machine is given so long, in nanoseconds, to come out of the system call.
 const WAKE_NS: u64 = 50_000;
 
+/// A stolen task that ran for less, in nanoseconds, was not worth waking a machine.
+const WORTH_NS: u64 = 20_000;
+
 /// The body of a machine's thread.
 pub(crate) struct Worker {
     sched: &'static Sched,
@@ -44,6 +47,10 @@ pub(crate) struct Worker {
     spinning: bool,
     /// The slot whose spawn woke this machine, until it finds something.
     woken_by_spawn_of: Option<u32>,
+    /// The last look took a task from the global queue.
+    looked_global: bool,
+    /// Whose lone task was just stolen.
+    lone_of: Option<&'static Processor>,
     /// Buffers, kept for their memory.
     ready: Vec<Waker>,
     due: WakeBatch,
@@ -59,7 +66,16 @@ enum Look {
 
 impl Worker {
     pub(crate) fn new(sched: &'static Sched, machine: &'static Machine) -> Self {
-        Worker { sched, machine, spinning: false, woken_by_spawn_of: None, ready: Vec::new(), due: WakeBatch::new() }
+        Worker {
+            sched,
+            machine,
+            spinning: false,
+            woken_by_spawn_of: None,
+            looked_global: false,
+            lone_of: None,
+            ready: Vec::new(),
+            due: WakeBatch::new(),
+        }
     }
 
     /// Runs tasks until the runtime closes.
@@ -71,8 +87,25 @@ impl Worker {
         while let Some(unit) = self.find() {
             if self.spinning {
                 self.stop_spinning();
+                if let Some(victim) = self.lone_of.take() {
+                    self.run_lone(victim, unit);
+                    continue;
+                }
             }
             self.run_task(unit);
+        }
+    }
+
+    /// Runs a lone task of `victim`. If it was not worth the wake, spawns of `victim` wake machines more rarely: that
+    /// processor may only have been preempted for a moment.
+    #[cold]
+    fn run_lone(&mut self, victim: &'static Processor, unit: Unit) {
+        let start = clock::now();
+        self.run_task(unit);
+        if clock::now() - start >= WORTH_NS {
+            victim.reset_backoff();
+        } else {
+            victim.raise_backoff();
         }
     }
 
@@ -127,7 +160,7 @@ impl Worker {
                 p.answer(SLICE_OVER);
             }
             // 1.
-            if p.is_look_due() {
+            if p.is_look_due() || slice_over {
                 match self.look(p) {
                     Look::Nothing => {}
                     Look::Task(unit) => {
@@ -212,17 +245,24 @@ impl Worker {
     fn look(&mut self, p: &'static Processor) -> Look {
         let sched = self.sched;
         let now = clock::now();
-        let long_ago = p.looked(now);
+        let netpoll = p.looked(now);
         if sched.idle.is_wanted() && self.hand_to_want(p) {
             return Look::ProcessorGone;
         }
         self.run_due_timers(p, sched.slot(p.index), now);
-        if long_ago && sched.netpoll_now(&mut self.ready, now) {
+        if netpoll && sched.netpoll_now(&mut self.ready, now) {
             p.counters().netpoll_looks.add(1);
             self.wake_ready(p);
         }
+        // Never twice in a row: with looks at each pick the local queue would starve.
+        if std::mem::replace(&mut self.looked_global, false) {
+            return Look::Nothing;
+        }
         match sched.inject.pop() {
-            Some(unit) => Look::Task(unit),
+            Some(unit) => {
+                self.looked_global = true;
+                Look::Task(unit)
+            }
             None => Look::Nothing,
         }
     }
@@ -273,7 +313,8 @@ impl Worker {
                     if let Some(loot) = unsafe { other.queue.steal_into(&p.queue, BATCH) } {
                         p.counters().stolen.add(loot.more as u64 + 1);
                         count_found(p, FoundIn::Stolen);
-                        self.found_at(other);
+                        other.reset_backoff();
+                        self.woken_by_spawn_of = None;
                         return Some(loot.first);
                     }
                 }
@@ -321,17 +362,12 @@ impl Worker {
             if let Some(unit) = unit {
                 p.counters().stolen.add(1);
                 count_found(p, FoundIn::StolenLone);
-                self.found_at(other);
+                self.woken_by_spawn_of = None;
+                self.lone_of = Some(other);
                 return Some(unit);
             }
         }
         None
-    }
-
-    /// There is something to steal at `victim`: its spawns are worth a wake.
-    fn found_at(&mut self, victim: &Processor) {
-        victim.reset_backoff();
-        self.woken_by_spawn_of = None;
     }
 
     /// Step 7. Comes back with a processor, or not at all if the runtime closes.
@@ -504,9 +540,9 @@ fn victims(p: &Processor, total: u32) -> impl Iterator<Item = u32> + use<> {
     let random = p.random();
     let start = random % total;
     let stride = coprime(total, random >> 16);
-    (0..total).map(move |i| ((u64::from(start) + u64::from(i) * u64::from(stride)) % u64::from(total)) as u32).filter(
-        move |victim| *victim != own,
-    )
+    (0..total)
+        .map(move |i| ((u64::from(start) + u64::from(i) * u64::from(stride)) % u64::from(total)) as u32)
+        .filter(move |victim| *victim != own)
 }
 
 /// A number from 1 to `total` that shares no factor with it, chosen by `random`.

@@ -31,10 +31,6 @@ impl<T> Mutex<T> {
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         MutexGuard(self.0.lock().unwrap())
     }
-
-    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        self.0.try_lock().ok().map(MutexGuard)
-    }
 }
 
 /// Unlocks on drop.
@@ -84,10 +80,5 @@ impl Futex {
     pub(crate) fn wake_one(&self) {
         drop(self.queue.lock().unwrap());
         self.asleep.notify_one();
-    }
-
-    pub(crate) fn wake_all(&self) {
-        drop(self.queue.lock().unwrap());
-        self.asleep.notify_all();
     }
 }

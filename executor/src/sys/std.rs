@@ -67,23 +67,6 @@ impl<T> Mutex<T> {
             inner: self.inner.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
-
-    /// The guard, or nothing if another thread holds the lock.
-    #[inline]
-    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        let inner = match self.inner.try_lock() {
-            Ok(guard) => guard,
-            Err(std::sync::TryLockError::Poisoned(e)) => e.into_inner(),
-            Err(std::sync::TryLockError::WouldBlock) => return None,
-        };
-        #[cfg(debug_assertions)]
-        ranks::enter(self.rank);
-        Some(MutexGuard {
-            #[cfg(debug_assertions)]
-            rank: self.rank,
-            inner,
-        })
-    }
 }
 
 /// Unlocks on drop.
@@ -183,18 +166,9 @@ impl Futex {
 
     /// Wakes one thread that sleeps on the word.
     pub(crate) fn wake_one(&self) {
-        self.wake(1);
-    }
-
-    /// Wakes all threads that sleep on the word.
-    pub(crate) fn wake_all(&self) {
-        self.wake(i32::MAX);
-    }
-
-    fn wake(&self, count: i32) {
         // SAFETY: FUTEX_WAKE does not read through the address.
         unsafe {
-            libc::syscall(libc::SYS_futex, self.0.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, count);
+            libc::syscall(libc::SYS_futex, self.0.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1);
         }
     }
 }

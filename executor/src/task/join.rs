@@ -1,6 +1,7 @@
 //! What users hold of a task: the handle that waits for its output, and the one that aborts it.
 
 use std::any::Any;
+use std::panic::Location;
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker, ready};
@@ -30,6 +31,8 @@ pub struct JoinHandle<T> {
     task: Option<FallibleTask<Result<Output<T>, Failure>, Meta>>,
     /// In the task's cell, which `task` keeps alive.
     meta: NonNull<Meta>,
+    /// It was ready once.
+    is_taken: bool,
 }
 
 // SAFETY: the pointer leads to a `Sync` value; the output moves to whoever awaits the handle.
@@ -45,7 +48,7 @@ impl<T> JoinHandle<T> {
     /// `meta` is the meta data of `task`.
     pub(super) unsafe fn new(task: FallibleTask<Result<Output<T>, Failure>, Meta>, meta: *const Meta) -> Self {
         // SAFETY: a reference was behind it.
-        JoinHandle { task: Some(task), meta: unsafe { NonNull::new_unchecked(meta.cast_mut()) } }
+        JoinHandle { task: Some(task), meta: unsafe { NonNull::new_unchecked(meta.cast_mut()) }, is_taken: false }
     }
 
     fn meta(&self) -> &Meta {
@@ -117,16 +120,20 @@ impl<T> Future for JoinHandle<T> {
     ///
     /// If it is polled again after it was ready.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        assert!(!self.is_taken, "a `JoinHandle` was polled after it was ready");
         let charge = ready!(poll_charge(cx));
-        let id = self.id();
+        let (id, location) = (self.id(), self.meta().location);
         let task = self.task.as_mut().expect("a handle has its task until it is dropped");
         let result = ready!(Pin::new(task).poll(cx));
         charge.made_progress();
+        self.is_taken = true;
         Poll::Ready(match result {
             Some(Ok(output)) => Ok(output.into_inner()),
-            Some(Err(Failure::Aborted)) => Err(JoinError { id, why: Why::Cancelled }),
-            Some(Err(Failure::Panicked(payload))) => Err(JoinError { id, why: Why::Panicked(payload) }),
-            None => Err(JoinError { id, why: Why::Shutdown }),
+            Some(Err(Failure::Aborted)) => Err(JoinError { id, location, why: Why::Cancelled }),
+            Some(Err(Failure::Panicked(payload))) => {
+                Err(JoinError { id, location, why: Why::Panicked(payload.into_inner()) })
+            }
+            None => Err(JoinError { id, location, why: Why::Shutdown }),
         })
     }
 }
@@ -208,10 +215,11 @@ enum Why {
 /// ```
 pub struct JoinError {
     id: Id,
+    location: &'static Location<'static>,
     why: Why,
 }
 
-// SAFETY: the payload is only given out by value.
+// SAFETY: a shared error reads of the payload only its type, and the text if it is a `&str` or a `String`.
 unsafe impl Sync for JoinError {}
 
 impl JoinError {
@@ -258,12 +266,13 @@ impl JoinError {
 
 impl std::fmt::Display for JoinError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "task {} (spawned at {}) ", self.id, self.location)?;
         match &self.why {
-            Why::Cancelled => write!(f, "task {} was cancelled", self.id),
-            Why::Shutdown => write!(f, "task {} did not end: runtime shut down", self.id),
+            Why::Cancelled => f.write_str("was cancelled"),
+            Why::Shutdown => f.write_str("did not end: runtime shut down"),
             Why::Panicked(payload) => match message(payload.as_ref()) {
-                Some(message) => write!(f, "task {} panicked: {message}", self.id),
-                None => write!(f, "task {} panicked", self.id),
+                Some(message) => write!(f, "panicked: {message}"),
+                None => f.write_str("panicked"),
             },
         }
     }

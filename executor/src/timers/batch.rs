@@ -18,10 +18,6 @@ impl WakeBatch {
         WakeBatch { wakers: Vec::with_capacity(CAPACITY) }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.wakers.is_empty()
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.wakers.len()
     }

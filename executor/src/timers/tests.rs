@@ -181,7 +181,7 @@ fn r07_what_is_due_leaves_in_batches_of_64() {
     assert!(home.run_due(199, &mut batch), "a full batch takes no more");
     assert_eq!(home.len(), 136);
     batch.wake_all();
-    assert!(batch.is_empty());
+    assert_eq!(batch.len(), 0);
     assert_eq!(count.get(), 64);
     assert_eq!(fire(home, 199), 3);
     assert_eq!((count.get(), home.earliest()), (200, NEVER));

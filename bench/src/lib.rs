@@ -1,0 +1,20 @@
+//! gmp beside its peers: one source of each scenario, generic over [`peer::Peer`].
+//!
+//! The binary runs scenario × peer × round, each in a process of its own (`run`); the criterion benches in `benches/`
+//! use the same batches. In reading order: `peer` says what a runtime must give, `scenarios` what is measured, `laps`
+//! how, `cell` what one process does, `run` in what order they go, `stats` and `report` what comes out.
+//!
+//! It runs on Linux, like the figures it is for: the generator uses epoll, and figures come from `/proc`.
+
+pub mod alloc;
+pub mod cell;
+pub mod laps;
+pub mod load;
+pub mod peer;
+pub mod peers;
+pub mod pin;
+pub mod report;
+pub mod run;
+pub mod scenarios;
+pub mod stats;
+pub mod usage;

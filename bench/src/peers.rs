@@ -1,0 +1,53 @@
+//! The runtimes that are compared. A new one is a file, its `mod` line and its line in [`all`].
+
+pub mod gmp;
+pub mod smol;
+pub mod tokio;
+
+use crate::cell::{self, Cell, CellReport};
+use crate::peer::Peer;
+use crate::scenarios::{self, Info};
+
+/// A [`Peer`] with its type erased.
+#[derive(Debug)]
+pub struct Entry {
+    /// [`Peer::NAME`].
+    pub name: &'static str,
+    /// [`Peer::settings`].
+    pub settings: fn(usize) -> String,
+    /// [`Peer::takes_part`].
+    pub takes_part: fn(&Info, usize) -> bool,
+    /// Runs one cell in this process; `None` if there is no scenario of that name.
+    pub run: fn(&str, &Cell) -> Option<CellReport>,
+}
+
+impl Entry {
+    fn of<P: Peer>() -> Entry {
+        Entry { name: P::NAME, settings: P::settings, takes_part: P::takes_part, run: cell::run::<P> }
+    }
+}
+
+/// All peers, in the order of the tables.
+pub fn all() -> Vec<Entry> {
+    vec![
+        Entry::of::<gmp::Gmp>(),
+        Entry::of::<tokio::MultiThread>(),
+        Entry::of::<tokio::CurrentThread>(),
+        Entry::of::<smol::Smol>(),
+    ]
+}
+
+/// What is measured.
+pub fn scenarios() -> Vec<Info> {
+    scenarios::all::<tokio::MultiThread>().into_iter().map(|scenario| scenario.info).collect()
+}
+
+/// The version of a dependency, from the lock file this was built with.
+fn version(package: &str) -> &'static str {
+    let mut lines = include_str!("../../Cargo.lock").lines();
+    let name = format!("name = \"{package}\"");
+    lines
+        .find(|line| *line == name)
+        .and_then(|_| lines.next()?.strip_prefix("version = "))
+        .map_or("?", |v| v.trim_matches('"'))
+}

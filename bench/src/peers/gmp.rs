@@ -1,0 +1,132 @@
+//! gmp itself, with its defaults.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use gmp::net::{TcpListener, TcpStream};
+use gmp::runtime::{Builder, Runtime};
+use gmp::task::JoinHandle;
+
+use crate::peer::Peer;
+
+/// A gmp runtime of its own, beside the default one.
+#[derive(Debug)]
+pub struct Gmp {
+    runtime: Runtime,
+}
+
+/// A join handle that gives the output itself.
+#[derive(Debug)]
+pub struct Join<T>(JoinHandle<T>);
+
+impl<T> Future for Join<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        Pin::new(&mut self.0).poll(cx).map(|output| output.expect("the task neither panicked nor was aborted"))
+    }
+}
+
+impl Peer for Gmp {
+    const NAME: &'static str = "gmp";
+
+    type Join<T: Send + 'static> = Join<T>;
+    type Sender = async_channel::Sender<u64>;
+    type Receiver = async_channel::Receiver<u64>;
+    type Listener = TcpListener;
+    type Stream = TcpStream;
+    type HttpIo = TcpStream;
+
+    fn settings(procs: usize) -> String {
+        format!(
+            "gmp {}, procs = {procs}, other settings default; no channel of its own yet: async-channel {}",
+            env!("CARGO_PKG_VERSION"),
+            super::version("async-channel"),
+        )
+    }
+
+    fn build(procs: usize) -> Self {
+        Gmp { runtime: Builder::new().procs(procs).build().expect("gmp starts") }
+    }
+
+    fn block_on_inside<F>(&self, root: F) -> F::Output
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.runtime.block_on(async { Self::spawn(root).await })
+    }
+
+    fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    fn spawn_outside<F>(&self, future: F) -> Join<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        Join(self.runtime.spawn(future))
+    }
+
+    fn spawn<F>(future: F) -> Join<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        Join(gmp::spawn(future))
+    }
+
+    fn detach<T: Send + 'static>(join: Join<T>) {
+        drop(join);
+    }
+
+    fn yield_now() -> impl Future<Output = ()> + Send {
+        gmp::task::yield_now()
+    }
+
+    fn sleep(duration: Duration) -> impl Future<Output = ()> + Send {
+        gmp::time::sleep(duration)
+    }
+
+    fn channel(capacity: usize) -> (Self::Sender, Self::Receiver) {
+        async_channel::bounded(capacity)
+    }
+
+    async fn send(sender: &Self::Sender, number: u64) {
+        sender.send(number).await.expect("the receiver lives");
+    }
+
+    async fn recv(receiver: &mut Self::Receiver) -> Option<u64> {
+        receiver.recv().await.ok()
+    }
+
+    async fn listen() -> io::Result<(TcpListener, SocketAddr)> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    }
+
+    async fn accept(listener: &mut TcpListener) -> io::Result<TcpStream> {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    async fn read(stream: &mut TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+        AsyncReadExt::read(stream, buf).await
+    }
+
+    async fn write_all(stream: &mut TcpStream, buf: &[u8]) -> io::Result<()> {
+        AsyncWriteExt::write_all(stream, buf).await
+    }
+
+    fn http_io(stream: TcpStream) -> TcpStream {
+        stream
+    }
+}

@@ -1,0 +1,204 @@
+//! tokio 1.x in its two forms: the multi-thread scheduler with its defaults, and, for servers on one thread, the
+//! current-thread scheduler.
+
+use std::future::Future;
+use std::io;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::version;
+use crate::peer::Peer;
+use crate::scenarios::{Info, Kind};
+
+/// Which scheduler: its name, whether it takes part, and its builder.
+pub trait Flavor: Send + Sync + 'static {
+    /// [`Peer::NAME`].
+    const NAME: &'static str;
+
+    /// [`Peer::settings`].
+    fn settings(procs: usize) -> String;
+
+    /// [`Peer::takes_part`].
+    fn takes_part(scenario: &Info, procs: usize) -> bool;
+
+    /// The builder, without its drivers.
+    fn builder(procs: usize) -> Builder;
+}
+
+/// The multi-thread scheduler.
+#[derive(Debug)]
+pub struct Multi;
+
+impl Flavor for Multi {
+    const NAME: &'static str = "tokio";
+
+    fn settings(procs: usize) -> String {
+        let version = version("tokio");
+        format!("tokio {version} multi_thread, worker_threads = {procs}, enable_all, other settings default")
+    }
+
+    fn takes_part(_: &Info, _: usize) -> bool {
+        true
+    }
+
+    fn builder(procs: usize) -> Builder {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(procs);
+        builder
+    }
+}
+
+/// The current-thread scheduler, which is tokio's best form for a server on one thread.
+#[derive(Debug)]
+pub struct Current;
+
+impl Flavor for Current {
+    const NAME: &'static str = "tokio-ct";
+
+    fn settings(_: usize) -> String {
+        let version = version("tokio");
+        format!("tokio {version} current_thread, enable_all; network scenarios with one thread only")
+    }
+
+    fn takes_part(scenario: &Info, procs: usize) -> bool {
+        procs == 1 && scenario.kind == Kind::Network
+    }
+
+    fn builder(_: usize) -> Builder {
+        Builder::new_current_thread()
+    }
+}
+
+/// tokio with a scheduler of its two.
+#[derive(Debug)]
+pub struct Tokio<F> {
+    runtime: Runtime,
+    flavor: PhantomData<F>,
+}
+
+/// tokio's multi-thread runtime.
+pub type MultiThread = Tokio<Multi>;
+/// tokio's current-thread runtime.
+pub type CurrentThread = Tokio<Current>;
+
+/// A join handle that gives the output itself.
+#[derive(Debug)]
+pub struct Join<T>(JoinHandle<T>);
+
+impl<T> Future for Join<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        Pin::new(&mut self.0).poll(cx).map(|output| output.expect("the task neither panicked nor was aborted"))
+    }
+}
+
+impl<R: Flavor> Peer for Tokio<R> {
+    const NAME: &'static str = R::NAME;
+
+    type Join<T: Send + 'static> = Join<T>;
+    type Sender = mpsc::Sender<u64>;
+    type Receiver = mpsc::Receiver<u64>;
+    type Listener = TcpListener;
+    type Stream = TcpStream;
+    type HttpIo = TokioIo<TcpStream>;
+
+    fn settings(procs: usize) -> String {
+        R::settings(procs)
+    }
+
+    fn takes_part(scenario: &Info, procs: usize) -> bool {
+        R::takes_part(scenario, procs)
+    }
+
+    fn build(procs: usize) -> Self {
+        let runtime = R::builder(procs).enable_all().build().expect("tokio starts");
+        Tokio { runtime, flavor: PhantomData }
+    }
+
+    fn block_on_inside<F>(&self, root: F) -> F::Output
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.runtime.block_on(async { Self::spawn(root).await })
+    }
+
+    fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    fn spawn_outside<F>(&self, future: F) -> Join<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        Join(self.runtime.spawn(future))
+    }
+
+    fn spawn<F>(future: F) -> Join<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        Join(tokio::spawn(future))
+    }
+
+    fn detach<T: Send + 'static>(join: Join<T>) {
+        drop(join);
+    }
+
+    fn yield_now() -> impl Future<Output = ()> + Send {
+        tokio::task::yield_now()
+    }
+
+    fn sleep(duration: Duration) -> impl Future<Output = ()> + Send {
+        tokio::time::sleep(duration)
+    }
+
+    fn channel(capacity: usize) -> (Self::Sender, Self::Receiver) {
+        mpsc::channel(capacity)
+    }
+
+    async fn send(sender: &Self::Sender, number: u64) {
+        sender.send(number).await.expect("the receiver lives");
+    }
+
+    fn recv(receiver: &mut Self::Receiver) -> impl Future<Output = Option<u64>> + Send {
+        receiver.recv()
+    }
+
+    async fn listen() -> io::Result<(TcpListener, SocketAddr)> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    }
+
+    async fn accept(listener: &mut TcpListener) -> io::Result<TcpStream> {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    async fn read(stream: &mut TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+        stream.read(buf).await
+    }
+
+    async fn write_all(stream: &mut TcpStream, buf: &[u8]) -> io::Result<()> {
+        stream.write_all(buf).await
+    }
+
+    fn http_io(stream: TcpStream) -> TokioIo<TcpStream> {
+        TokioIo::new(stream)
+    }
+}

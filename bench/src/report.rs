@@ -1,0 +1,208 @@
+//! Tables for people and JSON for programs, from the rows of `run`.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::cell::CellReport;
+use crate::run::{Plan, Row};
+use crate::scenarios::{Better, Info};
+use crate::stats::{self, Interval};
+
+/// A row, summed up over its rounds.
+#[derive(Debug, Serialize)]
+struct Summary {
+    /// Median over the rounds of each round's median batch.
+    median: f64,
+    /// The best batch of all rounds.
+    best: f64,
+    /// How many times the best peer's figure, each round's best batch against the same round's.
+    times_best: Option<Interval>,
+    cpu_ns_per_op: f64,
+    voluntary_per_op: f64,
+    involuntary_per_op: f64,
+    allocs_per_op: Option<f64>,
+    rss_peak_kib: f64,
+    threads: u64,
+    /// Name, unit and median over the rounds.
+    extras: Vec<(String, String, f64)>,
+}
+
+fn good(row: &Row) -> Vec<&CellReport> {
+    row.rounds.iter().filter_map(|round| round.as_ref().ok()).collect()
+}
+
+fn over_rounds(rounds: &[&CellReport], value: impl Fn(&CellReport) -> f64) -> f64 {
+    stats::median(&rounds.iter().map(|report| value(report)).collect::<Vec<_>>())
+}
+
+/// The row with the best median of its rounds' best batches.
+fn best_row(rows: &[Row]) -> Option<&Row> {
+    let figure = |row: &Row| {
+        let value = over_rounds(&good(row), |report| report.outcome.best);
+        if row.scenario.better == Better::Less { value } else { -value }
+    };
+    rows.iter().filter(|row| !good(row).is_empty()).min_by(|a, b| figure(a).total_cmp(&figure(b)))
+}
+
+/// Per round, how many times worse than the best row; 1 is as good.
+fn times_best(row: &Row, best: &Row) -> Option<Interval> {
+    let both = row.rounds.iter().zip(&best.rounds);
+    let ratios: Vec<f64> = both
+        .filter_map(|(row, best)| Some((row.as_ref().ok()?.outcome.best, best.as_ref().ok()?.outcome.best)))
+        .map(|(this, best)| if row.scenario.better == Better::Less { this / best } else { best / this })
+        .collect();
+    if ratios.is_empty() { None } else { Some(stats::ratio(&ratios)) }
+}
+
+fn summary(row: &Row, best: Option<&Row>) -> Option<Summary> {
+    let rounds = good(row);
+    let first = rounds.first()?;
+    let bests: Vec<f64> = rounds.iter().map(|report| report.outcome.best).collect();
+    let per_op =
+        |value: fn(&CellReport) -> u64| over_rounds(&rounds, |report| value(report) as f64 / report.outcome.ops as f64);
+    let extra = |i: usize| {
+        let extra = &first.outcome.extras[i];
+        (extra.name.clone(), extra.unit.clone(), over_rounds(&rounds, |report| report.outcome.extras[i].value))
+    };
+    Some(Summary {
+        median: over_rounds(&rounds, |report| report.outcome.median),
+        best: if row.scenario.better == Better::Less { stats::least(&bests) } else { stats::most(&bests) },
+        times_best: best.and_then(|best| times_best(row, best)),
+        cpu_ns_per_op: per_op(|report| report.outcome.usage.cpu_ns),
+        voluntary_per_op: per_op(|report| report.outcome.usage.voluntary),
+        involuntary_per_op: per_op(|report| report.outcome.usage.involuntary),
+        allocs_per_op: first
+            .outcome
+            .allocs_per_op
+            .map(|_| over_rounds(&rounds, |report| report.outcome.allocs_per_op.unwrap_or(0.0))),
+        rss_peak_kib: over_rounds(&rounds, |report| report.rss_peak_kib as f64),
+        threads: first.threads,
+        extras: (0..first.outcome.extras.len()).map(extra).collect(),
+    })
+}
+
+/// Rows that are compared with each other.
+fn groups(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
+    rows.chunk_by(|a, b| a.scenario.name == b.scenario.name && a.procs == b.procs)
+}
+
+/// Three digits or so, without an exponent.
+fn short(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        v if v >= 100.0 => format!("{value:.0}"),
+        v if v >= 10.0 => format!("{value:.1}"),
+        v if v >= 0.1 => format!("{value:.2}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
+fn title(info: &Info) -> String {
+    let better = if info.better == Better::Less { "less" } else { "more" };
+    let target = info.target.map(|target| format!("; gmp's target with 1P is {target}")).unwrap_or_default();
+    format!("{}: {} [{}, {better} is better{target}]", info.name, info.about, info.unit)
+}
+
+/// The whole report as text.
+pub fn table(plan: &Plan, rows: &[Row]) -> String {
+    let mut out = String::new();
+    for peer in &plan.peers {
+        for &procs in &plan.procs {
+            if plan.scenarios.iter().any(|scenario| (peer.takes_part)(scenario, procs)) {
+                let _ = writeln!(out, "{:<9} {procs}P: {}", peer.name, (peer.settings)(procs));
+            }
+        }
+    }
+    let _ = writeln!(
+        out,
+        "System allocator for all. {} rounds (slow scenarios: every second), peers interleaved, start rotated, a \
+         process a cell.\nmedian: of the rounds' median batches; best: of all batches; x best: per-round ratio of best \
+         batches, median and 95 % interval; CPU: user + system;\nctx: context switches, voluntary + involuntary.",
+        plan.rounds
+    );
+    let mut last = "";
+    for rows in groups(rows) {
+        let info = &rows[0].scenario;
+        if info.name != last {
+            last = info.name;
+            let _ = writeln!(out, "\n{}", title(info));
+            let _ = writeln!(
+                out,
+                "     {:<9}{:>10}{:>10}  {:<18}{:>11}{:>17}{:>9}{:>9}  further",
+                "peer", "median", "best", "x best", "CPU ns/op", "ctx/1k op", "alloc/op", "RSS MiB"
+            );
+        }
+        let best = best_row(rows);
+        for row in rows {
+            let failed = row.rounds.iter().filter(|round| round.is_err()).count();
+            let _ = write!(out, "  {}P {:<9}", row.procs, row.peer);
+            if let Some(s) = summary(row, best) {
+                let times =
+                    s.times_best.map_or_else(String::new, |t| format!("{:.2} [{:.2}-{:.2}]", t.median, t.low, t.high));
+                let ctx = format!("{} + {}", short(s.voluntary_per_op * 1e3), short(s.involuntary_per_op * 1e3));
+                let allocs = s.allocs_per_op.map_or_else(|| "-".into(), short);
+                let _ = write!(
+                    out,
+                    "{:>10}{:>10}  {times:<18}{:>11}{ctx:>17}{allocs:>9}{:>9.1}",
+                    short(s.median),
+                    short(s.best),
+                    short(s.cpu_ns_per_op),
+                    s.rss_peak_kib / 1024.0
+                );
+                for (name, unit, value) in &s.extras {
+                    let _ = write!(out, "  {name} {} {unit}", short(*value));
+                }
+            }
+            if failed > 0 {
+                let why = row.rounds.iter().find_map(|round| round.as_ref().err());
+                let _ = write!(out, "  {failed} of {} rounds FAILED: {}", row.rounds.len(), why.map_or("", |s| s));
+            }
+            out.push('\n');
+        }
+    }
+    out
+}
+
+/// The whole report as JSON: every round of every row, and the summaries of the table.
+pub fn json(plan: &Plan, rows: &[Row], skipped: &[&str]) -> Value {
+    let mut list = Vec::new();
+    for rows in groups(rows) {
+        let best = best_row(rows);
+        for row in rows {
+            let rounds: Vec<Value> = row
+                .rounds
+                .iter()
+                .map(|round| match round {
+                    Ok(report) => json!(report),
+                    Err(error) => json!({ "error": error }),
+                })
+                .collect();
+            list.push(json!({
+                "scenario": row.scenario.name,
+                "about": row.scenario.about,
+                "unit": row.scenario.unit,
+                "less_is_better": row.scenario.better == Better::Less,
+                "target": row.scenario.target,
+                "procs": row.procs,
+                "peer": row.peer,
+                "is_best": best.is_some_and(|best| best.peer == row.peer),
+                "summary": summary(row, best),
+                "rounds": rounds,
+            }));
+        }
+    }
+    let settings = |procs: usize| plan.peers.iter().map(move |peer| (peer.name, procs, (peer.settings)(procs)));
+    json!({
+        "rounds": plan.rounds,
+        "quick": plan.quick,
+        "cpus": std::thread::available_parallelism().map_or(0, usize::from),
+        "allocator": "system",
+        "settings": plan.procs.iter().flat_map(|&procs| settings(procs))
+            .map(|(peer, procs, settings)| json!({ "peer": peer, "procs": procs, "settings": settings }))
+            .collect::<Vec<_>>(),
+        "skipped": skipped,
+        "rows": list,
+    })
+}

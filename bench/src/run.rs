@@ -1,0 +1,111 @@
+//! The order of things: for each round, scenario and number of threads all peers one after another, each cell in a
+//! process of its own.
+//!
+//! 1. Peers of one comparison run next to each other in time, and each round starts with another of them, so that a
+//!    slow moment of the machine, or the place in the row, falls on all alike.
+//! 2. A cell that fails or hangs is reported and loses nothing but itself.
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::cell::CellReport;
+use crate::peers::Entry;
+use crate::scenarios::Info;
+
+/// A cell gets this long before it is killed.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What to run.
+#[derive(Debug)]
+pub struct Plan {
+    /// The scenarios.
+    pub scenarios: Vec<Info>,
+    /// The peers.
+    pub peers: Vec<Entry>,
+    /// Numbers of threads.
+    pub procs: Vec<usize>,
+    /// Rounds; a slow scenario is in the first, third, fifth … of them.
+    pub rounds: usize,
+    /// Whether sizes and times are cut down.
+    pub quick: bool,
+}
+
+/// The rounds of a peer in a scenario with so many threads.
+#[derive(Debug)]
+pub struct Row {
+    /// The scenario.
+    pub scenario: Info,
+    /// Threads.
+    pub procs: usize,
+    /// The peer's name.
+    pub peer: &'static str,
+    /// What each round gave, in order; `Err` says how it failed.
+    pub rounds: Vec<Result<CellReport, String>>,
+}
+
+/// Runs the plan; `progress` gets a line for each comparison of each round.
+pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    for &scenario in &plan.scenarios {
+        for &procs in &plan.procs {
+            let peers = plan.peers.iter().filter(|peer| (peer.takes_part)(&scenario, procs));
+            rows.extend(peers.map(|peer| Row { scenario, procs, peer: peer.name, rounds: Vec::new() }));
+        }
+    }
+    for round in 0..plan.rounds {
+        let compared = |a: &Row, b: &Row| a.scenario.name == b.scenario.name && a.procs == b.procs;
+        for rows in rows.chunk_by_mut(compared).filter(|rows| !rows[0].scenario.slow || round % 2 == 0) {
+            let Row { scenario, procs, .. } = rows[0];
+            let mut line = format!("round {}/{}  {procs}P {:<16}", round + 1, plan.rounds, scenario.name);
+            for i in 0..rows.len() {
+                let n = rows.len();
+                let row = &mut rows[(round + i) % n];
+                let result = cell(scenario.name, row.peer, procs, plan.quick);
+                line += &match &result {
+                    Ok(report) => format!("  {} {:.1}", row.peer, report.outcome.median),
+                    Err(error) => format!("  {} FAILED: {error}", row.peer),
+                };
+                row.rounds.push(result);
+            }
+            progress(&line);
+        }
+    }
+    rows
+}
+
+/// Runs one cell in a child process, and checks what threads it used.
+fn cell(scenario: &str, peer: &str, procs: usize, quick: bool) -> Result<CellReport, String> {
+    let program = std::env::current_exe().map_err(|error| format!("this program has no path: {error}"))?;
+    let mut command = Command::new(program);
+    command.args(["--cell", scenario, peer, &procs.to_string()]).stdin(Stdio::null()).stdout(Stdio::piped());
+    if quick {
+        command.arg("--quick");
+    }
+    let mut child = command.spawn().map_err(|error| format!("it does not start: {error}"))?;
+    let mut stdout = child.stdout.take().expect("stdout is piped");
+    let (ended, printed) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let read = stdout.read_to_string(&mut text).map(|_| text);
+        // The receiver is gone only after the limit.
+        let _ = ended.send(read);
+    });
+    let Ok(text) = printed.recv_timeout(LIMIT) else {
+        // It may have ended this moment, and then there is nothing to kill.
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(format!("it took more than {} s", LIMIT.as_secs()));
+    };
+    let status = child.wait().map_err(|error| format!("it cannot be waited for: {error}"))?;
+    if !status.success() {
+        return Err(format!("it ended with {status}"));
+    }
+    let text = text.map_err(|error| format!("its output cannot be read: {error}"))?;
+    let report: CellReport = serde_json::from_str(&text).map_err(|error| format!("its report is no JSON: {error}"))?;
+    if report.ran_on != procs {
+        return Err(format!("it ran tasks on {} threads at once, not {procs}", report.ran_on));
+    }
+    Ok(report)
+}

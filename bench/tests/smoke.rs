@@ -1,0 +1,52 @@
+//! Every scenario on every peer, in tiny sizes, through the program itself.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+#[test]
+fn every_scenario_runs_on_every_peer() {
+    let file = std::env::temp_dir().join(format!("gmp-bench-smoke-{}.json", std::process::id()));
+    let output = Command::new(env!("CARGO_BIN_EXE_gmp-bench"))
+        .args(["--quick", "--procs", "1,2", "--json"])
+        .arg(&file)
+        .output()
+        .expect("the program starts");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let text = std::fs::read_to_string(&file).expect("the JSON was written");
+    std::fs::remove_file(&file).expect("the JSON is ours");
+    let report: Value = serde_json::from_str(&text).expect("it is JSON");
+    for skipped in report["skipped"].as_array().expect("a list") {
+        eprintln!("SKIPPED: {skipped}: there is no wrk on this machine");
+    }
+    let rows = report["rows"].as_array().expect("a list");
+    let table = String::from_utf8_lossy(&output.stdout);
+    for scenario in gmp_bench::peers::scenarios() {
+        if report["skipped"].as_array().expect("a list").iter().any(|name| name == scenario.name) {
+            continue;
+        }
+        assert!(table.contains(scenario.name), "{table}");
+        for peer in gmp_bench::peers::all() {
+            for procs in [1, 2] {
+                let found = rows
+                    .iter()
+                    .find(|row| row["scenario"] == scenario.name && row["peer"] == peer.name && row["procs"] == procs);
+                assert_eq!(found.is_some(), (peer.takes_part)(&scenario, procs), "{} {procs}P", scenario.name);
+                if let Some(row) = found {
+                    assert_eq!(row["rounds"][0]["ran_on"], procs);
+                    assert!(row["summary"]["median"].as_f64().is_some_and(|median| median > 0.0), "{row}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn wrong_arguments_are_named() {
+    for args in [["--scenario", "nonsense"], ["--peer", "nonsense"], ["--procs", "0"], ["--rounds", "none"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_gmp-bench")).args(args).output().expect("the program starts");
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("usage: gmp-bench"), "{args:?}");
+    }
+}

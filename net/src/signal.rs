@@ -1,0 +1,185 @@
+//! Signals: a socket pair each, whose reading end waits in the netpoller like any other. No thread of its own.
+//!
+//! 1. The handler writes one byte at most that has not been read: `pending` says if one is there.
+//! 2. The reader first reads the byte, then clears `pending`, then reports: a signal that comes after the report writes
+//!    the next byte, and one that came before is part of it.
+//! 3. signal-hook-registry drops the handler, and with it the writing end, only when no thread is in it.
+
+use std::io;
+
+/// Waits for the next interrupt of the terminal (Ctrl-C), `SIGINT`.
+///
+/// After the first call the signal no longer ends the process. Go: signal.Notify with os.Interrupt.
+///
+/// # Errors
+///
+/// Those of the system, or that the runtime was shut down.
+///
+/// # Cancel safety
+///
+/// Lossy: a signal that comes while no call waits is not seen by the next one; keep a `Signal` for that.
+///
+/// ```no_run
+/// # gmp::block_on(async {
+/// gmp::signal::ctrl_c().await?;
+/// println!("that is all");
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap();
+/// ```
+pub async fn ctrl_c() -> io::Result<()> {
+    unix::signal(unix::SignalKind::interrupt())?.wait().await
+}
+
+/// Signals of unix.
+pub mod unix {
+    use std::io::{self, Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Context, Poll};
+
+    use gmp_executor::netpoll::{Direction, Kind};
+    use signal_hook_registry::{FORBIDDEN, SigId};
+
+    use crate::source::Source;
+
+    /// A kind of signal, by its number.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct SignalKind(i32);
+
+    macro_rules! kinds {
+        ($($name:ident = $number:ident: $what:literal;)*) => { impl SignalKind { $(
+            #[doc = concat!("`", stringify!($number), "`: ", $what)]
+            #[must_use]
+            pub const fn $name() -> SignalKind {
+                SignalKind(libc::$number)
+            }
+        )* } };
+    }
+
+    kinds! {
+        alarm = SIGALRM: "a timer of the process has run out.";
+        child = SIGCHLD: "a child process has changed its state.";
+        hangup = SIGHUP: "the terminal has gone; often: read the configuration again.";
+        interrupt = SIGINT: "Ctrl-C at the terminal.";
+        io = SIGIO: "a file is ready.";
+        pipe = SIGPIPE: "a write to what nobody reads.";
+        quit = SIGQUIT: "Ctrl-\\ at the terminal.";
+        terminate = SIGTERM: "the process is asked to end.";
+        user_defined1 = SIGUSR1: "for the user's own use.";
+        user_defined2 = SIGUSR2: "for the user's own use.";
+        window_change = SIGWINCH: "the terminal's size has changed.";
+    }
+
+    impl SignalKind {
+        /// The kind of a number.
+        #[must_use]
+        pub const fn from_raw(number: i32) -> SignalKind {
+            SignalKind(number)
+        }
+
+        /// Its number.
+        #[must_use]
+        pub const fn as_raw_value(self) -> i32 {
+            self.0
+        }
+    }
+
+    impl From<i32> for SignalKind {
+        fn from(number: i32) -> SignalKind {
+            SignalKind(number)
+        }
+    }
+
+    impl From<SignalKind> for i32 {
+        fn from(kind: SignalKind) -> i32 {
+            kind.0
+        }
+    }
+
+    /// Hears the signals of one kind. Several that come before they are asked for count as one.
+    #[derive(Debug)]
+    pub struct Signal {
+        source: Source<UnixStream>,
+        pending: Arc<AtomicBool>,
+        handler: SigId,
+    }
+
+    /// Hears the signals of a kind from now on. From the first time on they have no other effect, for the life of the
+    /// process, even after the `Signal` is dropped. Go: signal.Notify.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a kind that cannot be handled (`SIGKILL`, `SIGSTOP`, `SIGILL`, `SIGFPE`, `SIGSEGV`, or no
+    /// signal at all); those of the system; or that the runtime was shut down.
+    ///
+    /// ```
+    /// # gmp::block_on(async {
+    /// use gmp::signal::unix::{SignalKind, signal};
+    ///
+    /// let mut hangups = signal(SignalKind::hangup())?;
+    /// std::process::Command::new("kill").args(["-HUP", &std::process::id().to_string()]).status()?;
+    /// hangups.recv().await;
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn signal(kind: SignalKind) -> io::Result<Signal> {
+        if kind.0 <= 0 || FORBIDDEN.contains(&kind.0) {
+            let what = format!("signal {} cannot be handled", kind.0);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        let (ours, handlers) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        handlers.set_nonblocking(true)?;
+        let source = Source::new(ours, Kind::Open)?;
+        let pending = Arc::new(AtomicBool::new(false));
+        let seen = pending.clone();
+        // SAFETY: the action swaps an atomic and writes to a socket that does not block, both of which a handler may do;
+        // it allocates nothing and cannot panic. The writing end cannot break: the reading end is closed after it, in
+        // `drop`. signal-hook-registry keeps errno.
+        let handler = unsafe {
+            signal_hook_registry::register(kind.0, move || {
+                // AcqRel: pairs with the swap in `poll_recv`.
+                if !seen.swap(true, Ordering::AcqRel) {
+                    // It has room for one byte, which is all that is ever in it (invariant 1).
+                    let _ = (&handlers).write(&[1]);
+                }
+            })
+        }?;
+        Ok(Signal { source, pending, handler })
+    }
+
+    impl Signal {
+        /// Waits for the next signal. It never gives `None`, except after the runtime was shut down.
+        ///
+        /// # Cancel safety
+        ///
+        /// Strict: a signal that was not reported is reported by the next call.
+        pub async fn recv(&mut self) -> Option<()> {
+            self.wait().await.ok()
+        }
+
+        pub(super) async fn wait(&mut self) -> io::Result<()> {
+            std::future::poll_fn(|cx| self.poll(cx)).await
+        }
+
+        /// As `recv`.
+        pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<()>> {
+            self.poll(cx).map(Result::ok)
+        }
+
+        fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let read = || (&*self.source).read(&mut [0; 1]);
+            self.source.registration().poll_io(Direction::Read, cx, read).map_ok(|_| {
+                // AcqRel: pairs with the swap in the handler (invariant 2).
+                self.pending.swap(false, Ordering::AcqRel);
+            })
+        }
+    }
+
+    impl Drop for Signal {
+        fn drop(&mut self) {
+            signal_hook_registry::unregister(self.handler);
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! A socket with its registration at the netpoller. Every type of this crate that waits holds one.
+//!
+//! 1. The registration is dropped before the socket is closed: it is the first field.
+
+use std::io;
+use std::ops::Deref;
+use std::os::fd::AsRawFd;
+
+use gmp_executor::netpoll::{Kind, Registration};
+
+/// A socket that does not block, and its registration.
+#[derive(Debug)]
+pub(crate) struct Source<T> {
+    registration: Registration,
+    io: T,
+}
+
+impl<T: AsRawFd> Source<T> {
+    /// Registers `io`, which must not block.
+    pub(crate) fn new(io: T, kind: Kind) -> io::Result<Self> {
+        // SAFETY: the fd is that of `io`, a socket of std that keeps it open until it drops, which is after the
+        // registration (invariant 1) or after `into_inner` has dropped that.
+        let registration = unsafe { Registration::new(io.as_raw_fd(), kind) }?;
+        Ok(Source { registration, io })
+    }
+
+    pub(crate) fn registration(&self) -> &Registration {
+        &self.registration
+    }
+
+    /// Ends the registration.
+    pub(crate) fn into_inner(self) -> T {
+        drop(self.registration);
+        self.io
+    }
+}
+
+impl<T> Deref for Source<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.io
+    }
+}
