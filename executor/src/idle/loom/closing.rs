@@ -19,7 +19,13 @@ struct Runtime {
     live: AtomicUsize,
     /// The machine's thread.
     threads: AtomicUsize,
+    guests: AtomicUsize,
+    /// The slot, which is another runtime's after shutdown. Read by guests; loom checks that none is left.
+    slot: UnsafeCell<()>,
 }
+
+// SAFETY: guests only read the slot, and shutdown writes it when none is left; loom checks that.
+unsafe impl Sync for Runtime {}
 
 impl Runtime {
     /// With a processor for each thread.
@@ -32,6 +38,8 @@ impl Runtime {
             registry: Mutex::new(rank::REGISTRY, ()),
             live: AtomicUsize::new(1),
             threads: AtomicUsize::new(threads),
+            guests: AtomicUsize::new(0),
+            slot: UnsafeCell::new(()),
         })
     }
 
@@ -40,8 +48,30 @@ impl Runtime {
         if self.scheduled.swap(true, AcqRel) {
             return;
         }
-        self.world.ready_foreign();
-        if self.closing.load(Relaxed) {
+        self.world.inject.push(unit());
+        submit_fence();
+        if self.closing.load(Acquire) {
+            self.shutdown.unpark();
+        } else if self.world.idle.should_wake() && self.enter() {
+            self.world.idle.wake_one(self.world, None);
+            self.leave();
+        }
+    }
+
+    /// Mirrors `Sched::enter`.
+    fn enter(&self) -> bool {
+        self.guests.fetch_add(1, AcqRel);
+        let open = !self.closing.load(Acquire);
+        if !open {
+            self.leave();
+        }
+        open
+    }
+
+    /// Mirrors `Sched::leave`.
+    fn leave(&self) {
+        self.guests.fetch_sub(1, AcqRel);
+        if self.closing.load(Acquire) {
             self.shutdown.unpark();
         }
     }
@@ -56,9 +86,9 @@ impl Runtime {
         }
     }
 
-    /// Mirrors `shutdown::close` and `shutdown::shut_down` to the end of its step 5.
+    /// Mirrors `shutdown::close` and `shutdown::discard_all`, then gives the slot away.
     fn shut_down(&self) {
-        self.closing.store(true, Release);
+        self.closing.swap(true, AcqRel);
         idle_fence();
         drop(self.registry.lock());
         self.world.idle.close(self.world);
@@ -67,7 +97,9 @@ impl Runtime {
             while self.world.inject.pop().is_some() {
                 self.end_task();
             }
-            if self.live.load(Relaxed) == 0 && self.threads.load(Acquire) == 0 {
+            let threads = self.threads.load(Acquire) + self.guests.fetch_add(0, AcqRel);
+            if self.live.load(Relaxed) == 0 && threads == 0 {
+                self.slot.with_mut(|_| ());
                 return;
             }
             self.shutdown.park();
@@ -101,6 +133,25 @@ fn r14_a_task_that_ends_elsewhere_against_closing() {
         };
         runtime.shut_down();
         elsewhere.join().unwrap();
+    });
+}
+
+/// A thread of others is in the runtime or finds it closing; shutdown waits for it.
+#[test]
+fn r14_a_guest_against_closing() {
+    loom::model(|| {
+        let runtime = Runtime::new(0);
+        let guest = {
+            let runtime = runtime.clone();
+            thread::spawn(move || {
+                if runtime.enter() {
+                    runtime.slot.with(|_| ());
+                    runtime.leave();
+                }
+            })
+        };
+        runtime.shut_down();
+        guest.join().unwrap();
     });
 }
 
