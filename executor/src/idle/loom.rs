@@ -62,6 +62,8 @@ struct World {
     sysmon: Parker,
     ran: AtomicUsize,
     goal: usize,
+    /// In the models whose first task waits in its poll for the last one.
+    gate: Option<Parker>,
 }
 
 // SAFETY: a processor's cell is touched by the machine that holds it; loom checks that.
@@ -79,6 +81,7 @@ impl World {
             sysmon: Parker::new(),
             ran: AtomicUsize::new(0),
             goal,
+            gate: None,
         };
         set(&mut world);
         world.idle.open(procs);
@@ -97,7 +100,15 @@ impl World {
 
     /// A unit has been run.
     fn count(&'static self) {
-        if self.ran.fetch_add(1, AcqRel) + 1 == self.goal {
+        let last = self.ran.fetch_add(1, AcqRel) + 1 == self.goal;
+        match &self.gate {
+            Some(gate) if last => {
+                gate.unpark();
+            }
+            Some(gate) => gate.park(),
+            None => {}
+        }
+        if last {
             self.idle.close(self);
         }
     }
@@ -210,6 +221,21 @@ impl Worker {
         Self::start_with(world, machine, None)
     }
 
+    /// Mirrors `Worker::hand_to_want` and `Worker::rest`: tells whether the machine goes on.
+    fn hand_to_want(&mut self, slot: u32) -> bool {
+        if !self.world.idle.serve_want(slot) {
+            return true;
+        }
+        self.slot = None;
+        if self.spinning {
+            self.stop_spinning();
+        }
+        self.world.idle.rest(self.machine) && {
+            let grant = self.machine.park();
+            self.accept(grant)
+        }
+    }
+
     fn start_with(world: &'static World, machine: &'static Machine, grant: Option<Grant>) -> thread::JoinHandle<()> {
         if let Some(grant) = grant {
             machine.grant(grant, None);
@@ -219,9 +245,12 @@ impl Worker {
 
     fn run(&mut self) {
         let grant = self.machine.park();
-        if !self.accept(grant) {
-            return;
+        if self.accept(grant) {
+            self.run_on();
         }
+    }
+
+    fn run_on(&mut self) {
         while self.find() {
             if self.spinning {
                 self.stop_spinning();

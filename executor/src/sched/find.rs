@@ -10,6 +10,8 @@
 //! 5. due timers and the netpoller again, without waiting;
 //! 6. spin: steal half of another queue, four rounds; in the last one also other slots' due timers and lone tasks;
 //! 7. go idle: give the processor up, look at everything once more, sleep, the first to do so in the netpoller.
+//!
+//! The models in `idle/loom.rs` repeat the steps of `go_idle`, `sleep_in_netpoller`, `hand_to_want` and `stop_spinning`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;

@@ -18,7 +18,7 @@ fn r01_submit_against_the_last_machine_going_idle() {
 /// As above, onto its parker: another one is in the netpoller.
 #[test]
 fn r01_submit_against_a_machine_that_parks() {
-    bounded(3, || {
+    bounded(2, || {
         let world = World::new(2, 1);
         let workers = [Worker::start(world, take(world), false), Worker::start(world, take(world), false)];
         world.ready_foreign();
@@ -26,18 +26,29 @@ fn r01_submit_against_a_machine_that_parks() {
     });
 }
 
-/// What one submitter leaves to a spinner, the spinner sees, whatever it finds itself.
+/// The last spinner that finds a task wakes the next: the first task waits for the second, and its submitter woke nobody.
 #[test]
-fn r01_two_submit_while_one_machine_spins_and_one_sleeps() {
-    bounded(2, || {
-        let world = World::new(2, 2);
+fn r01_the_last_spinner_wakes_the_next() {
+    bounded(1, || {
+        let world = World::with(2, 2, |world| world.gate = Some(Parker::new()));
         let spinner = take(world);
         assert!(world.idle.start_spinning());
         let workers = [Worker::start(world, spinner, true), Worker::parked(world)];
-        let other = thread::spawn(move || world.ready_foreign());
         world.ready_foreign();
-        other.join().unwrap();
+        world.ready_foreign();
         workers.map(|worker| worker.join().unwrap());
+    });
+}
+
+/// A machine is granted a processor while it looks once more, and finds something: it must not take a second one.
+#[test]
+fn r01_a_grant_against_the_second_look() {
+    bounded(2, || {
+        let world = World::with(2, 2, |world| world.gate = Some(Parker::new()));
+        let worker = Worker::start(world, take(world), false);
+        world.ready_foreign();
+        world.ready_foreign();
+        worker.join().unwrap();
     });
 }
 
