@@ -1,8 +1,8 @@
 //! Aborting a task: at most the poll that goes on is finished, and the future is dropped once.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
-use std::sync::Arc;
 use std::thread;
 
 use gmp::runtime::{Builder, Runtime};

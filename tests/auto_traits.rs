@@ -1,32 +1,33 @@
 //! What the types of the façade are: `Send`, `Sync`, `Unpin`. Losing one breaks users, gaining a wrong one is unsound.
 
-use std::marker::PhantomPinned;
+use std::marker::{PhantomData, PhantomPinned};
 use std::rc::Rc;
 
-/// `Send`, `Sync` and `Unpin` of a type, by method lookup: the trait's answer is found only if the bound does not hold.
-macro_rules! is {
-    ($bound:ident, $type:ty) => {{
-        struct Probe<T: ?Sized>(std::marker::PhantomData<T>);
-        #[allow(dead_code, reason = "one of the two is found")]
-        impl<T: ?Sized + $bound> Probe<T> {
+/// A probe for each trait: the trait's `HOLDS` is found only if the bound of the inherent one does not hold.
+macro_rules! probes {
+    ($($bound:ident $probe:ident)*) => {
+        $(struct $probe<T: ?Sized>(PhantomData<T>);
+
+        impl<T: ?Sized + $bound> $probe<T> {
             const HOLDS: bool = true;
         }
-        #[allow(dead_code, reason = "one of the two is found")]
-        trait Otherwise {
-            const HOLDS: bool = false;
-        }
-        impl<T: ?Sized> Otherwise for Probe<T> {}
-        let _ = std::marker::PhantomData::<Probe<$type>>;
-        <Probe<$type>>::HOLDS
-    }};
+
+        impl<T: ?Sized> Otherwise for $probe<T> {})*
+    };
 }
+
+trait Otherwise {
+    const HOLDS: bool = false;
+}
+
+probes! { Send IsSend Sync IsSync Unpin IsUnpin }
 
 macro_rules! table {
     ($($type:ty: $send:literal $sync:literal $unpin:literal,)*) => {
         $(const _: () = {
-            assert!(is!(Send, $type) == $send, concat!("Send of ", stringify!($type)));
-            assert!(is!(Sync, $type) == $sync, concat!("Sync of ", stringify!($type)));
-            assert!(is!(Unpin, $type) == $unpin, concat!("Unpin of ", stringify!($type)));
+            assert!(<IsSend<$type>>::HOLDS == $send, concat!("Send of ", stringify!($type)));
+            assert!(<IsSync<$type>>::HOLDS == $sync, concat!("Sync of ", stringify!($type)));
+            assert!(<IsUnpin<$type>>::HOLDS == $unpin, concat!("Unpin of ", stringify!($type)));
         };)*
     };
 }
@@ -75,5 +76,5 @@ table! {
 #[test]
 fn r23_the_table_is_what_the_compiler_says() {
     // The table is checked when this file is compiled; this shows that its probe can say no.
-    const { assert!(!is!(Send, Rc<u8>) && !is!(Sync, Cell) && !is!(Unpin, PhantomPinned)) };
+    const { assert!(!<IsSend<Rc<u8>>>::HOLDS && !<IsSync<Cell>>::HOLDS && !<IsUnpin<PhantomPinned>>::HOLDS) };
 }

@@ -283,8 +283,15 @@ fn r14_the_hooks_are_dropped_with_the_runtime() {
     limited(|| {
         let drops = Drops::default();
         let (start, stop) = (drops.guard(), drops.guard());
-        let hooks = Builder::new().procs(1).on_thread_start(move || { let _ = &start; });
-        let runtime = hooks.on_thread_stop(move || { let _ = &stop; }).build().unwrap();
+        let hooks = Builder::new().procs(1).on_thread_start(move || {
+            let _ = &start;
+        });
+        let runtime = hooks
+            .on_thread_stop(move || {
+                let _ = &stop;
+            })
+            .build()
+            .unwrap();
         runtime.block_on(runtime.spawn(async {})).unwrap();
         drop(runtime);
         assert_eq!(drops.count(), 2);

@@ -265,8 +265,7 @@ fn r13_a_waker_that_panics_in_a_batch_of_timers_costs_nobody_else_a_wake() {
         for sleep in &mut sleeps {
             assert!(sleep.as_mut().poll(&mut Context::from_waker(&hostile)).is_pending());
         }
-        let sleepers: Vec<_> =
-            (0..10).map(|_| runtime.spawn(gmp::time::sleep(Duration::from_millis(5)))).collect();
+        let sleepers: Vec<_> = (0..10).map(|_| runtime.spawn(gmp::time::sleep(Duration::from_millis(5)))).collect();
         for sleeper in sleepers {
             runtime.block_on(sleeper).unwrap();
         }
