@@ -134,7 +134,6 @@ fn check(place: Where, how: How) {
         })
         .collect();
     drop(rests);
-    assert!(runtime.metrics().threads <= PROCS + 1);
     drop(runtime);
     let bombs = match (place, how) {
         // The bomb was forgotten above.
@@ -218,9 +217,7 @@ fn r12_a_thousand_panics_among_ten_thousand_tasks() {
                 }
             }
         }
-        let metrics = runtime.metrics();
-        assert_eq!(metrics.live_tasks, 0);
-        assert!(metrics.threads <= PROCS + 1);
+        assert_eq!(runtime.metrics().live_tasks, 0);
     });
 }
 

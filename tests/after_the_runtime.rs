@@ -1,0 +1,110 @@
+//! What users hold of a runtime does nothing to the next one, which may have the memory of the first.
+
+use std::task::{Context, Waker};
+use std::thread;
+use std::time::Duration;
+
+use gmp::runtime::{Builder, Metrics, Runtime};
+
+use limit::limited;
+
+#[path = "support/limit.rs"]
+mod limit;
+
+fn runtime() -> Runtime {
+    Builder::new().procs(1).build().unwrap()
+}
+
+/// Runs `check` with what is left of a runtime and with the next one, which then is as idle as before.
+fn after<T>(leave: impl FnOnce(&Runtime) -> T, check: impl FnOnce(T, &Runtime)) {
+    limited(|| {
+        let first = runtime();
+        let left = leave(&first);
+        drop(first);
+        let next = runtime();
+        check(left, &next);
+        let Metrics { live_tasks, global_queue, timers, .. } = next.metrics();
+        assert_eq!((live_tasks, global_queue, timers), (0, 0, 0));
+        assert_eq!(next.block_on(next.spawn(async { 7 })).unwrap(), 7);
+    });
+}
+
+#[test]
+fn r14_a_handle() {
+    after(Runtime::handle, |handle, next| {
+        let error = next.block_on(handle.spawn(async { 7 })).unwrap_err();
+        assert!(error.is_cancelled() && error.to_string().contains("runtime shut down"), "{error}");
+        let io: std::io::Error = error.into();
+        assert!(io.to_string().contains("runtime shut down"));
+        let blocked = thread::scope(|scope| scope.spawn(|| handle.block_on(async {})).join());
+        let message = blocked.unwrap_err();
+        assert_eq!(message.downcast_ref::<String>().map(String::as_str), Some("runtime shut down"));
+        assert_eq!(handle.metrics().procs, 0);
+        let _entered = handle.enter();
+        assert!(gmp::Handle::try_current().unwrap_err().to_string().contains("runtime shut down"));
+        assert!(next.block_on(async { gmp::spawn(async {}).await }).is_ok(), "inside, the next one is the current one");
+    });
+}
+
+#[test]
+fn r07_a_sleep() {
+    after(
+        |first| {
+            let mut armed = Box::pin(gmp::time::sleep(Duration::from_millis(1)));
+            first.block_on(async { assert!(futures::poll!(armed.as_mut()).is_pending()) });
+            let unpolled = Box::pin(gmp::time::sleep(Duration::from_secs(1000)));
+            (armed, unpolled, first.handle())
+        },
+        |(mut armed, mut unpolled, gone), next| {
+            let mut cx = Context::from_waker(Waker::noop());
+            let entered = gone.enter();
+            assert!(armed.as_mut().poll(&mut cx).is_pending(), "a sleep whose runtime is gone never ends");
+            assert!(unpolled.as_mut().poll(&mut cx).is_pending());
+            drop(entered);
+            assert_eq!(next.metrics().timers, 0);
+            armed.as_mut().reset(gmp::time::Instant::now());
+            next.block_on(gmp::time::sleep(Duration::from_millis(5)));
+            assert!(!armed.is_elapsed());
+        },
+    );
+}
+
+#[test]
+fn r15_join_and_abort_handles() {
+    after(
+        |first| {
+            let ended = first.spawn(async { 7 });
+            while !ended.is_finished() {
+                thread::yield_now();
+            }
+            let waits = first.spawn(std::future::pending::<()>());
+            let abort = waits.abort_handle();
+            (ended, waits, abort)
+        },
+        |(ended, waits, abort), next| {
+            // The next runtime has a task in the same place of its registry.
+            let task = next.spawn(gmp::task::yield_now());
+            abort.abort();
+            waits.abort();
+            ended.abort();
+            assert!(abort.is_finished() && waits.is_finished() && ended.is_finished());
+            next.block_on(task).expect("nobody aborted this one");
+            assert_eq!(next.block_on(ended).unwrap(), 7, "an output is not lost");
+            assert!(next.block_on(waits).unwrap_err().is_cancelled());
+        },
+    );
+}
+
+#[test]
+fn r24_a_guard_of_enter() {
+    limited(|| {
+        let first = runtime();
+        let guard = first.enter();
+        drop(first);
+        let next = runtime();
+        let refused = gmp::spawn(async {});
+        assert!(next.block_on(refused).unwrap_err().is_cancelled());
+        drop(guard);
+        assert_eq!(next.metrics().live_tasks, 0);
+    });
+}

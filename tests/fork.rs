@@ -1,0 +1,76 @@
+//! After a fork the child has the memory of the runtime, but not its threads.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use gmp::runtime::{Builder, Runtime};
+
+use limit::limited;
+
+#[path = "support/limit.rs"]
+mod limit;
+
+/// Runs `child` in a forked process; it ends well or names the line that failed.
+fn in_child(child: impl FnOnce()) {
+    // SAFETY: the child runs only this thread and ends by `_exit`. It may allocate: glibc makes its allocator usable in the
+    // child of a process with threads.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "no child process");
+    if pid == 0 {
+        // SAFETY: an alarm ends a child that hangs; neither call touches memory.
+        unsafe { libc::alarm(30) };
+        let ended_well = catch_unwind(AssertUnwindSafe(child)).is_ok();
+        // SAFETY: as above.
+        unsafe { libc::_exit(if ended_well { 0 } else { 1 }) };
+    }
+    let mut status = 0;
+    // SAFETY: `status` is there to be written.
+    assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+    assert_eq!(status, 0, "the child's status: its message is above");
+}
+
+fn panics_with(message: &str, misuse: impl FnOnce()) {
+    let panic = catch_unwind(AssertUnwindSafe(misuse)).expect_err("a panic");
+    let said = panic.downcast_ref::<String>().expect("a message");
+    assert!(said.contains(message), "{said}");
+}
+
+const MESSAGE: &str = "belongs to the parent process";
+
+fn runtime() -> Runtime {
+    Builder::new().procs(1).build().unwrap()
+}
+
+#[test]
+fn r24_a_runtime_of_the_parent_is_an_error() {
+    limited(|| {
+        let runtime = runtime();
+        runtime.block_on(runtime.spawn(async {})).unwrap();
+        let in_parent = runtime.spawn(std::future::pending::<()>());
+        in_child(|| {
+            panics_with(MESSAGE, || drop(runtime.spawn(async {})));
+            panics_with(MESSAGE, || runtime.block_on(async {}));
+            let entered = runtime.enter();
+            panics_with(MESSAGE, || drop(gmp::spawn(async {})));
+            panics_with(MESSAGE, || gmp::block_on(async {}));
+            assert!(gmp::Handle::try_current().unwrap_err().to_string().contains(MESSAGE));
+            drop(entered);
+            let own = self::runtime();
+            assert_eq!(own.block_on(own.spawn(async { 7 })).unwrap(), 7);
+            assert_eq!(gmp::block_on(async { gmp::spawn(async { 8 }).await.unwrap() }), 8);
+            drop(own);
+            drop(runtime);
+        });
+        drop(in_parent);
+    });
+}
+
+#[test]
+fn r24_the_parent_goes_on() {
+    limited(|| {
+        let runtime = runtime();
+        let task = runtime.spawn(async { gmp::task::yield_now().await });
+        in_child(|| ());
+        runtime.block_on(task).unwrap();
+        assert_eq!(runtime.block_on(runtime.spawn(async { 7 })).unwrap(), 7);
+    });
+}

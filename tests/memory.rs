@@ -1,0 +1,64 @@
+//! What a task costs in memory: one allocation, and 96 bytes beside its future.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+
+use gmp::runtime::Builder;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+static BYTES: AtomicIsize = AtomicIsize::new(0);
+
+// SAFETY: passed on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::SeqCst);
+        BYTES.fetch_add(layout.size() as isize, Ordering::SeqCst);
+        // SAFETY: passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        BYTES.fetch_sub(layout.size() as isize, Ordering::SeqCst);
+        // SAFETY: passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// One test alone: the counters are the process's.
+#[test]
+fn r18_a_task_is_one_allocation_of_its_future_and_96_bytes() {
+    /// The registry grows by doubling: a power of two fills it.
+    const TASKS: usize = 1 << 14;
+    let runtime = Builder::new().procs(1).build().unwrap();
+    let (allocations, bytes, future) = runtime
+        .block_on(runtime.spawn(async {
+            let future = |n: u64| async move {
+                std::future::pending::<()>().await;
+                n
+            };
+            let size = size_of_val(&future(0));
+            let mut handles = Vec::with_capacity(TASKS);
+            let before = (ALLOCATIONS.load(Ordering::SeqCst), BYTES.load(Ordering::SeqCst));
+            // This task has an entry of its own.
+            for n in 1..TASKS as u64 {
+                handles.push(gmp::spawn(future(n)));
+                // They go to sleep one by one: queues that grow are not the tasks' own memory.
+                gmp::task::yield_now().await;
+            }
+            let after = (ALLOCATIONS.load(Ordering::SeqCst), BYTES.load(Ordering::SeqCst));
+            // For the closure's sake: the handles live until here.
+            drop(handles);
+            (after.0 - before.0, after.1 - before.1, size)
+        }))
+        .unwrap();
+    let (per_task, rest) = (allocations / (TASKS - 1), allocations % (TASKS - 1));
+    assert_eq!(per_task, 1);
+    assert!(rest < 64, "{rest} allocations beside those of the tasks: the registry doubles 14 times");
+    let overhead = bytes as f64 / (TASKS - 1) as f64 - future as f64;
+    assert!(overhead <= 96.5, "{overhead} bytes beside a future of {future}");
+}

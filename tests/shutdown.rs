@@ -1,0 +1,299 @@
+//! Shutdown ends, and every future is dropped once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
+
+use gmp::runtime::{Builder, Runtime};
+
+use door::Door;
+use drops::Drops;
+use limit::limited;
+
+#[path = "support/door.rs"]
+mod door;
+#[path = "support/drops.rs"]
+mod drops;
+#[path = "support/limit.rs"]
+mod limit;
+
+fn runtime(procs: usize) -> Runtime {
+    Builder::new().procs(procs).build().unwrap()
+}
+
+#[test]
+fn r14_a_detached_task_that_waits_for_nothing_is_dropped() {
+    limited(|| {
+        let runtime = runtime(1);
+        let drops = Drops::default();
+        let (guard, (ran, has_run)) = (drops.guard(), channel());
+        drop(runtime.spawn(async move {
+            let _guard = guard;
+            ran.send(()).unwrap();
+            std::future::pending::<()>().await;
+        }));
+        has_run.recv().unwrap();
+        assert_eq!(drops.count(), 0);
+        drop(runtime);
+        assert_eq!(drops.count(), 1);
+    });
+}
+
+#[test]
+fn r14_a_million_tasks_that_wait() {
+    const TASKS: usize = 1_000_000;
+    limited(|| {
+        let runtime = runtime(2);
+        let drops = Drops::default();
+        for _ in 0..TASKS {
+            let guard = drops.guard();
+            drop(runtime.spawn(async move {
+                let _guard = guard;
+                std::future::pending::<()>().await;
+            }));
+        }
+        drop(runtime);
+        assert_eq!(drops.count(), TASKS);
+    });
+}
+
+#[test]
+fn r14_spawns_during_shutdown_from_outside_and_from_destructors() {
+    /// Spawns another task when it is dropped.
+    struct Spawns(gmp::Handle, Drops, Arc<Mutex<Vec<gmp::task::JoinHandle<()>>>>);
+    impl Drop for Spawns {
+        fn drop(&mut self) {
+            let guard = self.1.guard();
+            let late = self.0.spawn(async move { drop(guard) });
+            self.2.lock().unwrap().push(late);
+            let guard = self.1.guard();
+            drop(gmp::spawn(async move { drop(guard) }));
+        }
+    }
+    const ROUNDS: usize = 200;
+    limited(|| {
+        for _ in 0..ROUNDS {
+            let runtime = runtime(2);
+            let (drops, late) = (Drops::default(), Arc::default());
+            let stop = AtomicBool::new(false);
+            let handle = runtime.handle();
+            let spawned = thread::scope(|scope| {
+                let outside = scope.spawn(|| {
+                    // What is refused is dropped here, and spawns by the free function.
+                    let _entered = handle.enter();
+                    let mut spawned = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        let guard = drops.guard();
+                        let held = Spawns(handle.clone(), drops.clone(), Arc::clone(&late));
+                        drop(handle.spawn(async move {
+                            let _both = (guard, held);
+                            std::future::pending::<()>().await;
+                        }));
+                        spawned += 1;
+                    }
+                    spawned
+                });
+                while runtime.metrics().spawned < 20 {
+                    thread::yield_now();
+                }
+                drop(runtime);
+                stop.store(true, Ordering::Relaxed);
+                outside.join().unwrap()
+            });
+            let next = self::runtime(1);
+            let late = std::mem::take(&mut *late.lock().unwrap());
+            assert_eq!(late.len(), spawned);
+            for late in late {
+                let error = next.block_on(late).unwrap_err();
+                assert!(error.to_string().contains("runtime shut down"), "{error}");
+            }
+            assert_eq!(drops.count(), 3 * spawned, "each of the three futures is dropped once");
+        }
+    });
+}
+
+/// A machine may poll a task once more after shutdown has woken it, and a thread outside may queue one after shutdown has
+/// looked at the queue.
+#[test]
+fn r14_shutdown_while_tasks_are_woken() {
+    const TASKS: usize = 20;
+    limited(|| {
+        for round in 0..2000 {
+            let runtime = runtime(2);
+            let drops = Drops::default();
+            let (send, wakers) = channel();
+            for _ in 0..TASKS {
+                let (guard, send) = (drops.guard(), send.clone());
+                drop(runtime.spawn(std::future::poll_fn(move |cx| {
+                    let _ = (&guard, send.send(cx.waker().clone()));
+                    Poll::<()>::Pending
+                })));
+            }
+            drop(send);
+            let waker = thread::spawn(move || wakers.into_iter().for_each(|waker| waker.wake()));
+            (0..round % 50 * 100).for_each(|_| std::hint::spin_loop());
+            drop(runtime);
+            waker.join().unwrap();
+            assert_eq!(drops.count(), TASKS);
+        }
+    });
+}
+
+#[test]
+fn r14_a_poll_that_does_not_end_is_left_and_dropped_later() {
+    limited(|| {
+        let runtime = runtime(1);
+        let drops = Drops::default();
+        let (inside, arrived) = channel();
+        let (release, released) = channel::<()>();
+        let guards = [drops.guard(), drops.guard()];
+        let [stuck, queued] = guards;
+        let task = runtime.spawn(async move {
+            let _guard = stuck;
+            inside.send(()).unwrap();
+            let _ = released.recv();
+            std::future::pending::<()>().await;
+        });
+        arrived.recv().unwrap();
+        drop(runtime.spawn(async move { drop(queued) }));
+        let left = runtime.shutdown_timeout(Duration::from_millis(20)).unwrap_err();
+        assert_eq!((left.tasks, left.threads), (1, 1));
+        assert_eq!(drops.count(), 1, "what was queued is dropped in time");
+        drop(release);
+        assert!(self::runtime(1).block_on(task).unwrap_err().is_cancelled());
+        assert_eq!(drops.count(), 2);
+    });
+}
+
+#[test]
+fn r24_a_runtime_is_dropped_in_its_own_task() {
+    limited(|| {
+        let runtime = Arc::new(runtime(1));
+        let drops = Drops::default();
+        let (guard, inside) = (drops.guard(), runtime.clone());
+        let door = Door::default();
+        let last = door.clone();
+        let other = runtime.spawn(async move {
+            let _guard = guard;
+            std::future::pending::<()>().await;
+        });
+        let task = runtime.spawn(async move {
+            last.await;
+            drop(inside);
+        });
+        door.waker_of(1);
+        drop(runtime);
+        door.open();
+        let next = self::runtime(1);
+        let _ = next.block_on(task);
+        assert!(next.block_on(other).unwrap_err().is_cancelled());
+        assert_eq!(drops.count(), 1);
+    });
+}
+
+#[test]
+fn r24_a_runtime_is_dropped_in_its_own_block_on() {
+    limited(|| {
+        let runtime = runtime(1);
+        let drops = Drops::default();
+        let guard = drops.guard();
+        let other = runtime.spawn(async move {
+            let _guard = guard;
+            std::future::pending::<()>().await;
+        });
+        let handle = runtime.handle();
+        handle.block_on(async move {
+            drop(runtime);
+            // This thread still has its processor: a runtime built now must not get the same one.
+            let next = self::runtime(1);
+            let task = next.spawn(async { thread::current().name().map(str::to_owned) });
+            assert_ne!(next.block_on(task).unwrap(), thread::current().name().map(str::to_owned));
+            gmp::task::yield_now().await;
+        });
+        assert!(self::runtime(1).block_on(other).unwrap_err().is_cancelled());
+        assert_eq!(drops.count(), 1);
+    });
+}
+
+#[test]
+fn r24_a_runtime_is_dropped_in_a_task_of_another() {
+    limited(|| {
+        let outer = runtime(1);
+        for _ in 0..20 {
+            let inner = runtime(1);
+            let drops = Drops::default();
+            let guard = drops.guard();
+            drop(inner.spawn(async move {
+                let _guard = guard;
+                std::future::pending::<()>().await;
+            }));
+            outer.block_on(outer.spawn(async move { drop(inner) })).unwrap();
+            assert_eq!(drops.count(), 1, "this drop waits");
+        }
+        // In a `block_on` of the other, inside a task of its own: nobody can wait for the thread that is in it.
+        let inner = Arc::new(runtime(1));
+        let (owner, handle) = (inner.clone(), outer.handle());
+        let (go, gone) = channel::<()>();
+        let task = inner.spawn(async move {
+            gone.recv().unwrap_err();
+            handle.block_on(async move { drop(owner) });
+        });
+        drop(inner);
+        drop(go);
+        outer.block_on(task).unwrap();
+    });
+}
+
+/// A thread in `block_on` holds a processor; the slot must not serve the next runtime meanwhile.
+#[test]
+fn r14_shutdown_waits_for_the_poll_of_a_block_on() {
+    limited(|| {
+        let runtime = runtime(1);
+        let handle = runtime.handle();
+        let (inside, arrived) = channel();
+        let door = Door::default();
+        let (release, released) = channel::<()>();
+        let waits_at = door.clone();
+        let blocked = thread::spawn(move || {
+            handle.block_on(async move {
+                inside.send(()).unwrap();
+                let _ = released.recv();
+                waits_at.await;
+                gmp::spawn(async {}).await.unwrap_err().to_string()
+            })
+        });
+        arrived.recv().unwrap();
+        let left = runtime.shutdown_timeout(Duration::from_millis(20)).unwrap_err();
+        assert_eq!((left.tasks, left.threads), (0, 1));
+        drop(release);
+        door.waker_of(1);
+        // Its later polls go without a processor, and leave the next runtime alone.
+        let next = self::runtime(1);
+        door.open();
+        assert!(blocked.join().unwrap().contains("runtime shut down"));
+        assert_eq!(next.block_on(next.spawn(async { 7 })).unwrap(), 7);
+    });
+}
+
+#[test]
+fn r14_the_hooks_are_dropped_with_the_runtime() {
+    limited(|| {
+        let drops = Drops::default();
+        let (start, stop) = (drops.guard(), drops.guard());
+        let hooks = Builder::new().procs(1).on_thread_start(move || {
+            let _ = &start;
+        });
+        let runtime = hooks
+            .on_thread_stop(move || {
+                let _ = &stop;
+            })
+            .build()
+            .unwrap();
+        runtime.block_on(runtime.spawn(async {})).unwrap();
+        drop(runtime);
+        assert_eq!(drops.count(), 2);
+    });
+}
