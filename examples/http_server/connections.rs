@@ -1,6 +1,6 @@
 //! Connections: each is served by a task of its own, and all of them can be told to end.
 
-use std::future::{Future, pending};
+use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -44,7 +44,7 @@ pub async fn end(mut connections: Connections, limit: Duration) {
     }
     let all_closed = async { while connections.next().await.is_some() {} };
     if timeout(limit, all_closed).await.is_err() {
-        eprintln!("{} connections are cut", connections.len());
+        eprintln!("connections cut: {}", connections.len());
     }
 }
 
