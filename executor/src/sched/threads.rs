@@ -73,6 +73,8 @@ pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by_s
     sched.sysmon_start();
     let threads = &sched.threads;
     let number = threads.started.fetch_add(1, Relaxed);
+    // AcqRel: pairs with the other changes of the count. Who shuts down is unparked by each machine that ends, and that
+    // unpark, and the join after it, hand over what the machine wrote.
     threads.machines.fetch_add(1, AcqRel);
     let machine = sched.new_machine();
     machine.grant(Grant::Processor { slot, spinning }, woken_by_spawn_of);
@@ -90,12 +92,14 @@ pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by_s
         }
         drop(config);
         sched.free_machine(machine);
+        // AcqRel: as in the addition above.
         sched.threads.machines.fetch_sub(1, AcqRel);
         sched.shutdown.unpark();
     });
     if started.is_err() {
         machine.take_grant();
         sched.free_machine(machine);
+        // AcqRel: as in the addition above.
         threads.machines.fetch_sub(1, AcqRel);
         threads.failed.fetch_add(1, Relaxed);
         sched.idle.give_back(slot, spinning);
