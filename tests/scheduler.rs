@@ -273,3 +273,42 @@ fn r25_each_way_of_finding_a_task_is_counted() {
     assert!(after.found_in(FoundIn::RunNext) > before.found_in(FoundIn::RunNext));
     assert_eq!(after.found_in(FoundIn::Stolen), 0);
 }
+
+#[test]
+fn r04_tasks_with_long_polls_do_not_starve_a_timer_or_each_other() {
+    use std::time::{Duration, Instant};
+    // Each hog computes for longer than a slice in each poll, so it always comes back by way of the global queue.
+    let runtime = runtime(1);
+    let beats = runtime.spawn(async {
+        let stop = Arc::new(AtomicBool::new(false));
+        let hogs: Vec<_> = (0..2)
+            .map(|_| {
+                let stop = stop.clone();
+                gmp::spawn(async move {
+                    let mut polls = 0;
+                    while !stop.load(Relaxed) {
+                        let start = Instant::now();
+                        while start.elapsed() < Duration::from_millis(25) {
+                            std::hint::spin_loop();
+                        }
+                        polls += 1;
+                        yield_now().await;
+                    }
+                    polls
+                })
+            })
+            .collect();
+        for _ in 0..4 {
+            gmp::time::sleep(Duration::from_millis(1)).await;
+        }
+        stop.store(true, Relaxed);
+        let mut polls = Vec::new();
+        for hog in hogs {
+            polls.push(hog.await.unwrap());
+        }
+        polls
+    });
+    let polls = runtime.block_on(beats).unwrap();
+    assert!(polls.iter().sum::<u32>() <= 40, "four beats took {polls:?} long polls");
+    assert!(polls.iter().all(|n| *n > 0));
+}

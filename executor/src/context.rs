@@ -2,7 +2,9 @@
 //! shutdown each put theirs in and put the former one back, so that they nest like a stack.
 //!
 //! 1. The cell has no destructor and is never borrowed, so that wakes in the destructor of another thread-local work.
-//! 2. `processor` is set only while this thread holds that processor, and only then is the local path taken.
+//! 2. `processor` is set if and only if this thread holds that processor. Nothing puts a former one back but the code that
+//!    has just got it: a guard of `enter()` may outlive the `block_on` in which it was made.
+//! 3. The processor may be one of another runtime than `runtime`. The local path is taken only for its own tasks.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -26,11 +28,18 @@ struct Current {
     runtime: Cell<Option<RuntimeRef>>,
     processor: Cell<Option<&'static Processor>>,
     unconstrained: Cell<bool>,
+    /// The runtime whose machine this thread is, for as long as the thread lives.
+    worker_of: Cell<Option<&'static Sched>>,
 }
 
 thread_local! {
     static CURRENT: Current = const {
-        Current { runtime: Cell::new(None), processor: Cell::new(None), unconstrained: Cell::new(false) }
+        Current {
+            runtime: Cell::new(None),
+            processor: Cell::new(None),
+            unconstrained: Cell::new(false),
+            worker_of: Cell::new(None),
+        }
     };
 }
 
@@ -48,6 +57,21 @@ pub(crate) fn set(context: Context) {
         c.processor.set(context.processor);
         c.unconstrained.set(context.unconstrained);
     });
+}
+
+/// This thread belongs to `runtime` from now on, also in the destructors of its thread-locals: what they spawn is refused
+/// then, and starts no default runtime.
+pub(crate) fn belong_to(runtime: RuntimeRef, as_worker: bool) {
+    CURRENT.with(|c| {
+        c.runtime.set(Some(runtime));
+        c.worker_of.set(as_worker.then_some(runtime.sched));
+    });
+}
+
+/// Whether this thread is a machine of `sched`, at whatever depth of nested runtimes it is.
+#[inline]
+pub(crate) fn is_worker_of(sched: &'static Sched) -> bool {
+    CURRENT.with(|c| c.worker_of.get()).is_some_and(|own| std::ptr::eq(own, sched))
 }
 
 /// The processor this thread holds, if it is one of `sched`.
@@ -68,24 +92,23 @@ pub(crate) fn set_processor(processor: Option<&'static Processor>) {
     CURRENT.with(|c| c.processor.set(processor));
 }
 
-/// Puts a context in until it is dropped; the former one comes back. Not `Send`: it belongs to the thread.
+/// Another runtime is the current one until this is dropped; then the former one is again. Not `Send`: it belongs to the
+/// thread.
 #[derive(Debug)]
 pub(crate) struct Entered {
-    before: Context,
+    before: Option<RuntimeRef>,
     _thread: PhantomData<*const ()>,
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        set(self.before);
+        CURRENT.with(|c| c.runtime.set(self.before));
     }
 }
 
-/// Makes `runtime` the current one, without a processor.
+/// Makes `runtime` the current one. The processor stays: a wait inside must be able to give it up.
 pub(crate) fn enter(runtime: RuntimeRef) -> Entered {
-    let before = current();
-    set(Context { runtime: Some(runtime), processor: None, unconstrained: false });
-    Entered { before, _thread: PhantomData }
+    Entered { before: CURRENT.with(|c| c.runtime.replace(Some(runtime))), _thread: PhantomData }
 }
 
 /// Restores only the flag: the processor may have changed hands meanwhile.
@@ -106,8 +129,10 @@ pub(crate) fn enter_unconstrained() -> Unconstrained {
 pub(crate) fn timer_home() -> &'static Timers {
     static GONE: Timers = Timers::closed();
     let cx = current();
-    if let Some(p) = cx.processor {
-        return &p.sched.slot(p.index).timers;
+    if let (Some(p), Some(runtime)) = (cx.processor, cx.runtime) {
+        if std::ptr::eq(p.sched, runtime.sched) {
+            return &p.sched.slot(p.index).timers;
+        }
     }
     match runtime::current() {
         Ok(runtime) => &runtime.sched.slot(0).timers,

@@ -7,8 +7,8 @@
 //! 3. A machine is on one list at most: `machines` (asleep on its parker), `poller` (in the netpoller) or `want`. Whoever
 //!    takes it off, under the lock, writes its grant and wakes it.
 //! 4. The first machine to go idle becomes the poller, so if no machine is awake one of them sleeps in the netpoller with
-//!    the earliest deadline. A poller that was granted a processor keeps the others out of the netpoller until it has left:
-//!    a break that is meant for it would else be taken by its successor.
+//!    the earliest deadline. It keeps the seat until it has left, also when it is off the list: of two machines in the
+//!    netpoller one would take the break that was meant for the other.
 //! 5. `sysmon` sleeps deeply only if every processor is idle; whoever takes the first one off the list wakes it.
 //!
 //! # Submit and go idle
@@ -81,10 +81,10 @@ struct Lists {
     procs: Vec<u32>,
     /// Machines asleep on their parker, or about to be; the last one on top.
     machines: Vec<&'static Machine>,
-    /// The machine in the netpoller, or about to be.
+    /// The machine in the netpoller, or about to be, unless it has its grant.
     poller: Option<&'static Machine>,
-    /// A machine is in the netpoller, or on its way in or out (invariant 4).
-    netpoller_taken: bool,
+    /// A machine is in the netpoller, or about to be, with a grant or without (invariant 4).
+    seat_taken: bool,
     /// Machines that wait for a processor in the middle of their own work, oldest first.
     want: VecDeque<&'static Machine>,
     sysmon_asleep: bool,
@@ -131,7 +131,7 @@ impl Idle {
                     procs: Vec::new(),
                     machines: Vec::new(),
                     poller: None,
-                    netpoller_taken: false,
+                    seat_taken: false,
                     want: VecDeque::new(),
                     sysmon_asleep: false,
                     closed: true,
@@ -143,7 +143,7 @@ impl Idle {
     /// Starts with `procs` idle processors and nobody else.
     pub(crate) fn open(&self, procs: u32) {
         let mut lists = self.lists.lock();
-        debug_assert!(lists.want.is_empty() && lists.machines.is_empty() && !lists.netpoller_taken);
+        debug_assert!(lists.want.is_empty() && lists.machines.is_empty() && !lists.seat_taken);
         lists.procs = (0..procs).rev().collect();
         self.total.store(procs, Relaxed);
         lists.sysmon_asleep = false;
@@ -173,10 +173,10 @@ impl Idle {
         self.wanting.load(Relaxed) != 0
     }
 
-    /// Whether a machine sits in the netpoller.
+    /// Whether a machine sits in the netpoller, or is about to sit down or to leave.
     #[cfg(test)]
     pub(crate) fn has_poller(&self) -> bool {
-        self.lists.lock().poller.is_some()
+        self.lists.lock().seat_taken
     }
 
     /// Whether work that was just published needs another machine: a processor is idle and nobody spins. Call it after
@@ -202,10 +202,10 @@ impl Idle {
         }
         let mut lists = self.lists.lock();
         let Some(slot) = self.pop_proc(&mut lists, host) else {
-            drop(lists);
-            self.word.fetch_sub(SPINNING, AcqRel);
-            // Some processor is running: the machine that gives it up next searches first.
+            // Some processor is running: the machine that gives it up next searches first. Still under the lock: a processor
+            // that became idle while we count as a spinner would leave a submitter to rely on us.
             self.need_spinning.store(true, Relaxed);
+            self.word.fetch_sub(SPINNING, AcqRel);
             return false;
         };
         let grant = Grant::Processor { slot, spinning: true };
@@ -249,8 +249,8 @@ impl Idle {
     /// Step 1 and 2 of going idle (Go: `releasep`, `pidleput`, `mput` in `findRunnable`): puts `machine` to the sleepers
     /// and its processor `slot` on the idle list, or gives it to a machine that wants one; stops spinning; fences.
     ///
-    /// Nothing is changed, and the machine stays, if the global queue has work or if a searcher asked for a spinner, which
-    /// this machine then becomes.
+    /// Nothing is changed, and the machine stays, if nobody wants a processor and the global queue has work or a searcher
+    /// asked for a spinner, which this machine then becomes.
     pub(crate) fn retire(
         &self,
         machine: &'static Machine,
@@ -262,21 +262,23 @@ impl Idle {
         if lists.closed {
             return Retired::Closed;
         }
-        if work_queued() {
-            return Retired::Stay;
-        }
-        if !*spinning && self.need_spinning.load(Relaxed) {
-            self.need_spinning.store(false, Relaxed);
-            // AcqRel: pairs with `stop_spinning`.
-            self.word.fetch_add(SPINNING, AcqRel);
-            *spinning = true;
-            return Retired::Stay;
+        if lists.want.is_empty() {
+            if work_queued() {
+                return Retired::Stay;
+            }
+            if !*spinning && self.need_spinning.load(Relaxed) {
+                self.need_spinning.store(false, Relaxed);
+                // AcqRel: pairs with `stop_spinning`.
+                self.word.fetch_add(SPINNING, AcqRel);
+                *spinning = true;
+                return Retired::Stay;
+            }
         }
         self.free_proc(&mut lists, slot);
-        let poller = !lists.netpoller_taken;
+        let poller = !lists.seat_taken;
         if poller {
             lists.poller = Some(machine);
-            lists.netpoller_taken = true;
+            lists.seat_taken = true;
         } else {
             lists.machines.push(machine);
         }
@@ -308,7 +310,7 @@ impl Idle {
     /// A machine comes back from the netpoller with something to do.
     pub(crate) fn leave_netpoller(&self, machine: &'static Machine, host: &'static impl Host) -> Left {
         let mut lists = self.lists.lock();
-        lists.netpoller_taken = false;
+        lists.seat_taken = false;
         if let Some(grant) = machine.take_grant() {
             return Left::Granted(grant);
         }
@@ -496,7 +498,7 @@ impl Lists {
     fn remove(&mut self, machine: &'static Machine) {
         if self.poller.is_some_and(|m| std::ptr::eq(m, machine)) {
             self.poller = None;
-            self.netpoller_taken = false;
+            self.seat_taken = false;
         } else {
             self.machines.retain(|m| !std::ptr::eq(*m, machine));
         }

@@ -232,6 +232,14 @@ impl Processor {
         self.own.hops.store(0, Relaxed);
     }
 
+    /// [`Processor::begin_slice`] where no pick answers a request that was meant for the slice before.
+    pub(crate) fn restart_slice(&self) {
+        if self.attention() & SLICE_OVER != 0 {
+            self.answer(SLICE_OVER);
+        }
+        self.begin_slice();
+    }
+
     /// The next task comes out of the run-next slot. Tells whether it may share the slice of the one before.
     #[inline]
     pub(crate) fn hop(&self) -> bool {

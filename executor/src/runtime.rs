@@ -75,7 +75,8 @@ fn check(runtime: RuntimeRef) -> io::Result<RuntimeRef> {
 
 /// A runtime: its processors, its machines, its netpoller. Dropping it shuts it down.
 ///
-/// Dropping waits for polls in progress. On a thread of the runtime itself it only starts the shutdown.
+/// Dropping waits for polls in progress. On a thread of the runtime itself, or inside its own [`Runtime::block_on`], it
+/// only starts the shutdown.
 ///
 /// # Examples
 ///
@@ -152,7 +153,7 @@ impl Runtime {
     /// # Errors
     ///
     /// What is left when the time is over: polls that have not ended. Their threads end, and their tasks are dropped, when
-    /// they do.
+    /// they do. On a thread of the runtime itself, or inside its own [`Runtime::block_on`], nothing is waited for.
     ///
     /// # Examples
     ///
@@ -173,7 +174,8 @@ impl Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        shutdown::on_drop(self.runtime);
+        // What is left is dropped by others; a destructor has nobody to tell.
+        let _ = shutdown::shut_down(self.runtime, None);
     }
 }
 

@@ -74,6 +74,9 @@ pub(crate) struct Sched {
     poll_until: AtomicU64,
     pub(crate) threads: threads::Threads,
     pub(crate) sysmon: Sysmon,
+    /// Threads that are not of the runtime and hold one of its processors or start one of its machines (see
+    /// [`Sched::enter`]).
+    guests: AtomicUsize,
     /// Machines that no thread uses.
     machines: Mutex<Vec<&'static Machine>>,
     /// What the thread that shuts down sleeps on.
@@ -114,6 +117,12 @@ pub(crate) struct RuntimeRef {
 }
 
 impl RuntimeRef {
+    /// Whether the runtime is there and does not close.
+    fn is_open(self) -> bool {
+        // In this order: "not closing" may be said of the slot's next runtime, and then its generation is seen too.
+        !self.sched.is_closing() && self.is_there()
+    }
+
     /// Whether the slot is still this runtime's.
     pub(crate) fn is_there(self) -> bool {
         // Acquire: pairs with the Release in `Sched::recycle`.
@@ -162,6 +171,7 @@ impl Sched {
             poll_until: AtomicU64::new(0),
             threads: threads::Threads::new(),
             sysmon: Sysmon::new(),
+            guests: AtomicUsize::new(0),
             machines: Mutex::new(rank::LEAF, Vec::new()),
             shutdown: Parker::new(),
             config: Mutex::new(rank::RUNTIME, Arc::new(Config::default())),
@@ -173,7 +183,9 @@ impl Sched {
     /// Makes this slot, which nobody else has, a runtime. The netpoller is open.
     pub(crate) fn open(&'static self, config: Config) -> RuntimeRef {
         let procs = config.procs;
-        *self.config.lock() = Arc::new(config);
+        let before = std::mem::replace(&mut *self.config.lock(), Arc::new(config));
+        // Shutdown took the hooks out: this one runs no user code.
+        drop(before);
         let generation = self.generation.load(Relaxed) + 1;
         for (index, entry) in self.table.iter().enumerate().take(procs) {
             if entry.load(Relaxed).is_null() {
@@ -186,7 +198,9 @@ impl Sched {
             slot.timers.open();
             slot.registry.open(generation);
         }
-        self.closing.store(false, Relaxed);
+        self.threads.reset();
+        // Release: pairs with the Acquire in `is_closing`; whoever sees it sees that the runtime before is gone.
+        self.closing.store(false, Release);
         self.forks.store(fork_count(), Relaxed);
         self.poll_until.store(0, Relaxed);
         self.last_netpoll.store(clock::now(), Relaxed);
@@ -205,8 +219,63 @@ impl Sched {
         self.generation.fetch_add(1, Release);
     }
 
+    fn is_closing(&self) -> bool {
+        // Acquire: pairs with `start_closing`, and with the Release in `open`.
+        self.closing.load(Acquire)
+    }
+
+    /// After it, whoever queues a task either has queued it before the queues are looked at, or sees that the runtime
+    /// closes and unparks shutdown.
     pub(crate) fn start_closing(&self) -> bool {
-        !self.closing.swap(true, AcqRel)
+        let first = !self.closing.swap(true, AcqRel);
+        idle_fence();
+        first
+    }
+
+    // Guests: threads of others. Shutdown waits for its own threads by their count; a thread of the user's that holds a
+    // processor, or is just starting a machine, counts as a guest meanwhile. Else the slot could serve the next runtime
+    // while the guest still acts for this one.
+
+    /// Makes this thread a guest unless `open` says no. Call [`Sched::leave`] then.
+    #[must_use]
+    fn enter(&self, open: impl FnOnce() -> bool) -> bool {
+        // AcqRel: pairs with `guests`. If that came first, we see that the runtime closes; else it sees us.
+        self.guests.fetch_add(1, AcqRel);
+        let open = open();
+        if !open {
+            self.leave();
+        }
+        open
+    }
+
+    fn leave(&self) {
+        // AcqRel: as in `enter`; shutdown sees what the guest did, or the guest sees that it is to unpark it.
+        self.guests.fetch_sub(1, AcqRel);
+        if self.is_closing() {
+            self.shutdown.unpark();
+        }
+    }
+
+    /// How many threads of others are in the runtime. Once none is, after [`Sched::start_closing`], none will be.
+    pub(crate) fn guests(&self) -> usize {
+        // AcqRel: pairs with `enter` and `leave`: a read-modify-write takes its place among theirs.
+        self.guests.fetch_add(0, AcqRel)
+    }
+
+    /// [`Idle::wake_one`] from a thread that need not be one of the runtime.
+    #[cold]
+    fn wake_one_as_guest(&'static self) -> bool {
+        if !self.enter(|| !self.is_closing()) {
+            return false;
+        }
+        let woken = self.idle.wake_one(self, None);
+        self.leave();
+        woken
+    }
+
+    /// The runtime that has this slot. The caller keeps it from going: it is one of its threads, or a guest.
+    pub(crate) fn runtime(&'static self) -> RuntimeRef {
+        RuntimeRef { sched: self, generation: self.generation.load(Relaxed) }
     }
 
     /// The slot with this index, which must be in use.
@@ -318,7 +387,10 @@ impl Sched {
     fn ready_foreign(&'static self, unit: Unit) {
         self.inject.push(unit);
         submit_fence();
-        if self.idle.should_wake() && self.idle.wake_one(self, None) {
+        if self.is_closing() {
+            // Shutdown may have looked at the queue before the push, and waits for this very task.
+            self.shutdown.unpark();
+        } else if self.idle.should_wake() && self.wake_one_as_guest() {
             self.wakes_outside.add(1);
         }
     }
@@ -357,6 +429,8 @@ impl Sched {
     }
 
     /// Gives `p` up at once, in the middle of a poll that is going to wait (Go: `entersyscallblock`, `handoffp`).
+    ///
+    /// A thread of others is no guest of this runtime any more.
     pub(crate) fn give_up(&'static self, p: &'static Processor) {
         p.end_poll();
         context::set_processor(None);
@@ -367,6 +441,9 @@ impl Sched {
             } else {
                 self.attend_netpoller();
             }
+        }
+        if !context::is_worker_of(self) {
+            self.leave();
         }
     }
 
@@ -384,22 +461,36 @@ impl Sched {
         }
     }
 
-    /// Whether anybody waits for the processor `p` or for what it could run: other tasks, or a machine in `want`.
+    /// Whether anybody waits for the processor `p` or for what it could run: other tasks, a machine in `want`, due timers,
+    /// or sockets that nobody watches.
     pub(crate) fn has_waiting(&self, p: &Processor) -> bool {
-        self.is_work_queued(p) || self.idle.is_wanted()
+        self.is_work_queued(p)
+            || self.idle.is_wanted()
+            || self.is_work_visible()
+            || self.netpoll.waiters() > 0 && !self.is_netpoller_attended()
     }
 
     fn is_work_queued(&self, p: &Processor) -> bool {
         p.queue.len_seen() > 0 || p.queue.next.peek() != 0 || !self.inject.is_empty()
     }
 
-    /// A processor for this thread, which is in the middle of its own work. `None` if the runtime closes.
-    pub(crate) fn acquire(&'static self, machine: &'static Machine) -> Option<&'static Processor> {
+    /// A processor of `runtime`, which has this slot, for this thread, which is in the middle of its own work. `None` if
+    /// the runtime closes or is gone. A thread of others is a guest until [`Sched::give_up`].
+    pub(crate) fn acquire(&'static self, runtime: RuntimeRef, machine: &'static Machine) -> Option<&'static Processor> {
+        let guest = !context::is_worker_of(self);
+        if guest && !self.enter(|| runtime.is_open()) {
+            return None;
+        }
         self.sysmon_start();
-        let slot = self.idle.acquire(machine, self)?;
+        let Some(slot) = self.idle.acquire(machine, self) else {
+            if guest {
+                self.leave();
+            }
+            return None;
+        };
         let p = &self.slot(slot).processor;
         p.restart_looks(clock::now());
-        p.begin_slice();
+        p.restart_slice();
         p.begin_poll();
         context::set_processor(Some(p));
         Some(p)
@@ -432,7 +523,7 @@ impl Sched {
         let until = self.poll_until.load(Relaxed);
         if until == 0 {
             if self.idle.should_wake() {
-                self.idle.wake_one(self, None);
+                self.wake_one_as_guest();
             }
         } else if deadline < until {
             self.netpoll.wake_blocked();

@@ -111,7 +111,7 @@ impl Sched {
         if self.sysmon.started.swap(true, Acquire) {
             return;
         }
-        if self.threads.spawn(self, "sysmon", move || self.watch()).is_err() {
+        if self.threads.spawn(self, "sysmon", false, move || self.watch()).is_err() {
             // The next machine that starts tries again.
             // Release: pairs with the Acquire above.
             self.sysmon.started.store(false, Release);

@@ -89,9 +89,10 @@ impl Id {
     const INDEX_BITS: u32 = 27;
     /// Shards that an id can name.
     pub(crate) const SHARDS: u32 = 1 << 9;
+    /// Tasks of a shard that an id can name.
+    const INDICES: usize = 1 << Self::INDEX_BITS;
 
     fn new(shard: u32, index: u32, count: u64) -> Id {
-        debug_assert!(index < 1 << Self::INDEX_BITS, "more tasks in a shard of the registry than it can number");
         let count = count & ((1 << Self::COUNT_BITS) - 1);
         let shard = u64::from(shard % Self::SHARDS);
         Id(shard << (Self::INDEX_BITS + Self::COUNT_BITS) | u64::from(index) << Self::COUNT_BITS | count)
@@ -119,10 +120,29 @@ impl std::fmt::Debug for Id {
 }
 
 /// Why a task gave no output.
-#[derive(Debug)]
 pub(crate) enum Failure {
     Aborted,
-    Panicked(Box<dyn Any + Send>),
+    Panicked(Payload),
+}
+
+/// A panic's payload on its way to the handle. It is a value of the user's: its destructor may panic too.
+pub(crate) struct Payload(Option<Box<dyn Any + Send>>);
+
+impl Payload {
+    fn new(payload: Box<dyn Any + Send>) -> Self {
+        Payload(Some(payload))
+    }
+
+    fn into_inner(mut self) -> Box<dyn Any + Send> {
+        self.0.take().expect("the payload is there until it is taken, by value")
+    }
+}
+
+impl Drop for Payload {
+    fn drop(&mut self) {
+        let payload = self.0.take();
+        swallow(|| drop(payload));
+    }
 }
 
 /// The output on its way to the handle. If nobody takes it, its destructor may panic without harm.
@@ -149,8 +169,8 @@ fn caught(destructor: impl FnOnce()) -> Result<(), Box<dyn Any + Send>> {
     catch_unwind(AssertUnwindSafe(destructor))
 }
 
-/// Runs a destructor whose panic nobody can be told of. The hook has printed it already.
-fn swallow(destructor: impl FnOnce()) {
+/// Runs a destructor, or a hook, whose panic nobody can be told of. The hook has printed it already.
+pub(crate) fn swallow(destructor: impl FnOnce()) {
     if let Err(payload) = caught(destructor) {
         // The payload may be a value whose destructor panics in its turn; leaking that one ends the regress.
         if let Err(again) = caught(|| drop(payload)) {
@@ -197,7 +217,7 @@ impl<F: Future> Future for Guarded<F> {
         if meta.is_aborted() {
             return Poll::Ready(Err(match this.end() {
                 Ok(()) => Failure::Aborted,
-                Err(payload) => Failure::Panicked(payload),
+                Err(payload) => Failure::Panicked(Payload::new(payload)),
             }));
         }
         // SAFETY: structural pinning, as above.
@@ -205,7 +225,7 @@ impl<F: Future> Future for Guarded<F> {
         let result = match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(output)) => Ok(Output(ManuallyDrop::new(output))),
-            Err(payload) => Err(Failure::Panicked(payload)),
+            Err(payload) => Err(Failure::Panicked(Payload::new(payload))),
         };
         Poll::Ready(match (this.end(), result) {
             (Ok(()), result) => result,
@@ -216,7 +236,7 @@ impl<F: Future> Future for Guarded<F> {
             }
             (Err(payload), Ok(output)) => {
                 drop(output);
-                Err(Failure::Panicked(payload))
+                Err(Failure::Panicked(Payload::new(payload)))
             }
         })
     }

@@ -1,1 +1,358 @@
-//! Tests.
+//! Models of the sleep protocol: `idle`, `machine`, `park` and `inject` as they are, and around them the few steps of
+//! `sched`, `sched::find` and `sysmon` that touch them, in the same order. Each mirrored function says which one it is.
+//!
+//! A unit of work here is a number to count. When all have been run the runtime closes and every machine ends: a model in
+//! which one sleeps for ever is a deadlock, which loom reports.
+
+mod closing;
+mod seats;
+mod submit;
+mod want;
+
+use std::ptr::NonNull;
+
+use loom::thread;
+
+use super::{HandedOff, Host, Idle, Left, Retired};
+use crate::clock::NEVER;
+use crate::inject::Inject;
+use crate::machine::{Grant, Machine};
+use crate::park::Parker;
+use crate::runq::{RunNext, Unit};
+use crate::sys::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+use crate::sys::doubles::{Deque, Poller};
+use crate::sys::{UnsafeCell, idle_fence, submit_fence};
+
+/// At most so many preemptions, where all of them take too long: these faults are found with two or three.
+fn bounded(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 20_000;
+    builder.check(model);
+}
+
+fn unit() -> Unit {
+    Unit::new(NonNull::dangling())
+}
+
+/// A processor. loom checks that its holders come one after another, each after what the last one did.
+struct Proc {
+    held: UnsafeCell<u32>,
+    local: Option<Local>,
+}
+
+/// The queue of a processor, in the models that have one.
+struct Local {
+    next: RunNext,
+    deque: Deque,
+    polling: AtomicBool,
+}
+
+/// Mirrors `Sched`.
+struct World {
+    idle: Idle,
+    inject: Inject,
+    procs: Vec<Proc>,
+    poller: Poller,
+    poll_until: AtomicU64,
+    /// The earliest deadline of all timers, in the models that have one.
+    timer: Option<AtomicU64>,
+    sysmon: Parker,
+    ran: AtomicUsize,
+    goal: usize,
+}
+
+// SAFETY: a processor's cell is touched by the machine that holds it; loom checks that.
+unsafe impl Sync for World {}
+
+impl World {
+    fn with(procs: u32, goal: usize, set: impl FnOnce(&mut World)) -> &'static World {
+        let mut world = World {
+            idle: Idle::new(),
+            inject: Inject::new(),
+            procs: (0..procs).map(|_| Proc { held: UnsafeCell::new(0), local: None }).collect(),
+            poller: Poller::new(),
+            poll_until: AtomicU64::new(0),
+            timer: None,
+            sysmon: Parker::new(),
+            ran: AtomicUsize::new(0),
+            goal,
+        };
+        set(&mut world);
+        world.idle.open(procs);
+        Box::leak(Box::new(world))
+    }
+
+    /// Runtimes whose machines end when `goal` units have been run.
+    fn new(procs: u32, goal: usize) -> &'static World {
+        Self::with(procs, goal, |_| {})
+    }
+
+    fn hold(&self, slot: u32) {
+        // SAFETY: the caller holds the processor; loom checks that nobody else does.
+        self.procs[slot as usize].held.with_mut(|held| unsafe { *held += 1 });
+    }
+
+    /// A unit has been run.
+    fn count(&'static self) {
+        if self.ran.fetch_add(1, AcqRel) + 1 == self.goal {
+            self.idle.close(self);
+        }
+    }
+
+    /// Mirrors `Sched::ready_foreign`.
+    fn ready_foreign(&'static self) {
+        self.inject.push(unit());
+        submit_fence();
+        if self.idle.should_wake() {
+            self.idle.wake_one(self, None);
+        }
+    }
+
+    fn earliest_deadline(&self) -> u64 {
+        self.timer.as_ref().map_or(NEVER, |timer| timer.load(Relaxed))
+    }
+
+    /// Mirrors `Sched::is_work_visible`. Every deadline is due: it is for who sleeps to see that it comes.
+    fn is_work_visible(&self) -> bool {
+        !self.inject.is_empty()
+            || self.procs.iter().filter_map(|p| p.local.as_ref()).any(|local| {
+                let queued = local.deque.len_seen();
+                queued > 1 || queued == 1 && local.polling.load(Relaxed)
+            })
+    }
+
+    /// Mirrors `Sched::attend_netpoller`.
+    fn attend_netpoller(&'static self) {
+        let deadline = self.earliest_deadline();
+        let until = self.poll_until.load(Relaxed);
+        if until != 0 {
+            if deadline < until {
+                self.poller.wake_blocked();
+            }
+        } else if deadline != NEVER && !self.idle.has_poller() && self.idle.should_wake() {
+            self.idle.wake_one(self, None);
+        }
+    }
+
+    /// Mirrors `Sched::give_up`.
+    fn give_up(&'static self, slot: u32) {
+        self.hold(slot);
+        let work = !self.inject.is_empty();
+        if self.idle.hand_off(slot, work, self) == HandedOff::Idle {
+            if self.is_work_visible() {
+                self.idle.wake_one(self, None);
+            } else {
+                self.attend_netpoller();
+            }
+        }
+    }
+
+    /// Mirrors `Sched::publish_poll_deadline`.
+    fn publish_poll_deadline(&self) -> u64 {
+        let deadline = self.earliest_deadline();
+        self.poll_until.store(deadline, Relaxed);
+        idle_fence();
+        let deadline = deadline.min(self.earliest_deadline());
+        self.poll_until.store(deadline, Relaxed);
+        deadline
+    }
+
+    /// A thread without a processor arms a timer. Mirrors `Sched::timer_is_earliest`.
+    fn arm(&'static self, deadline: u64) {
+        self.timer.as_ref().expect("a model with a timer").store(deadline, Relaxed);
+        submit_fence();
+        let until = self.poll_until.load(Relaxed);
+        if until == 0 {
+            if self.idle.should_wake() {
+                self.idle.wake_one(self, None);
+            }
+        } else if deadline < until {
+            self.poller.wake_blocked();
+        }
+    }
+}
+
+impl Host for World {
+    fn start_machine(&'static self, slot: u32, spinning: bool, _woken_by_spawn_of: Option<u32>) {
+        Worker::start(self, slot, spinning);
+    }
+
+    fn break_poller(&self) {
+        self.poller.wake_blocked();
+    }
+
+    fn wake_sysmon(&self) {
+        self.sysmon.unpark();
+    }
+}
+
+/// Mirrors `sched::find::Worker`.
+struct Worker {
+    world: &'static World,
+    machine: &'static Machine,
+    slot: Option<u32>,
+    spinning: bool,
+}
+
+impl Worker {
+    /// Mirrors `sched::threads::start`.
+    fn start(world: &'static World, slot: u32, spinning: bool) -> thread::JoinHandle<()> {
+        Self::start_with(world, machine(), Some(Grant::Processor { slot, spinning }))
+    }
+
+    /// A machine that sleeps on its parker from the start.
+    fn parked(world: &'static World) -> thread::JoinHandle<()> {
+        let machine = machine();
+        assert!(world.idle.rest(machine));
+        Self::start_with(world, machine, None)
+    }
+
+    fn start_with(world: &'static World, machine: &'static Machine, grant: Option<Grant>) -> thread::JoinHandle<()> {
+        if let Some(grant) = grant {
+            machine.grant(grant, None);
+        }
+        thread::spawn(move || Worker { world, machine, slot: None, spinning: false }.run())
+    }
+
+    fn run(&mut self) {
+        let grant = self.machine.park();
+        if !self.accept(grant) {
+            return;
+        }
+        while self.find() {
+            if self.spinning {
+                self.stop_spinning();
+            }
+            self.world.count();
+        }
+    }
+
+    /// Mirrors `Worker::stop_spinning`.
+    fn stop_spinning(&mut self) {
+        self.spinning = false;
+        if self.world.idle.stop_spinning() && self.world.idle.should_wake() {
+            self.world.idle.wake_one(self.world, None);
+        }
+    }
+
+    /// Mirrors `Worker::find`: tells whether it took something to run.
+    fn find(&mut self) -> bool {
+        let world = self.world;
+        loop {
+            let Some(slot) = self.slot else { return false };
+            world.hold(slot);
+            if self.take(slot) {
+                return true;
+            }
+            if !self.spinning && !world.idle.is_wanted() && world.idle.start_spinning() {
+                self.spinning = true;
+                if self.take(slot) {
+                    return true;
+                }
+            }
+            if !self.go_idle(slot) {
+                return false;
+            }
+        }
+    }
+
+    /// Steps 2 to 6.
+    fn take(&self, slot: u32) -> bool {
+        let world = self.world;
+        if world.idle.is_wanted() {
+            return false;
+        }
+        if world.inject.pop().is_some() {
+            return true;
+        }
+        if world.timer.as_ref().is_some_and(|timer| timer.load(Relaxed) != NEVER && timer.swap(NEVER, AcqRel) != NEVER)
+        {
+            return true;
+        }
+        world.procs.iter().enumerate().filter_map(|(i, p)| Some((i as u32, p.local.as_ref()?))).any(|(i, local)| {
+            // `steal_lone`: in these models a processor stands still when it is looked at.
+            local.deque.take().is_some()
+                || i != slot && local.next.peek() != 0 && local.next.steal(local.next.peek()).is_some()
+        })
+    }
+
+    /// Mirrors `Worker::go_idle`.
+    fn go_idle(&mut self, slot: u32) -> bool {
+        let world = self.world;
+        self.slot = None;
+        let retired = world.idle.retire(self.machine, slot, &mut self.spinning, || !world.inject.is_empty());
+        let poller = match retired {
+            Retired::Asleep { poller } => poller,
+            Retired::Stay => {
+                self.slot = Some(slot);
+                return true;
+            }
+            Retired::Closed => return false,
+        };
+        if world.is_work_visible() {
+            if let Some(slot) = world.idle.unretire(self.machine, world) {
+                self.spinning = true;
+                self.slot = Some(slot);
+                return true;
+            }
+        }
+        if poller {
+            self.sleep_in_netpoller()
+        } else {
+            world.attend_netpoller();
+            let grant = self.machine.park();
+            self.accept(grant)
+        }
+    }
+
+    /// Mirrors `Worker::sleep_in_netpoller`.
+    fn sleep_in_netpoller(&mut self) -> bool {
+        let world = self.world;
+        loop {
+            let deadline = world.publish_poll_deadline();
+            if self.machine.is_granted() {
+                break;
+            }
+            world.poller.wait(deadline == NEVER);
+            if deadline != NEVER {
+                break;
+            }
+        }
+        world.poll_until.store(0, Relaxed);
+        match world.idle.leave_netpoller(self.machine, world) {
+            Left::Granted(grant) => self.accept(grant),
+            Left::Took(slot) => {
+                self.slot = Some(slot);
+                true
+            }
+            Left::Nothing => {
+                let grant = self.machine.park();
+                self.accept(grant)
+            }
+        }
+    }
+
+    /// Mirrors `Worker::accept`.
+    fn accept(&mut self, grant: Grant) -> bool {
+        match grant {
+            Grant::Closed => false,
+            Grant::Processor { slot, spinning } => {
+                self.spinning = spinning;
+                self.slot = Some(slot);
+                true
+            }
+        }
+    }
+}
+
+fn machine() -> &'static Machine {
+    Box::leak(Box::new(Machine::new()))
+}
+
+/// Takes an idle processor in the setup of a model.
+fn take(world: &'static World) -> u32 {
+    world.idle.acquire(machine(), world).expect("an idle processor")
+}

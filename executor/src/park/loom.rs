@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
+use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use loom::thread;
 
 use super::Parker;
 
@@ -11,7 +13,7 @@ fn r01_unpark_is_never_lost_and_hands_over_its_writes() {
     loom::model(|| {
         let shared = Arc::new((Parker::new(), UnsafeCell::new(0)));
         let other = shared.clone();
-        let unparker = loom::thread::spawn(move || {
+        let unparker = thread::spawn(move || {
             // SAFETY: the parker orders this write before the read below; loom checks it.
             other.1.with_mut(|v| unsafe { *v = 7 });
             other.0.unpark();
@@ -23,25 +25,49 @@ fn r01_unpark_is_never_lost_and_hands_over_its_writes() {
     });
 }
 
+/// A park that does not see what was written before an unpark has not taken its token, and the next one ends. The other
+/// unpark comes from another thread and has left its token before, so that this one finds a token or an empty parker.
 #[test]
 fn r01_two_unparks_of_one_park_hand_over_what_came_before_the_token() {
     loom::model(|| {
         let parker = Arc::new(Parker::new());
-        let count = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
-        let threads: Vec<_> = (0..2)
-            .map(|_| {
-                let (parker, count) = (parker.clone(), count.clone());
-                loom::thread::spawn(move || {
-                    count.fetch_add(1, loom::sync::atomic::Ordering::Relaxed);
-                    parker.unpark();
-                })
+        let written = Arc::new(AtomicUsize::new(0));
+        parker.unpark();
+        let unparker = {
+            let (parker, written) = (parker.clone(), written.clone());
+            thread::spawn(move || {
+                written.store(1, Relaxed);
+                parker.unpark();
             })
-            .collect();
-        while count.load(loom::sync::atomic::Ordering::Relaxed) < 2 {
+        };
+        parker.park();
+        if written.load(Relaxed) == 0 {
             parker.park();
         }
-        for thread in threads {
-            thread.join().unwrap();
+        assert_eq!(written.load(Relaxed), 1);
+        unparker.join().unwrap();
+    });
+}
+
+#[test]
+fn r01_two_unparks_in_a_row_end_a_park_that_begins_between_them() {
+    loom::model(|| {
+        let parker = Arc::new(Parker::new());
+        let written = Arc::new(AtomicUsize::new(0));
+        let unparker = {
+            let (parker, written) = (parker.clone(), written.clone());
+            thread::spawn(move || {
+                for n in 1..=2 {
+                    written.store(n, Relaxed);
+                    parker.unpark();
+                }
+            })
+        };
+        parker.park();
+        if written.load(Relaxed) < 2 {
+            parker.park();
         }
+        assert_eq!(written.load(Relaxed), 2);
+        unparker.join().unwrap();
     });
 }

@@ -7,7 +7,8 @@
 //! | one of this runtime       | that one, later any               | none            | keeps it: its task goes on     |
 //! | one of another runtime    | gives it up, acquires one of ours | none            | gives ours up, acquires theirs |
 //!
-//! When the runtime closes there are no processors to be had; the future is then polled without one.
+//! When the runtime closes there are no processors to be had; the future is then polled without one. A processor whose
+//! machine collects wakes cannot be given up: the user's waker that calls `block_on` then waits with it.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::context;
 use crate::machine::Machine;
 use crate::park::Parker;
 use crate::processor::Processor;
-use crate::sched::{RuntimeRef, Sched};
+use crate::sched::RuntimeRef;
 use crate::sys::atomic::{
     AtomicBool,
     Ordering::{AcqRel, Acquire},
@@ -58,55 +59,111 @@ impl Wake for Signal {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // AcqRel: pairs with the swap in `on`; the next poll sees what the waker did before.
+        // AcqRel: pairs with the swaps in `on`; the next poll sees what the waker did before.
         if !self.woken.swap(true, AcqRel) {
             self.parker.unpark();
         }
     }
 }
 
+/// A thread that waits for something else than its task gives up the processor it came with, of whatever runtime, and
+/// has one again afterwards.
+pub(super) struct Aside {
+    machine: &'static Machine,
+    /// The runtime of the processor given up.
+    given_up: Option<RuntimeRef>,
+    /// The processor, if it cannot be given up.
+    kept: Option<&'static Processor>,
+}
+
+impl Aside {
+    /// `machine` is what this thread will be to the scheduler when it wants a processor again.
+    pub(super) fn new(machine: &'static Machine) -> Self {
+        let mut aside = Aside { machine, given_up: None, kept: None };
+        if let Some(p) = context::current().processor {
+            if p.is_batching() {
+                context::set_processor(None);
+                aside.kept = Some(p);
+            } else {
+                // Before the processor is gone: nothing else keeps the slot from serving another runtime.
+                aside.given_up = Some(p.sched.runtime());
+                p.sched.give_up(p);
+            }
+        }
+        aside
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if let Some(p) = self.kept {
+            context::set_processor(Some(p));
+        }
+        if let Some(runtime) = self.given_up {
+            runtime.sched.acquire(runtime, self.machine);
+        }
+    }
+}
+
 /// What the thread was before, and is again afterwards, also if the future panics.
 struct Blocking {
-    sched: &'static Sched,
+    runtime: RuntimeRef,
     machine: &'static Machine,
     before: context::Context,
     /// The thread came with a processor of this runtime.
     nested: bool,
+    /// That processor cannot be given up.
+    kept: bool,
+    /// The processor of another runtime that the thread came with. `None` if there was none, or in the end.
+    aside: Option<Aside>,
 }
 
 impl Blocking {
     fn new(runtime: RuntimeRef) -> Self {
         let sched = runtime.sched;
         let before = context::current();
-        let nested = context::processor_of(sched).is_some();
-        if let (false, Some(other)) = (nested, before.processor) {
-            other.sched.give_up(other);
-        }
-        let processor = before.processor.filter(|_| nested);
-        // Inside another poll nothing is refused: this thread's own loop would only ask again.
+        let machine = sched.new_machine();
+        let nested = context::processor_of(sched);
+        let aside = if nested.is_some() { None } else { Some(Aside::new(machine)) };
         context::set(context::Context {
             runtime: Some(runtime),
-            processor,
-            unconstrained: nested || before.unconstrained,
+            processor: nested,
+            // Inside another poll nothing is refused: this thread's own loop would only ask again.
+            unconstrained: nested.is_some() || before.unconstrained,
         });
-        Blocking { sched, machine: sched.new_machine(), before, nested }
+        let kept = nested.is_some_and(Processor::is_batching);
+        Blocking { runtime, machine, before, nested: nested.is_some(), kept, aside }
     }
 
     fn processor(&self) -> Option<&'static Processor> {
-        context::processor_of(self.sched)
+        context::processor_of(self.runtime.sched)
     }
 
     /// A processor for the next poll.
     fn acquire(&self) {
         if self.processor().is_none() {
-            self.sched.acquire(self.machine);
+            self.runtime.sched.acquire(self.runtime, self.machine);
         }
     }
 
     /// The wait begins.
     fn give_up(&self) {
-        if let Some(p) = self.processor() {
-            self.sched.give_up(p);
+        if let (Some(p), false) = (self.processor(), self.kept) {
+            p.sched.give_up(p);
+        }
+    }
+
+    /// The future woke itself in its own poll: others that wait go first, else it starts a new time slice.
+    fn yielded(&self) {
+        let Some(p) = self.processor() else {
+            return;
+        };
+        if p.sched.has_waiting(p) {
+            self.give_up();
+        } else if !self.nested {
+            p.end_poll();
+            p.restart_slice();
+            p.begin_poll();
         }
     }
 }
@@ -115,16 +172,12 @@ impl Drop for Blocking {
     fn drop(&mut self) {
         if self.nested {
             self.acquire();
-            let processor = self.processor();
-            context::set(context::Context { processor, ..self.before });
         } else {
             self.give_up();
-            context::set(context::Context { processor: None, ..self.before });
-            if let Some(other) = self.before.processor {
-                other.sched.acquire(self.machine);
-            }
         }
-        self.sched.free_machine(self.machine);
+        context::set(context::Context { processor: self.processor(), ..self.before });
+        drop(self.aside.take());
+        self.runtime.sched.free_machine(self.machine);
     }
 }
 
@@ -141,12 +194,9 @@ pub(super) fn on<F: Future>(runtime: RuntimeRef, future: F) -> F::Output {
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
             return output;
         }
-        // Acquire: pairs with `wake_by_ref`.
+        // AcqRel: pairs with `wake_by_ref`.
         if signal.woken.swap(false, AcqRel) {
-            // Woken in its own poll: others that wait go first.
-            if blocking.processor().is_some_and(|p| runtime.sched.has_waiting(p)) {
-                blocking.give_up();
-            }
+            blocking.yielded();
             continue;
         }
         blocking.give_up();

@@ -1,13 +1,16 @@
 //! Shutdown, in numbered steps (see [`shut_down`]).
 //!
 //! 1. After step 1 no task enters. After step 3 no poll begins.
-//! 2. The thread that shuts down has this runtime as its context, and no processor: destructors that spawn get a handle
+//! 2. The thread that shuts down has this runtime as its context, and none of its processors: destructors that spawn get a handle
 //!    that says "runtime shut down", and never start the default runtime.
-//! 3. A slot is recycled only when its threads have ended and no task lives. What is left after a timeout keeps its
-//!    type-stable memory, and its slot is never used again.
+//! 3. A slot is recycled only when its threads have ended, no task lives and no thread of others is its guest. What is left
+//!    after a timeout is waited for by a thread of its own.
+//! 4. After step 1 each task that lives is in a queue, or about to be put into one by somebody who unparks shutdown, or in
+//!    a poll; the machine of that poll unparks shutdown when it ends.
 
 use std::time::{Duration, Instant};
 
+use super::block_on::Aside;
 use super::free_slot;
 use crate::context;
 use crate::processor::CLOSING;
@@ -32,31 +35,6 @@ impl std::fmt::Display for Leftover {
 
 impl std::error::Error for Leftover {}
 
-/// `Runtime` is dropped: on a thread of its own it starts the shutdown and does not wait; on a thread of another runtime it
-/// gives that one's processor up meanwhile.
-pub(super) fn on_drop(runtime: RuntimeRef) {
-    let sched = runtime.sched;
-    let cx = context::current();
-    match cx.processor {
-        Some(p) if std::ptr::eq(p.sched, sched) => {
-            close(sched);
-            let rest = std::thread::Builder::new().name("gmp-shutdown".into());
-            // Without a thread the runtime stays closed and its tasks are never dropped; there is nobody to tell.
-            drop(rest.spawn(move || shut_down(runtime, None)));
-        }
-        Some(other) => {
-            let machine = other.sched.new_machine();
-            other.sched.give_up(other);
-            let _ = shut_down(runtime, None);
-            other.sched.acquire(machine);
-            other.sched.free_machine(machine);
-        }
-        None => {
-            let _ = shut_down(runtime, None);
-        }
-    }
-}
-
 /// Steps 1 to 3: nothing new begins.
 fn close(sched: &'static Sched) {
     if !sched.start_closing() {
@@ -70,6 +48,9 @@ fn close(sched: &'static Sched) {
     sched.slots().for_each(|slot| slot.processor.ask(CLOSING));
 }
 
+/// Shuts the runtime down. A thread of its own, and one that holds one of its processors in the middle of a `block_on`,
+/// cannot wait for itself: there it is only started, and what is left is the answer. A thread that holds a processor of
+/// another runtime gives that one up meanwhile.
 pub(super) fn shut_down(runtime: RuntimeRef, timeout: Option<Duration>) -> Result<(), Leftover> {
     let sched = runtime.sched;
     if !runtime.is_of_this_process() {
@@ -78,18 +59,58 @@ pub(super) fn shut_down(runtime: RuntimeRef, timeout: Option<Duration>) -> Resul
     }
     let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
     close(sched);
-    let _entered = context::enter(runtime);
-    // 4. Every task that waits becomes ready, into the global queue.
-    sched.slots().for_each(|slot| slot.registry.wake_all());
-    // 5. What is queued is dropped, until no task lives and no machine runs.
-    loop {
-        discard_queued(sched);
-        let leftover = Leftover { tasks: sched.live_tasks(), threads: sched.threads.count() };
-        if leftover.tasks == 0 && leftover.threads == 0 {
-            break;
+    if context::is_worker_of(sched) || context::processor_of(sched).is_some() {
+        finish_elsewhere(runtime);
+        return Err(leftover(sched));
+    }
+    let machine = sched.new_machine();
+    let aside = Aside::new(machine);
+    let result = discard_all(runtime, deadline);
+    match result {
+        Ok(()) => finish(runtime),
+        Err(_) => finish_elsewhere(runtime),
+    }
+    drop(aside);
+    sched.free_machine(machine);
+    result
+}
+
+/// Steps 4 to 8 on a thread of their own, which waits for as long as it takes.
+fn finish_elsewhere(runtime: RuntimeRef) {
+    let rest = move || {
+        if discard_all(runtime, None).is_ok() {
+            finish(runtime);
         }
+    };
+    // Without a thread the runtime stays closed and its tasks are never dropped; there is nobody to tell.
+    drop(std::thread::Builder::new().name("gmp-shutdown".into()).spawn(rest));
+}
+
+fn leftover(sched: &'static Sched) -> Leftover {
+    Leftover { tasks: sched.live_tasks(), threads: sched.threads.count() + sched.guests() }
+}
+
+/// Steps 4 and 5.
+fn discard_all(runtime: RuntimeRef, deadline: Option<Instant>) -> Result<(), Leftover> {
+    let sched = runtime.sched;
+    let _entered = context::enter(runtime);
+    let mut threads = None;
+    loop {
+        // 4. Every task that waits becomes ready, into the global queue. Again when a machine has ended: it may have polled
+        //    one of them since.
+        let now = Some(sched.threads.count());
+        if now != threads {
+            threads = now;
+            sched.slots().for_each(|slot| slot.registry.wake_all());
+        }
+        // 5. What is queued is dropped, until no task lives, no machine runs and no guest is left.
+        discard_queued(sched);
+        let leftover = leftover(sched);
+        if leftover.tasks == 0 && leftover.threads == 0 {
+            return Ok(());
+        }
+        // Each task and machine that ends, each guest that leaves, and whoever queues a task unparks us.
         match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
-            // Each task that ends and each machine that ends unparks us.
             None => sched.shutdown.park(),
             Some(left) if left.is_zero() => return Err(leftover),
             Some(left) => {
@@ -97,19 +118,33 @@ pub(super) fn shut_down(runtime: RuntimeRef, timeout: Option<Duration>) -> Resul
             }
         }
     }
-    // 6. `sysmon` ends last of the threads; all are joined.
+}
+
+/// Steps 6 to 8.
+fn finish(runtime: RuntimeRef) {
+    let sched = runtime.sched;
+    let _entered = context::enter(runtime);
+    // 6. `sysmon` ends last of the threads; all are joined, also the machine that `sysmon` was just starting.
     sched.sysmon.end();
-    for thread in sched.threads.take_handles() {
-        // A machine does not panic; its hook may, and the panic has been printed.
-        drop(thread.join());
+    loop {
+        let threads = sched.threads.take_handles();
+        if threads.is_empty() {
+            break;
+        }
+        for thread in threads {
+            // The destructor of a user's thread-local may panic, and the panic has been printed.
+            drop(thread.join());
+        }
     }
-    // 7. Sockets and timers that were moved out of their tasks are dead from here on.
-    sched.netpoll.close();
-    sched.slots().for_each(|slot| slot.timers.close());
+    // 7. Sockets and timers that were moved out of their tasks are dead from here on. Their wakers and the hooks are the
+    //    user's: what they throw must not leave the slot half closed.
+    task::swallow(|| sched.netpoll.close());
+    sched.slots().for_each(|slot| task::swallow(|| slot.timers.close()));
+    let config = std::mem::take(&mut *sched.config.lock());
+    task::swallow(|| drop(config));
     // 8. The slot may serve another runtime.
     sched.recycle();
     free_slot(sched);
-    Ok(())
 }
 
 /// Takes every queued task, wherever it is, and drops it.

@@ -47,6 +47,8 @@ pub(crate) struct Worker {
     spinning: bool,
     /// The slot whose spawn woke this machine, until it finds something.
     woken_by_spawn_of: Option<u32>,
+    /// The last look took a task from the global queue.
+    looked_global: bool,
     /// Whose lone task was just stolen.
     lone_of: Option<&'static Processor>,
     /// Buffers, kept for their memory.
@@ -69,6 +71,7 @@ impl Worker {
             machine,
             spinning: false,
             woken_by_spawn_of: None,
+            looked_global: false,
             lone_of: None,
             ready: Vec::new(),
             due: WakeBatch::new(),
@@ -251,8 +254,15 @@ impl Worker {
             p.counters().netpoll_looks.add(1);
             self.wake_ready(p);
         }
+        // Never twice in a row: with looks at each pick the local queue would starve.
+        if std::mem::replace(&mut self.looked_global, false) {
+            return Look::Nothing;
+        }
         match sched.inject.pop() {
-            Some(unit) => Look::Task(unit),
+            Some(unit) => {
+                self.looked_global = true;
+                Look::Task(unit)
+            }
             None => Look::Nothing,
         }
     }

@@ -5,13 +5,14 @@ use std::thread::JoinHandle;
 
 use crate::context;
 use crate::machine::Grant;
+use crate::sched::Sched;
 use crate::sched::find::Worker;
-use crate::sched::{RuntimeRef, Sched};
 use crate::sys::atomic::{
     AtomicUsize,
-    Ordering::{AcqRel, Relaxed},
+    Ordering::{AcqRel, Acquire, Relaxed},
 };
 use crate::sys::{Mutex, rank};
+use crate::task::swallow;
 
 /// The threads of one runtime.
 pub(crate) struct Threads {
@@ -35,7 +36,8 @@ impl Threads {
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.machines.load(Relaxed)
+        // Acquire: pairs with the end of a machine; shutdown then sees which tasks it left unqueued.
+        self.machines.load(Acquire)
     }
 
     /// How often the system refused a thread.
@@ -48,20 +50,32 @@ impl Threads {
         std::mem::take(&mut *self.handles.lock())
     }
 
+    /// Fresh for another runtime of the same slot.
+    pub(crate) fn reset(&self) {
+        debug_assert_eq!(self.count(), 0, "a slot was recycled with threads");
+        self.started.store(0, Relaxed);
+        self.failed.store(0, Relaxed);
+    }
+
     /// Starts a thread named `gmp-…` in the runtime's fashion.
     pub(crate) fn spawn(
         &self,
         sched: &'static Sched,
         suffix: &str,
+        as_worker: bool,
         body: impl FnOnce() + Send + 'static,
     ) -> io::Result<()> {
+        let runtime = sched.runtime();
         let config = sched.config.lock().clone();
         let name = format!("{}-{suffix}", config.thread_name.as_deref().unwrap_or("gmp"));
         let mut builder = std::thread::Builder::new().name(name);
         if let Some(size) = config.thread_stack_size {
             builder = builder.stack_size(size);
         }
-        let handle = builder.spawn(body)?;
+        let handle = builder.spawn(move || {
+            context::belong_to(runtime, as_worker);
+            body();
+        })?;
         self.handles.lock().push(handle);
         Ok(())
     }
@@ -73,26 +87,23 @@ pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by_s
     sched.sysmon_start();
     let threads = &sched.threads;
     let number = threads.started.fetch_add(1, Relaxed);
-    // AcqRel: pairs with the other changes of the count. Who shuts down is unparked by each machine that ends, and that
-    // unpark, and the join after it, hand over what the machine wrote.
+    // AcqRel: pairs with the Acquire in `count`.
     threads.machines.fetch_add(1, AcqRel);
     let machine = sched.new_machine();
     machine.grant(Grant::Processor { slot, spinning }, woken_by_spawn_of);
-    let generation = sched.generation.load(Relaxed);
-    let started = threads.spawn(sched, &number.to_string(), move || {
-        let runtime = RuntimeRef { sched, generation };
-        let _entered = context::enter(runtime);
+    let started = threads.spawn(sched, &number.to_string(), true, move || {
         let config = sched.config.lock().clone();
+        // A hook that panics has told so itself. The machine must go on: it was started with a processor.
         if let Some(hook) = &config.on_thread_start {
-            hook();
+            swallow(hook);
         }
         Worker::new(sched, machine).run();
         if let Some(hook) = &config.on_thread_stop {
-            hook();
+            swallow(hook);
         }
         drop(config);
         sched.free_machine(machine);
-        // AcqRel: as in the addition above.
+        // AcqRel: pairs with `count`.
         sched.threads.machines.fetch_sub(1, AcqRel);
         sched.shutdown.unpark();
     });

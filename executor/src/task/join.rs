@@ -31,6 +31,8 @@ pub struct JoinHandle<T> {
     task: Option<FallibleTask<Result<Output<T>, Failure>, Meta>>,
     /// In the task's cell, which `task` keeps alive.
     meta: NonNull<Meta>,
+    /// It was ready once.
+    is_taken: bool,
 }
 
 // SAFETY: the pointer leads to a `Sync` value; the output moves to whoever awaits the handle.
@@ -46,7 +48,7 @@ impl<T> JoinHandle<T> {
     /// `meta` is the meta data of `task`.
     pub(super) unsafe fn new(task: FallibleTask<Result<Output<T>, Failure>, Meta>, meta: *const Meta) -> Self {
         // SAFETY: a reference was behind it.
-        JoinHandle { task: Some(task), meta: unsafe { NonNull::new_unchecked(meta.cast_mut()) } }
+        JoinHandle { task: Some(task), meta: unsafe { NonNull::new_unchecked(meta.cast_mut()) }, is_taken: false }
     }
 
     fn meta(&self) -> &Meta {
@@ -118,15 +120,19 @@ impl<T> Future for JoinHandle<T> {
     ///
     /// If it is polled again after it was ready.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        assert!(!self.is_taken, "a `JoinHandle` was polled after it was ready");
         let charge = ready!(poll_charge(cx));
         let (id, location) = (self.id(), self.meta().location);
         let task = self.task.as_mut().expect("a handle has its task until it is dropped");
         let result = ready!(Pin::new(task).poll(cx));
         charge.made_progress();
+        self.is_taken = true;
         Poll::Ready(match result {
             Some(Ok(output)) => Ok(output.into_inner()),
             Some(Err(Failure::Aborted)) => Err(JoinError { id, location, why: Why::Cancelled }),
-            Some(Err(Failure::Panicked(payload))) => Err(JoinError { id, location, why: Why::Panicked(payload) }),
+            Some(Err(Failure::Panicked(payload))) => {
+                Err(JoinError { id, location, why: Why::Panicked(payload.into_inner()) })
+            }
             None => Err(JoinError { id, location, why: Why::Shutdown }),
         })
     }
@@ -213,7 +219,7 @@ pub struct JoinError {
     why: Why,
 }
 
-// SAFETY: the payload is only given out by value.
+// SAFETY: a shared error reads of the payload only its type, and the text if it is a `&str` or a `String`.
 unsafe impl Sync for JoinError {}
 
 impl JoinError {

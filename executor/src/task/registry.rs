@@ -4,7 +4,8 @@
 //! 1. A task enters before it is first queued, under the lock that shutdown takes to close the shard: it either is in or
 //!    learns that the runtime is closed.
 //! 2. An entry holds a counted reference to the task's cell (its waker), so its meta data may be read under the lock.
-//! 3. Wakers are cloned, dropped and woken outside the lock.
+//! 3. Wakers are woken and dropped outside the lock. They are cloned under it: they are `async-task`'s own, and a clone of
+//!    theirs counts up and runs no user code.
 
 use std::task::Waker;
 
@@ -78,6 +79,9 @@ impl Shard {
     /// Wakes every live task.
     pub(crate) fn wake_all(&self) {
         const BATCH: usize = 256;
+        if self.live() == 0 {
+            return;
+        }
         let mut from = 0;
         loop {
             let batch: Vec<(usize, Waker)> = {
@@ -102,8 +106,10 @@ impl Shard {
         let entry = Entry { waker: Some(waker), task: TaskOrFree { task: meta } };
         let index = slab.free;
         let index = if index == END {
+            let index = slab.entries.len();
+            assert!(index < Id::INDICES, "more tasks in a shard of the registry than it can number");
             slab.entries.push(entry);
-            (slab.entries.len() - 1) as u32
+            index as u32
         } else {
             // SAFETY: entries on the free list hold no waker, so the union is a link.
             slab.free = unsafe { slab.entries[index as usize].task.next_free };

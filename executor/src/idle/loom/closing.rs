@@ -1,0 +1,5 @@
+//! Closing against a wake, against the count of live tasks.
+
+use loom::thread;
+
+use super::*;

@@ -1,0 +1,120 @@
+//! Submit against going idle, against `sysmon`'s sleep.
+
+use loom::thread;
+
+use super::*;
+
+/// The last machine goes idle, into the netpoller, while a thread submits.
+#[test]
+fn r01_submit_against_the_last_machine_going_idle() {
+    loom::model(|| {
+        let world = World::new(1, 1);
+        let worker = Worker::start(world, take(world), false);
+        world.ready_foreign();
+        worker.join().unwrap();
+    });
+}
+
+/// As above, onto its parker: another one is in the netpoller.
+#[test]
+fn r01_submit_against_a_machine_that_parks() {
+    bounded(3, || {
+        let world = World::new(2, 1);
+        let workers = [Worker::start(world, take(world), false), Worker::start(world, take(world), false)];
+        world.ready_foreign();
+        workers.map(|worker| worker.join().unwrap());
+    });
+}
+
+/// What one submitter leaves to a spinner, the spinner sees, whatever it finds itself.
+#[test]
+fn r01_two_submit_while_one_machine_spins_and_one_sleeps() {
+    bounded(2, || {
+        let world = World::new(2, 2);
+        let spinner = take(world);
+        assert!(world.idle.start_spinning());
+        let workers = [Worker::start(world, spinner, true), Worker::parked(world)];
+        let other = thread::spawn(move || world.ready_foreign());
+        world.ready_foreign();
+        other.join().unwrap();
+        workers.map(|worker| worker.join().unwrap());
+    });
+}
+
+/// A submitter that counted itself a spinner and then found no processor must not be what another one relies on.
+#[test]
+fn r01_submit_beside_one_that_finds_no_processor() {
+    bounded(3, || {
+        let world = World::new(1, 2);
+        let worker = Worker::parked(world);
+        let first = thread::spawn(move || world.ready_foreign());
+        // `block_on`: the processor is gone for a moment.
+        if let Some(slot) = world.idle.acquire(machine(), world) {
+            world.give_up(slot);
+        }
+        world.ready_foreign();
+        first.join().unwrap();
+        worker.join().unwrap();
+    });
+}
+
+/// The second of two queued tasks wakes a machine: the first is behind a poll that waits for it.
+#[test]
+fn r01_a_task_behind_a_poll_against_a_machine_going_idle() {
+    bounded(3, || {
+        let world = World::with(2, 1, |world| {
+            let local = Local { next: RunNext::new(), deque: Deque::new(), polling: AtomicBool::new(true) };
+            world.procs[0].local = Some(local);
+        });
+        let slots = [take(world), take(world)];
+        let worker = Worker::start(world, slots[1], false);
+        let local = world.procs[slots[0] as usize].local.as_ref().unwrap();
+        // Mirrors `Sched::ready_local`, for the second of two spawns.
+        assert_eq!(local.next.replace(unit()), None);
+        let displaced = local.next.replace(unit()).unwrap_or_else(unit);
+        local.deque.push(displaced);
+        submit_fence();
+        if world.idle.should_wake() {
+            world.idle.wake_one(world, None);
+        }
+        // The poll ends when the task has been run: the runtime closes then.
+        worker.join().unwrap();
+    });
+}
+
+/// A lone task behind a poll is nobody's but `sysmon`'s, which must not sleep while a processor is in use.
+#[test]
+fn r01_sysmon_does_not_sleep_beside_a_lone_task() {
+    bounded(3, || {
+        let world = World::with(2, 2, |world| {
+            for proc in &mut world.procs {
+                let local = Local { next: RunNext::new(), deque: Deque::new(), polling: AtomicBool::new(true) };
+                proc.local = Some(local);
+            }
+        });
+        let worker = Worker::parked(world);
+        let long_poll = std::sync::Arc::new(Parker::new());
+        let sysmon = {
+            let long_poll = long_poll.clone();
+            // Mirrors `Sched::watch` and `Sched::look_around`. A poll that lasts is one that the next look finds.
+            thread::spawn(move || {
+                if world.idle.sysmon_sleeps() {
+                    world.sysmon.park();
+                }
+                long_poll.park();
+                let waits = world.procs.iter().filter_map(|p| p.local.as_ref()).any(|local| local.next.peek() != 0);
+                if waits && world.idle.should_wake() {
+                    world.idle.wake_one(world, None);
+                }
+            })
+        };
+        // A `block_on` thread takes the first processor and makes a task ready, then computes.
+        let slot = world.idle.acquire(machine(), world).unwrap();
+        let local = world.procs[slot as usize].local.as_ref().unwrap();
+        assert_eq!(local.next.replace(unit()), None);
+        world.count();
+        long_poll.unpark();
+        sysmon.join().unwrap();
+        worker.join().unwrap();
+    });
+}
