@@ -194,7 +194,7 @@ impl Idle {
             if Counts(word).idle() == 0 || Counts(word).spinning() != 0 {
                 return false;
             }
-            // AcqRel: pairs with `stop_spinning`, as everywhere on `word`. The proof at the head rests on the fences alone.
+            // AcqRel: pairs with `stop_spinning`, as everywhere on `word`; the proof at the head rests on fences and lock.
             match self.word.compare_exchange_weak(word, word + SPINNING, AcqRel, Relaxed) {
                 Ok(_) => break,
                 Err(now) => word = now,
