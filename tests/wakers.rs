@@ -1,0 +1,278 @@
+//! Wakers at hard times: under a lock, across runtimes, after the end of the task or of its runtime, in destructors.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use gmp::runtime::{Builder, Runtime};
+
+use door::Door;
+use drops::Drops;
+use limit::limited;
+
+#[path = "support/door.rs"]
+mod door;
+#[path = "support/drops.rs"]
+mod drops;
+#[path = "support/limit.rs"]
+mod limit;
+
+fn runtime(procs: usize) -> Runtime {
+    Builder::new().procs(procs).build().unwrap()
+}
+
+/// Takes a lock in its destructor.
+struct LocksInDrop(Arc<Mutex<usize>>);
+
+impl Drop for LocksInDrop {
+    fn drop(&mut self) {
+        *self.0.lock().unwrap() += 1;
+    }
+}
+
+/// Everything is dropped by the thread that shuts down, which waits for the lock; the waker's thread does not.
+#[test]
+fn r13_a_wake_under_a_lock_runs_no_destructor() {
+    limited(|| {
+        let runtime = runtime(1);
+        let door = Door::default();
+        let lock = Arc::new(Mutex::new(0));
+        let (held, task_door) = (LocksInDrop(lock.clone()), door.clone());
+        drop(runtime.spawn(async move {
+            let _held = held;
+            task_door.await;
+        }));
+        let waker = door.waker_of(1);
+        let guard = lock.lock().unwrap();
+        let shutdown = thread::spawn(move || drop(runtime));
+        // Some of these wakes come before the shutdown, some in the middle of it, when the task is no longer run.
+        for _ in 0..100_000 {
+            waker.wake_by_ref();
+        }
+        drop(guard);
+        shutdown.join().unwrap();
+        assert_eq!(*lock.lock().unwrap(), 1);
+    });
+}
+
+#[test]
+fn r13_each_task_runs_on_its_own_runtime() {
+    const TURNS: usize = 1000;
+    fn name_begins(prefix: &str) {
+        let name = thread::current().name().unwrap_or_default().to_owned();
+        assert!(name.starts_with(prefix), "a task of {prefix} ran on {name}");
+    }
+    /// Turns taken, and who waits for the next.
+    #[derive(Default)]
+    struct Ball(Mutex<(usize, Option<Waker>)>);
+    impl Ball {
+        fn poll_turn(&self, mine: usize, cx: &mut Context<'_>) -> Poll<bool> {
+            let mut ball = self.0.lock().unwrap();
+            if ball.0 < TURNS && ball.0 % 2 != mine {
+                ball.1 = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            let goes_on = ball.0 < TURNS;
+            ball.0 += usize::from(goes_on);
+            let other = ball.1.take();
+            drop(ball);
+            if let Some(other) = other {
+                other.wake();
+            }
+            Poll::Ready(goes_on)
+        }
+    }
+    limited(|| {
+        let [a, b] = ["alpha", "beta"].map(|name| Builder::new().procs(2).thread_name(name).build().unwrap());
+        let ball = Arc::new(Ball::default());
+        let players = [(&a, "alpha-", 0), (&b, "beta-", 1)].map(|(runtime, prefix, mine)| {
+            let ball = ball.clone();
+            runtime.spawn(async move {
+                while std::future::poll_fn(|cx| ball.poll_turn(mine, cx)).await {
+                    name_begins(prefix);
+                }
+            })
+        });
+        for player in players {
+            a.block_on(player).unwrap();
+        }
+        assert_eq!(ball.0.lock().unwrap().0, TURNS);
+    });
+}
+
+#[test]
+fn r13_a_wake_after_the_end_does_nothing() {
+    limited(|| {
+        let runtime = runtime(1);
+        let polls = Arc::new(AtomicUsize::new(0));
+        let (counted, (send, wakers)) = (polls.clone(), channel());
+        let task = runtime.spawn(std::future::poll_fn(move |cx| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            send.send(cx.waker().clone()).unwrap();
+            Poll::Ready(7)
+        }));
+        assert_eq!(runtime.block_on(task).unwrap(), 7);
+        let waker = wakers.recv().unwrap();
+        waker.wake_by_ref();
+        waker.clone().wake();
+        thread::scope(|scope| {
+            scope.spawn(|| waker.wake_by_ref());
+        });
+        // A task spawned later runs later: a second poll would have been first.
+        runtime.block_on(runtime.spawn(async {})).unwrap();
+        drop(runtime);
+        waker.wake_by_ref();
+        assert_eq!(polls.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn r13_wakers_outlive_the_runtime_and_the_next_one() {
+    limited(|| {
+        let drops = Drops::default();
+        let first = runtime(2);
+        let door = Door::default();
+        let (guard, task_door) = (drops.guard(), door.clone());
+        let task = first.spawn(async move {
+            let _guard = guard;
+            task_door.await;
+        });
+        let waker = door.waker_of(1);
+        drop(first);
+        assert_eq!(drops.count(), 1, "the future does not wait for its waker");
+        let second = runtime(2);
+        waker.wake_by_ref();
+        door.open();
+        assert!(second.block_on(task).unwrap_err().is_cancelled());
+        let metrics = second.metrics();
+        assert_eq!((metrics.global_queue, metrics.live_tasks), (0, 0));
+        drop(second);
+        waker.wake();
+        assert_eq!(drops.count(), 1);
+    });
+}
+
+#[test]
+fn r13_a_waker_wakes_in_its_own_drop() {
+    /// Wakes a task when it is dropped, and when it is woken.
+    struct WakesInDrop(Waker);
+    impl Wake for WakesInDrop {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for WakesInDrop {
+        fn drop(&mut self) {
+            self.0.wake_by_ref();
+        }
+    }
+    limited(|| {
+        let runtime = runtime(1);
+        let door = Door::default();
+        let waiting = runtime.spawn(door.clone());
+        let inner = door.waker_of(1);
+        // As the waker of a timer, of a join handle, and of a task that is gone.
+        let outer = Waker::from(Arc::new(WakesInDrop(inner.clone())));
+        let mut handle = Box::pin(runtime.spawn(std::future::pending::<()>()));
+        let _entered = runtime.enter();
+        let mut sleep = Box::pin(gmp::time::sleep(Duration::from_secs(1000)));
+        let mut cx = Context::from_waker(&outer);
+        assert!(handle.as_mut().poll(&mut cx).is_pending());
+        assert!(sleep.as_mut().poll(&mut cx).is_pending());
+        drop(outer);
+        let mut nothing = Context::from_waker(Waker::noop());
+        assert!(handle.as_mut().poll(&mut nothing).is_pending());
+        assert!(sleep.as_mut().poll(&mut nothing).is_pending());
+        drop((handle, sleep));
+        door.open();
+        runtime.block_on(waiting).unwrap();
+    });
+}
+
+#[test]
+fn r24_wakes_and_handles_in_the_destructors_of_thread_locals() {
+    struct AtExit {
+        runtime: gmp::Handle,
+        waker: Waker,
+        _handle: gmp::task::JoinHandle<()>,
+        drops: Drops,
+        refused: Option<gmp::task::JoinHandle<()>>,
+        said: std::sync::mpsc::Sender<gmp::task::JoinHandle<()>>,
+    }
+    impl Drop for AtExit {
+        fn drop(&mut self) {
+            self.waker.wake_by_ref();
+            let guard = self.drops.guard();
+            self.refused = Some(self.runtime.spawn(async move { drop(guard) }));
+            self.said.send(self.refused.take().unwrap()).unwrap();
+            // On a thread of the runtime this must not start the default runtime.
+            drop(gmp::spawn(async {}));
+        }
+    }
+    thread_local! {
+        static AT_EXIT: RefCell<Option<AtExit>> = const { RefCell::new(None) };
+    }
+    limited(|| {
+        let runtime = runtime(1);
+        let drops = Drops::default();
+        let door = Door::default();
+        let (said, heard) = channel();
+        let at_exit = || AtExit {
+            runtime: runtime.handle(),
+            waker: door.waker_of(1),
+            _handle: runtime.spawn(std::future::pending()),
+            drops: drops.clone(),
+            refused: None,
+            said: said.clone(),
+        };
+        let waiting = runtime.spawn(door.clone());
+        door.waker_of(1);
+        // A thread of the user's.
+        let value = at_exit();
+        thread::spawn(move || AT_EXIT.with(|cell| *cell.borrow_mut() = Some(value))).join().unwrap();
+        runtime.block_on(heard.recv().unwrap()).expect("the runtime was there");
+        // A thread of the runtime: its thread-locals go when the runtime is closed.
+        let value = at_exit();
+        let task = runtime.spawn(async move { AT_EXIT.with(|cell| *cell.borrow_mut() = Some(value)) });
+        runtime.block_on(task).unwrap();
+        drop(runtime);
+        let refused = heard.recv().unwrap();
+        let error = Builder::new().procs(1).build().unwrap().block_on(refused).unwrap_err();
+        assert!(error.to_string().contains("runtime shut down"), "{error}");
+        assert_eq!(drops.count(), 2);
+        drop(waiting);
+    });
+}
+
+/// Panics when it is woken.
+struct Hostile;
+
+impl Wake for Hostile {
+    fn wake(self: Arc<Self>) {
+        panic!("a hostile waker");
+    }
+}
+
+#[test]
+fn r13_a_waker_that_panics_in_a_batch_of_timers_costs_nobody_else_a_wake() {
+    limited(|| {
+        let runtime = runtime(1);
+        let _entered = runtime.enter();
+        let hostile = Waker::from(Arc::new(Hostile));
+        let mut sleeps: Vec<_> = (0..10).map(|_| Box::pin(gmp::time::sleep(Duration::from_millis(5)))).collect();
+        for sleep in &mut sleeps {
+            assert!(sleep.as_mut().poll(&mut Context::from_waker(&hostile)).is_pending());
+        }
+        let sleepers: Vec<_> =
+            (0..10).map(|_| runtime.spawn(gmp::time::sleep(Duration::from_millis(5)))).collect();
+        for sleeper in sleepers {
+            runtime.block_on(sleeper).unwrap();
+        }
+        for sleep in sleeps {
+            runtime.block_on(sleep);
+        }
+        assert_eq!(runtime.metrics().threads, 1, "the machine lives on");
+    });
+}
