@@ -68,3 +68,8 @@ pub mod rt {
 pub mod __private {
     pub use crate::attribute::{Local, Probe, Spawned, main_builder, test, test_builder, via};
 }
+
+/// The examples of README.md are compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -194,6 +194,7 @@ impl Idle {
             if Counts(word).idle() == 0 || Counts(word).spinning() != 0 {
                 return false;
             }
+            // AcqRel: pairs with `stop_spinning`, as everywhere on `word`; the proof at the head rests on fences and lock.
             match self.word.compare_exchange_weak(word, word + SPINNING, AcqRel, Relaxed) {
                 Ok(_) => break,
                 Err(now) => word = now,
@@ -231,6 +232,7 @@ impl Idle {
         if 2 * counts.spinning() >= busy {
             return false;
         }
+        // AcqRel: pairs with `stop_spinning`.
         self.word.fetch_add(SPINNING, AcqRel);
         true
     }
@@ -238,6 +240,7 @@ impl Idle {
     /// A spinner found work. Tells whether it was the last one; then it wakes the next.
     #[must_use]
     pub(crate) fn stop_spinning(&self) -> bool {
+        // AcqRel: pairs with the other changes of `word`; what a spinner looks at next it sees by its own fence.
         let before = self.word.fetch_sub(SPINNING, AcqRel);
         debug_assert!(Counts(before).spinning() > 0, "more machines stopped spinning than started");
         Counts(before).spinning() == 1
@@ -265,6 +268,7 @@ impl Idle {
             }
             if !*spinning && self.need_spinning.load(Relaxed) {
                 self.need_spinning.store(false, Relaxed);
+                // AcqRel: pairs with `stop_spinning`.
                 self.word.fetch_add(SPINNING, AcqRel);
                 *spinning = true;
                 return Retired::Stay;
@@ -298,6 +302,7 @@ impl Idle {
             return None;
         };
         lists.remove(machine);
+        // AcqRel: pairs with `stop_spinning`.
         self.word.fetch_add(SPINNING, AcqRel);
         Some(slot)
     }
@@ -378,6 +383,7 @@ impl Idle {
         }
         if !work || lists.closed {
             lists.procs.push(slot);
+            // AcqRel: pairs with the CAS in `wake_one`, which then finds the processor under the lock.
             self.word.fetch_add(IDLE, AcqRel);
             drop(lists);
             idle_fence();
@@ -452,6 +458,7 @@ impl Idle {
             return None;
         }
         let slot = lists.procs.pop()?;
+        // AcqRel: pairs with the CAS in `wake_one`; the list itself is handed over by the lock.
         self.word.fetch_sub(IDLE, AcqRel);
         if std::mem::take(&mut lists.sysmon_asleep) {
             host.wake_sysmon();
@@ -463,6 +470,7 @@ impl Idle {
     fn free_proc(&self, lists: &mut MutexGuard<'_, Lists>, slot: u32) {
         if !self.grant_to_want(lists, slot) {
             lists.procs.push(slot);
+            // AcqRel: pairs with the CAS in `wake_one`; the list itself is handed over by the lock.
             self.word.fetch_add(IDLE, AcqRel);
         }
     }

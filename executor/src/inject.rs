@@ -1,7 +1,7 @@
 //! The global queue (Go: `sched.runq`): where tasks come from threads without a processor, and where full local queues
 //! overflow. `sched` fills and empties it; the one file that knows its form.
 //!
-//! 1. Units leave in the order in which they came, but for those put at the front.
+//! 1. Units leave in the order in which they came.
 //! 2. `len` is changed under the lock together with the queue, so a reader without the lock sees a length that was true.
 //!    After [`crate::sys::idle_fence`] it sees every push whose [`crate::sys::submit_fence`] came earlier.
 

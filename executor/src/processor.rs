@@ -173,6 +173,8 @@ impl Processor {
 
     /// Asks the owner for something at its next pick.
     pub(crate) fn ask(&self, bit: u32) {
+        // AcqRel: pairs with `answer`: who takes the bit back sees what was written before it was set. Merely reading it
+        // tells nothing more than that somebody asks.
         self.seen.attention.fetch_or(bit, AcqRel);
     }
 
@@ -248,6 +250,7 @@ impl Processor {
 
     /// Takes one bit of `attention` back.
     pub(crate) fn answer(&self, bit: u32) {
+        // AcqRel: pairs with `ask`.
         self.seen.attention.fetch_and(!bit, AcqRel);
     }
 

@@ -209,6 +209,7 @@ impl Sched {
         self.spawned_outside.reset();
         self.wakes_outside.reset();
         self.idle.open(procs as u32);
+        // Release: pairs with the Acquire in `RuntimeRef::is_there`, which then sees the runtime as it was built.
         self.generation.store(generation, Release);
         RuntimeRef { sched: self, generation }
     }
@@ -538,6 +539,7 @@ impl Sched {
     /// Looks at the netpoller without waiting, unless nobody waits for I/O or somebody else looks. What is ready is added
     /// to `ready`.
     pub(crate) fn netpoll_now(&self, ready: &mut Vec<std::task::Waker>, now: u64) -> bool {
+        // Acquire: pairs with the Release below; the next one to look has the netpoller to itself.
         if self.netpoll.waiters() == 0 || self.is_netpoller_attended() || self.polling.swap(true, Acquire) {
             return false;
         }
@@ -545,6 +547,7 @@ impl Sched {
             die("the netpoller cannot be polled", &e);
         }
         self.last_netpoll.store(now, Relaxed);
+        // Release: pairs with the Acquire above, on another thread.
         self.polling.store(false, Release);
         true
     }

@@ -6,6 +6,7 @@
 //!    Acquire operations. loom models exactly that, and the thread sanitizer understands it.
 //! 3. A lock has a rank. A thread takes locks in rising rank only, and holds none while user code runs. Debug builds
 //!    check both.
+#![allow(clippy::disallowed_methods)]
 
 #[cfg(gmp_loom)]
 #[path = "sys/loom.rs"]

@@ -107,11 +107,13 @@ impl Sched {
 
     #[cold]
     fn sysmon_start_once(&'static self) {
+        // Acquire: pairs with the Release below, so that a second try sees the end of the first one.
         if self.sysmon.started.swap(true, Acquire) {
             return;
         }
         if self.threads.spawn(self, "sysmon", false, move || self.watch()).is_err() {
             // The next machine that starts tries again.
+            // Release: pairs with the Acquire above.
             self.sysmon.started.store(false, Release);
         }
     }
@@ -122,6 +124,7 @@ impl Sched {
         let mut trace = trace::Schedtrace::new(self);
         let mut looks_idle = 0;
         let mut acted_at = None;
+        // Acquire: pairs with the Release in `end`.
         while !self.sysmon.ended.load(Acquire) {
             let now = clock::now();
             if self.idle.counts().idle() == self.idle.total() {
@@ -139,6 +142,7 @@ impl Sched {
                 _ => LOOK,
             };
             self.sysmon.parker.park_timeout(trace.cap(look, now));
+            // Acquire: as at the head of the loop.
             if self.sysmon.ended.load(Acquire) {
                 break;
             }

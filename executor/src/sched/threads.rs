@@ -87,6 +87,7 @@ pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by_s
     sched.sysmon_start();
     let threads = &sched.threads;
     let number = threads.started.fetch_add(1, Relaxed);
+    // AcqRel: pairs with the Acquire in `count`.
     threads.machines.fetch_add(1, AcqRel);
     let machine = sched.new_machine();
     machine.grant(Grant::Processor { slot, spinning }, woken_by_spawn_of);
@@ -109,6 +110,7 @@ pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by_s
     if started.is_err() {
         machine.take_grant();
         sched.free_machine(machine);
+        // AcqRel: as in the addition above.
         threads.machines.fetch_sub(1, AcqRel);
         threads.failed.fetch_add(1, Relaxed);
         sched.idle.give_back(slot, spinning);

@@ -1,7 +1,6 @@
 //! The std form of `sys`.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use std::cell::UnsafeCell as StdCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -18,11 +17,11 @@ use atomic::{AtomicU32, AtomicUsize, Ordering};
 /// A cell whose guard the type that contains it names.
 #[derive(Debug, Default)]
 #[repr(transparent)]
-pub(crate) struct UnsafeCell<T>(StdCell<T>);
+pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
 impl<T> UnsafeCell<T> {
     pub(crate) const fn new(value: T) -> Self {
-        UnsafeCell(StdCell::new(value))
+        UnsafeCell(std::cell::UnsafeCell::new(value))
     }
 
     /// Calls `f` with a pointer to read through.
