@@ -1,0 +1,166 @@
+//! Sockets on the scheduler: fairness, what outlives a runtime, what is left behind.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use futures::{AsyncReadExt, AsyncWriteExt};
+use gmp::net::{TcpListener, TcpStream};
+use gmp::runtime::{Builder, Runtime};
+use gmp::task::yield_now;
+
+const LOCAL: &str = "127.0.0.1:0";
+
+fn runtime(procs: usize) -> Runtime {
+    Builder::new().procs(procs).build().unwrap()
+}
+
+/// A connection: gmp's end, and a plain one.
+async fn pair() -> (TcpStream, std::net::TcpStream) {
+    let listener = TcpListener::bind(LOCAL).await.unwrap();
+    let plain = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (listener.accept().await.unwrap().0, plain)
+}
+
+#[test]
+fn r04_a_socket_is_served_within_a_bounded_number_of_picks() {
+    // One processor that two yielding tasks keep busy. The byte is written inside the poll of one of them.
+    const LOOKS: u64 = 16;
+    const PICKS: u64 = 61;
+    let runtime = runtime(1);
+    let task = runtime.spawn(async {
+        let (mut stream, mut plain) = pair().await;
+        let picks = Arc::new(AtomicU64::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        let busy: Vec<_> = (0..2)
+            .map(|_| {
+                let (picks, stop) = (picks.clone(), stop.clone());
+                gmp::spawn(async move {
+                    while !stop.load(Relaxed) {
+                        picks.fetch_add(1, Relaxed);
+                        yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        for round in 0..100 {
+            let seen = picks.clone();
+            let reader = gmp::spawn(async move {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).await.unwrap();
+                (stream, byte[0], seen.load(Relaxed))
+            });
+            // The reader waits by now.
+            for _ in 0..10 {
+                yield_now().await;
+            }
+            plain.write_all(&[round]).unwrap();
+            let before = picks.load(Relaxed);
+            let (back, byte, after) = reader.await.unwrap();
+            stream = back;
+            assert_eq!(byte, round);
+            assert!(after - before <= LOOKS * PICKS + PICKS, "{} picks went by", after - before);
+        }
+        stop.store(true, Relaxed);
+        for task in busy {
+            task.await.unwrap();
+        }
+    });
+    runtime.block_on(task).unwrap();
+    assert!(runtime.metrics().netpoll_looks > 0);
+}
+
+#[test]
+fn r09_sockets_that_outlive_their_runtime_touch_nothing_of_the_next() {
+    let first = runtime(1);
+    let ((mut stream, mut plain), listener) =
+        first.block_on(async { (pair().await, TcpListener::bind(LOCAL).await.unwrap()) });
+    drop(first);
+    // The next runtime takes the slot, the descriptors and, for all we know, the fd numbers of the poller.
+    let second = runtime(1);
+    let (mut other, mut other_plain) = second.block_on(pair());
+    second.block_on(async {
+        plain.write_all(b"x").unwrap();
+        let error = stream.read(&mut [0]).await.unwrap_err();
+        assert!(error.to_string().contains("runtime shut down"), "{error}");
+        let error = listener.accept().await.unwrap_err();
+        assert!(error.to_string().contains("runtime shut down"), "{error}");
+    });
+    drop((stream, listener));
+    // The peer sees the close, and the new socket still works.
+    let closed = plain.read(&mut [0]);
+    assert!(matches!(closed, Ok(0) | Err(_)));
+    second.block_on(async {
+        other_plain.write_all(b"hello").unwrap();
+        let mut hello = [0; 5];
+        other.read_exact(&mut hello).await.unwrap();
+        assert_eq!(&hello, b"hello");
+    });
+    assert_eq!(second.metrics().io_waiters, 0);
+}
+
+#[test]
+fn r20_many_connections_echo_all_bytes() {
+    const CONNECTIONS: usize = 64;
+    const BYTES: usize = 200_000;
+    for procs in [1, 4] {
+        let runtime = runtime(procs);
+        let server = runtime.spawn(async {
+            let listener = TcpListener::bind(LOCAL).await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let accepting = gmp::spawn(async move {
+                for _ in 0..CONNECTIONS {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    drop(gmp::spawn(async move {
+                        let (read, write) = (&stream, &stream);
+                        futures::io::copy(read, &mut { write }).await.unwrap();
+                        (&mut { write }).close().await.unwrap();
+                    }));
+                }
+            });
+            let clients: Vec<_> = (0..CONNECTIONS)
+                .map(|n| {
+                    gmp::spawn(async move {
+                        let stream = TcpStream::connect(address).await.unwrap();
+                        let sent: Vec<u8> = (0..BYTES).map(|i| (i * 7 + n) as u8).collect();
+                        let write = async {
+                            let mut writer = &stream;
+                            writer.write_all(&sent).await.unwrap();
+                            writer.close().await.unwrap();
+                        };
+                        let read = async {
+                            let mut back = Vec::new();
+                            let mut reader = &stream;
+                            reader.read_to_end(&mut back).await.unwrap();
+                            back
+                        };
+                        let ((), back) = futures::join!(write, read);
+                        assert!(back == sent, "connection {n} got other bytes back");
+                    })
+                })
+                .collect();
+            for client in clients {
+                client.await.unwrap();
+            }
+            accepting.await.unwrap();
+        });
+        runtime.block_on(server).unwrap();
+        assert_eq!(runtime.metrics().io_waiters, 0);
+    }
+}
+
+#[test]
+fn r01_a_timer_and_a_socket_of_an_otherwise_idle_block_on() {
+    // Nothing runs but the thread in `block_on`: somebody must sleep for its timer and its socket.
+    let runtime = runtime(1);
+    let (mut stream, mut plain) = runtime.block_on(pair());
+    for _ in 0..20 {
+        runtime.block_on(gmp::time::sleep(std::time::Duration::from_millis(1)));
+        let writer = std::thread::spawn(move || {
+            plain.write_all(b"x").unwrap();
+            plain
+        });
+        runtime.block_on(stream.read_exact(&mut [0])).unwrap();
+        plain = writer.join().unwrap();
+    }
+}
