@@ -28,7 +28,9 @@ fn r01_one_machine_at_a_time_is_in_the_netpoller() {
         // Somebody saw work that was gone before the machine came.
         world.idle.wake_one(world, None);
         world.ready_foreign();
-        workers.map(|worker| worker.join().unwrap());
+        for worker in workers {
+            worker.join().unwrap();
+        }
     });
 }
 

@@ -22,7 +22,9 @@ fn r01_submit_against_a_machine_that_parks() {
         let world = World::new(2, 1);
         let workers = [Worker::start(world, take(world), false), Worker::start(world, take(world), false)];
         world.ready_foreign();
-        workers.map(|worker| worker.join().unwrap());
+        for worker in workers {
+            worker.join().unwrap();
+        }
     });
 }
 
@@ -36,7 +38,9 @@ fn r01_the_last_spinner_wakes_the_next() {
         let workers = [Worker::start(world, spinner, true), Worker::parked(world)];
         world.ready_foreign();
         world.ready_foreign();
-        workers.map(|worker| worker.join().unwrap());
+        for worker in workers {
+            worker.join().unwrap();
+        }
     });
 }
 

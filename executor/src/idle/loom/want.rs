@@ -78,6 +78,8 @@ fn r14_want_against_closing() {
         let _abandoned = take(world);
         let wanting = [(); 2].map(|()| thread::spawn(move || block_on(world)));
         world.idle.close(world);
-        wanting.map(|thread| thread.join().unwrap());
+        for thread in wanting {
+            thread.join().unwrap();
+        }
     });
 }
