@@ -34,28 +34,32 @@ impl Drop for LocksInDrop {
     }
 }
 
-/// Everything is dropped by the thread that shuts down, which waits for the lock; the waker's thread does not.
+/// The destructors wait for the lock, in the thread that shuts down; the thread that wakes under it does not.
 #[test]
 fn r13_a_wake_under_a_lock_runs_no_destructor() {
+    const TASKS: usize = 20_000;
     limited(|| {
         let runtime = runtime(1);
-        let door = Door::default();
         let lock = Arc::new(Mutex::new(0));
-        let (held, task_door) = (LocksInDrop(lock.clone()), door.clone());
-        drop(runtime.spawn(async move {
-            let _held = held;
-            task_door.await;
-        }));
-        let waker = door.waker_of(1);
-        let guard = lock.lock().unwrap();
-        let shutdown = thread::spawn(move || drop(runtime));
-        // Some of these wakes come before the shutdown, some in the middle of it, when the task is no longer run.
-        for _ in 0..100_000 {
-            waker.wake_by_ref();
+        let (send, wakers) = channel();
+        for _ in 0..TASKS {
+            let (held, send) = (LocksInDrop(lock.clone()), send.clone());
+            drop(runtime.spawn(std::future::poll_fn(move |cx| {
+                let _ = (&held, send.send(cx.waker().clone()));
+                Poll::<()>::Pending
+            })));
         }
+        let mut wakers: Vec<Waker> = wakers.into_iter().take(TASKS).collect();
+        // Shutdown wakes the oldest first: many of these wakes come before its own, while the runtime closes.
+        wakers.reverse();
+        let guard = lock.lock().unwrap();
+        let handle = runtime.handle();
+        let shutdown = thread::spawn(move || drop(runtime));
+        while !handle.spawn(async {}).is_finished() {}
+        wakers.iter().for_each(Waker::wake_by_ref);
         drop(guard);
         shutdown.join().unwrap();
-        assert_eq!(*lock.lock().unwrap(), 1);
+        assert_eq!(*lock.lock().unwrap(), TASKS);
     });
 }
 
