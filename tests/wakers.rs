@@ -122,9 +122,10 @@ fn r13_a_wake_after_the_end_does_nothing() {
         assert_eq!(runtime.block_on(task).unwrap(), 7);
         let waker = wakers.recv().unwrap();
         waker.wake_by_ref();
-        waker.clone().wake();
+        let by_value = waker.clone();
         thread::scope(|scope| {
             scope.spawn(|| waker.wake_by_ref());
+            scope.spawn(|| by_value.wake());
         });
         // A task spawned later runs later: a second poll would have been first.
         runtime.block_on(runtime.spawn(async {})).unwrap();
@@ -276,6 +277,7 @@ fn r13_a_waker_that_panics_in_a_batch_of_timers_costs_nobody_else_a_wake() {
         for sleep in sleeps {
             runtime.block_on(sleep);
         }
-        assert_eq!(runtime.metrics().threads, 1, "the machine lives on");
+        // A machine that died would have taken the only processor with it.
+        assert_eq!(runtime.block_on(runtime.spawn(async { 7 })).unwrap(), 7);
     });
 }
