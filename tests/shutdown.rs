@@ -73,7 +73,7 @@ fn r14_spawns_during_shutdown_from_outside_and_from_destructors() {
             drop(gmp::spawn(async move { drop(guard) }));
         }
     }
-    const ROUNDS: usize = 200;
+    const ROUNDS: usize = 30;
     limited(|| {
         for _ in 0..ROUNDS {
             let runtime = runtime(2);

@@ -1,5 +1,6 @@
 //! A limit for tests whose broken promise would be a hang.
 
+use std::io::Write;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ pub fn limited<R>(test: impl FnOnce() -> R) -> R {
     let (alive, over) = channel::<()>();
     std::thread::spawn(move || {
         if over.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("{name} hangs");
+            // Not `eprintln!`: the harness would keep it to itself.
+            let _ = writeln!(std::io::stderr(), "{name} hangs");
             std::process::abort();
         }
     });
