@@ -174,7 +174,6 @@ impl Idle {
     }
 
     /// Whether a machine sits in the netpoller, or is about to sit down or to leave.
-    #[cfg(test)]
     pub(crate) fn has_poller(&self) -> bool {
         self.lists.lock().seat_taken
     }

@@ -355,7 +355,12 @@ impl Sched {
             _ => (second || unsafe { p.queue.len() } > 0 || p.take_slow(), None),
         };
         if wake {
-            submit_fence_after_rmw();
+            // The displaced task was pushed after the locked instruction on the slot.
+            if second {
+                submit_fence()
+            } else {
+                submit_fence_after_rmw()
+            }
             if self.idle.should_wake() {
                 self.wake_one_from(p, by_spawn);
             }
@@ -457,7 +462,10 @@ impl Sched {
             if deadline < until {
                 self.netpoll.wake_blocked();
             }
-        } else if (deadline != NEVER || self.netpoll.waiters() > 0) && self.idle.should_wake() {
+        } else if (deadline != NEVER || self.netpoll.waiters() > 0)
+            && self.idle.should_wake()
+            && !self.idle.has_poller()
+        {
             self.idle.wake_one(self, None);
         }
     }

@@ -21,6 +21,7 @@ use crate::metrics::{Metrics, SharedCounter};
 use crate::park::Parker;
 use crate::processor::SLICE_OVER;
 use crate::sched::Sched;
+use crate::sched::find::wake_all;
 use crate::sys::atomic::{
     AtomicBool,
     Ordering::{Acquire, Relaxed, Release},
@@ -146,21 +147,26 @@ impl Sched {
             if self.sysmon.ended.load(Acquire) {
                 break;
             }
-            if self.look_around(&mut seen, &mut ready) {
+            let (acted, waiting) = self.look_around(&mut seen, &mut ready);
+            if acted {
                 acted_at = Some(clock::now());
+            }
+            if waiting {
+                // Perhaps a machine could not be started: it is tried again at each look.
+                looks_idle = 0;
             }
             trace.print_if_due(self, clock::now());
         }
     }
 
-    /// One look; tells whether it did something.
-    fn look_around(&'static self, seen: &mut [Seen], ready: &mut Vec<Waker>) -> bool {
+    /// One look; tells whether it did something, and whether it saw work that nobody does.
+    fn look_around(&'static self, seen: &mut [Seen], ready: &mut Vec<Waker>) -> (bool, bool) {
         self.sysmon.looks.add(1);
         let now = clock::now();
         let mut acted = false;
         if now.saturating_sub(self.netpolled_at()) > NETPOLL_NS && self.netpoll_now(ready, now) {
             acted |= !ready.is_empty();
-            ready.drain(..).for_each(Waker::wake);
+            wake_all(ready);
         }
         let mut wake = false;
         for (slot, seen) in self.slots().zip(seen) {
@@ -193,6 +199,6 @@ impl Sched {
             self.sysmon.wakes.add(1);
             acted = true;
         }
-        acted
+        (acted, wake)
     }
 }

@@ -58,6 +58,15 @@ pub(crate) struct Worker {
     due: WakeBatch,
 }
 
+/// Ends the process if it is dropped.
+struct AbortOnPanic(&'static str);
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        die(self.0, &"see the message of the panic above");
+    }
+}
+
 /// What a look around brought.
 enum Look {
     Task(Unit),
@@ -82,6 +91,13 @@ impl Worker {
 
     /// Runs tasks until the runtime closes.
     pub(crate) fn run(&mut self) {
+        // The processor would go with the thread.
+        let abort = AbortOnPanic("a machine panicked");
+        self.run_tasks();
+        std::mem::forget(abort);
+    }
+
+    fn run_tasks(&mut self) {
         let grant = self.machine.park();
         if !self.accept(grant) {
             return;
@@ -120,17 +136,11 @@ impl Worker {
 
     #[inline]
     fn run_task(&mut self, unit: Unit) {
-        struct Abort;
-        impl Drop for Abort {
-            fn drop(&mut self) {
-                die("a panic left a task", &"its waker or the waker of its handle panicked");
-            }
-        }
         if let Some(p) = self.processor() {
             p.begin_poll();
             p.counters().polled.add(1);
         }
-        let abort = Abort;
+        let abort = AbortOnPanic("a panic left a task: its waker or the waker of its handle panicked");
         task::run(unit);
         std::mem::forget(abort);
         if let Some(p) = self.processor() {
@@ -275,8 +285,8 @@ impl Worker {
         let given = self.sched.idle.serve_want(self.machine, p.index);
         if !given {
             context::set_processor(Some(p));
-        } else if std::mem::take(&mut self.spinning) {
-            let _ = self.sched.idle.stop_spinning();
+        } else if self.spinning {
+            self.stop_spinning();
         }
         given
     }
@@ -560,7 +570,7 @@ impl Sched {
 
 /// Wakes what the netpoller brought. A waker that panics has been reported by the panic hook; the others still get their
 /// wake.
-fn wake_all(ready: &mut Vec<Waker>) {
+pub(crate) fn wake_all(ready: &mut Vec<Waker>) {
     for waker in ready.drain(..) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
             // Its destructor is foreign code too, and may panic again.
