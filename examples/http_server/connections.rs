@@ -57,7 +57,7 @@ pub struct Protocol {
 impl Protocol {
     pub fn new(header_timeout: Duration) -> Self {
         let mut http = auto::Builder::new(GmpExecutor);
-        http.http1().timer(GmpTimer).header_read_timeout(header_timeout).pipeline_flush(true);
+        http.http1().timer(GmpTimer).header_read_timeout(header_timeout);
         // A client that has gone without a word is noticed by its silence.
         http.http2().timer(GmpTimer).keep_alive_interval(Duration::from_secs(30));
         Protocol { http, header_timeout }

@@ -98,9 +98,11 @@ impl Server {
             .collect()
     }
 
-    /// Open file descriptors of the server.
-    pub fn fds(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count()
+    /// Open file descriptors of the server with a number below `limit`: one that it got from us may have any.
+    pub fn fds_below(&self, limit: usize) -> usize {
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs");
+        let number = |name: std::ffi::OsString| name.to_str().and_then(|name| name.parse::<usize>().ok());
+        fds.filter_map(|fd| number(fd.ok()?.file_name())).filter(|&fd| fd < limit).count()
     }
 
     /// Sends a signal: `TERM`.
