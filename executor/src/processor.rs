@@ -25,7 +25,9 @@ pub(crate) const LOOK_EVERY_MAX: u32 = 61;
 /// Looks that come closer than this, in nanoseconds, are made rarer; those further apart than the next, denser.
 const LOOK_NS_MIN: u64 = 50_000;
 const LOOK_NS_MAX: u64 = 200_000;
-/// The netpoller is looked at at one in so many looks also if they come closer.
+/// A busy processor looks at the netpoller, which costs a system call, when nobody has for so long, in nanoseconds, and at
+/// one in so many looks in any case.
+const NETPOLL_NS: u64 = 1_000_000;
 const NETPOLL_LOOKS: u32 = 16;
 /// A processor whose picks take longer than this, in nanoseconds and on average, is slow: it is not worth waiting for.
 const SLOW_PICK_NS: u64 = 20_000;
@@ -297,8 +299,8 @@ impl Processor {
     }
 
     /// A look happens at `now`: sets the distance to the next one so that they come 50 to 200 µs apart, and tells whether
-    /// to look at the netpoller too, which costs a system call: if the last look was long ago, or the last of those.
-    pub(crate) fn looked(&self, now: u64) -> bool {
+    /// to look at the netpoller too, at which somebody last looked at `netpolled_at`.
+    pub(crate) fn looked(&self, now: u64, netpolled_at: u64) -> bool {
         let every = self.own.look_every.load(Relaxed);
         let passed = now.saturating_sub(self.own.last_look.load(Relaxed));
         self.own.last_look.store(now, Relaxed);
@@ -318,7 +320,7 @@ impl Processor {
         self.own.looks_in.store(every - 1, Relaxed);
         self.own.counters.looks.add(1);
         let without = self.own.looks_without_netpoll.load(Relaxed) + 1;
-        let netpoll = passed >= LOOK_NS_MIN || without >= NETPOLL_LOOKS;
+        let netpoll = now.saturating_sub(netpolled_at) >= NETPOLL_NS || without >= NETPOLL_LOOKS;
         self.own.looks_without_netpoll.store(if netpoll { 0 } else { without }, Relaxed);
         netpoll
     }

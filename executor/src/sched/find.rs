@@ -258,7 +258,7 @@ impl Worker {
     fn look(&mut self, p: &'static Processor) -> Look {
         let sched = self.sched;
         let now = clock::now();
-        let netpoll = p.looked(now);
+        let netpoll = p.looked(now, sched.netpolled_at());
         if sched.idle.is_wanted() && self.hand_to_want(p) {
             return Look::ProcessorGone;
         }
