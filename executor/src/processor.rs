@@ -27,7 +27,7 @@ const LOOK_NS_MIN: u64 = 50_000;
 const LOOK_NS_MAX: u64 = 200_000;
 /// A busy processor looks at the netpoller, which costs a system call, when nobody has for so long, in nanoseconds, and at
 /// one in so many looks in any case.
-const NETPOLL_NS: u64 = 1_000_000;
+const NETPOLL_NS: u64 = 2_000_000;
 const NETPOLL_LOOKS: u32 = 16;
 /// A processor whose picks take longer than this, in nanoseconds and on average, is slow: it is not worth waiting for.
 const SLOW_PICK_NS: u64 = 20_000;
