@@ -37,6 +37,13 @@ impl Future for Connection {
     }
 }
 
+/// Waits until a connection closes, for ever if there is none.
+pub async fn one_closes(connections: &mut Connections) {
+    if connections.next().await.is_none() {
+        pending().await
+    }
+}
+
 /// Lets every connection finish the requests that it has begun, for at most `limit`; then they are cut.
 pub async fn end(mut connections: Connections, limit: Duration) {
     for connection in connections.iter_mut() {

@@ -20,8 +20,7 @@ use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
-use futures::future::{FutureExt, select};
-use futures::stream::StreamExt;
+use futures::future::{Either, select};
 use gmp::net::TcpListener;
 use gmp::signal::unix::{Signal, SignalKind, signal};
 use gmp::time::{Instant, sleep_until, timeout};
@@ -65,10 +64,10 @@ async fn asked_to_end(interrupt: &mut Signal, terminate: &mut Signal) {
 async fn serve(listener: &TcpListener, protocol: &Protocol, connections: &mut Connections) -> Infallible {
     let mut patience = Patience::new();
     loop {
-        let mut accept = pin!(listener.accept().fuse());
-        let accepted = futures::select! {
-            accepted = accept => accepted,
-            () = connections.select_next_some() => continue,
+        // Those that have closed go first: a failure to accept then only waits for those that are still open.
+        let accepted = match select(pin!(connections::one_closes(connections)), pin!(listener.accept())).await {
+            Either::Left(_) => continue,
+            Either::Right((accepted, _)) => accepted,
         };
         match accepted {
             Ok((stream, _)) => connections.push(protocol.serve(stream)),
@@ -105,7 +104,7 @@ impl Patience {
             self.next = Patience::FIRST;
         }
         self.last_failure = Some(now);
-        if timeout(self.next, connections.select_next_some()).await.is_ok() {
+        if timeout(self.next, connections::one_closes(connections)).await.is_ok() {
             sleep_until(now + Patience::SHORTEST_AFTER_CLOSE).await;
         }
         self.next = (2 * self.next).min(Patience::LONGEST);

@@ -110,6 +110,24 @@ fn r10_out_of_fds_the_surplus_waits_in_the_backlog() {
     }
 }
 
+#[test]
+fn r10_without_a_single_fd_it_asks_again() {
+    if !has("prlimit") {
+        return;
+    }
+    let server = Server::start();
+    server.limit_fds(server.next_fd());
+    let mut client = server.connect();
+    client.send(request("GET", "/"));
+    // No connection is open whose close could be waited for.
+    eventually("accept fails", || server.stderr().contains("Too many open files").then_some(()));
+    assert!(!client.is_answered());
+    server.limit_fds(FDS);
+    assert_eq!(client.answer().status, 200);
+    server.signal("TERM");
+    assert_eq!(server.end().0.code(), Some(0));
+}
+
 /// Waits until the server, which has room for so many, has answered as many of those that are left.
 fn wait_until_served(waiting: &[Client], room: usize) {
     // A few less: the server may hold an fd for itself for a while.

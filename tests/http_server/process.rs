@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 use std::env;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -51,7 +52,9 @@ pub fn has(tool: &str) -> bool {
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
-    stderr: Option<JoinHandle<String>>,
+    stderr: Arc<Mutex<String>>,
+    /// Collects `stderr`.
+    collector: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -68,8 +71,10 @@ impl Server {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the server starts");
-        let stderr = child.stderr.take().expect("it is a pipe");
-        let stderr = Some(thread::spawn(move || collect(stderr)));
+        let pipe = child.stderr.take().expect("it is a pipe");
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let collected = stderr.clone();
+        let collector = Some(thread::spawn(move || collect(pipe, &collected)));
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("it is a pipe")).read_line(&mut line).expect("a line of text");
         let address = line.trim().rsplit('/').next().and_then(|address| address.parse().ok());
@@ -77,7 +82,7 @@ impl Server {
             let _ = child.kill();
             panic!("no address in {line:?}");
         };
-        Server { child, address, stderr }
+        Server { child, address, stderr, collector }
     }
 
     pub fn connect(&self) -> Client {
@@ -105,6 +110,23 @@ impl Server {
         fds.filter_map(|fd| number(fd.ok()?.file_name())).filter(|&fd| fd < limit).count()
     }
 
+    /// The lowest number that an fd of the server could get now.
+    pub fn next_fd(&self) -> usize {
+        (0..).find(|fd| self.fds_below(fd + 1) <= *fd).expect("there is one")
+    }
+
+    /// Sets how many fds the server may have, as `ulimit -n` does.
+    pub fn limit_fds(&self, limit: usize) {
+        let pid = self.child.id().to_string();
+        let prlimit = Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={limit}:")]).status();
+        assert!(prlimit.expect("`prlimit` of util-linux").success());
+    }
+
+    /// What it has written to standard error.
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
     /// Sends a signal: `TERM`.
     pub fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
@@ -114,8 +136,8 @@ impl Server {
     /// Waits for the end: its status and what it wrote to standard error.
     pub fn end(mut self) -> (ExitStatus, String) {
         let status = eventually("the server ends", || self.child.try_wait().expect("it is our child"));
-        let stderr = self.stderr.take().expect("it is taken here only");
-        (status, stderr.join().expect("standard error is text"))
+        self.collector.take().expect("it is taken here only").join().expect("standard error is text");
+        (status, self.stderr())
     }
 
     /// Waits for the end, which must be a success for which no client was cut off.
@@ -133,8 +155,9 @@ impl Drop for Server {
     }
 }
 
-fn collect(mut stderr: ChildStderr) -> String {
-    let mut text = String::new();
-    stderr.read_to_string(&mut text).expect("standard error is text");
-    text
+fn collect(stderr: ChildStderr, collected: &Mutex<String>) {
+    for line in BufReader::new(stderr).lines() {
+        let line = line.expect("standard error is text");
+        collected.lock().unwrap().extend([&line, "\n"]);
+    }
 }
