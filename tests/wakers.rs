@@ -118,6 +118,8 @@ fn r13_a_wake_after_the_end_does_nothing() {
         assert_eq!(runtime.block_on(task).unwrap(), 7);
         let waker = wakers.recv().unwrap();
         waker.wake_by_ref();
+        // The clone is what this is about.
+        #[allow(clippy::waker_clone_wake)]
         waker.clone().wake();
         thread::scope(|scope| {
             scope.spawn(|| waker.wake_by_ref());
