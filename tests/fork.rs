@@ -40,8 +40,7 @@ fn runtime() -> Runtime {
     Builder::new().procs(1).build().unwrap()
 }
 
-#[test]
-fn r24_a_runtime_of_the_parent_is_an_error() {
+fn a_runtime_of_the_parent_is_an_error() {
     limited(|| {
         let runtime = runtime();
         runtime.block_on(runtime.spawn(async {})).unwrap();
@@ -64,8 +63,7 @@ fn r24_a_runtime_of_the_parent_is_an_error() {
     });
 }
 
-#[test]
-fn r24_the_parent_goes_on() {
+fn the_parent_goes_on() {
     limited(|| {
         let runtime = runtime();
         let task = runtime.spawn(async { gmp::task::yield_now().await });
@@ -73,4 +71,11 @@ fn r24_the_parent_goes_on() {
         runtime.block_on(task).unwrap();
         assert_eq!(runtime.block_on(runtime.spawn(async { 7 })).unwrap(), 7);
     });
+}
+
+/// One test: a thread of another one that holds a lock of the C library at the fork would hold it for ever in the child.
+#[test]
+fn r24_use_in_a_forked_child_is_an_error_and_the_parent_goes_on() {
+    the_parent_goes_on();
+    a_runtime_of_the_parent_is_an_error();
 }

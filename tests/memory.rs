@@ -58,7 +58,7 @@ fn r18_a_task_is_one_allocation_of_its_future_and_96_bytes() {
         .unwrap();
     let (per_task, rest) = (allocations / (TASKS - 1), allocations % (TASKS - 1));
     assert_eq!(per_task, 1);
-    assert!(rest < 64, "{rest} allocations beside those of the tasks: the registry doubles 14 times");
+    assert!(rest < 128, "{rest} allocations beside those of the tasks: queues and the registry double a few times");
     let overhead = bytes as f64 / (TASKS - 1) as f64 - future as f64;
     assert!(overhead <= 96.5, "{overhead} bytes beside a future of {future}");
 }
