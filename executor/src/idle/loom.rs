@@ -19,9 +19,7 @@ use crate::inject::Inject;
 use crate::machine::{Grant, Machine};
 use crate::park::Parker;
 use crate::runq::{RunNext, Unit};
-use crate::sys::atomic::{
-    AtomicBool, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
-};
+use crate::sys::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 use crate::sys::doubles::{Deque, Poller};
 use crate::sys::{UnsafeCell, idle_fence, submit_fence};
 
@@ -221,19 +219,17 @@ impl Worker {
         Self::start_with(world, machine, None)
     }
 
-    /// Mirrors `Worker::hand_to_want` and `Worker::rest`: tells whether the machine goes on.
+    /// Mirrors `Worker::hand_to_want` and the park after it: tells whether the machine goes on.
     fn hand_to_want(&mut self, slot: u32) -> bool {
-        if !self.world.idle.serve_want(slot) {
+        if !self.world.idle.serve_want(self.machine, slot) {
             return true;
         }
         self.slot = None;
         if self.spinning {
             self.stop_spinning();
         }
-        self.world.idle.rest(self.machine) && {
-            let grant = self.machine.park();
-            self.accept(grant)
-        }
+        let grant = self.machine.park();
+        self.accept(grant)
     }
 
     fn start_with(world: &'static World, machine: &'static Machine, grant: Option<Grant>) -> thread::JoinHandle<()> {
