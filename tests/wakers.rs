@@ -281,3 +281,43 @@ fn r13_a_waker_that_panics_in_a_batch_of_timers_costs_nobody_else_a_wake() {
         assert_eq!(runtime.block_on(runtime.spawn(async { 7 })).unwrap(), 7);
     });
 }
+
+/// Nor do those that panic while a runtime closes its sockets and its timers: tasks of another runtime that wait for a socket
+/// of this one still hear of its end.
+#[test]
+fn r13_wakers_that_panic_while_a_runtime_closes() {
+    /// Panics when it is dropped.
+    struct HostileInDrop;
+    impl Wake for HostileInDrop {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for HostileInDrop {
+        fn drop(&mut self) {
+            panic!("a hostile waker");
+        }
+    }
+    limited(|| {
+        let (closes, goes_on) = (runtime(1), runtime(1));
+        let entered = closes.enter();
+        let listen = || gmp::net::TcpListener::from_std(std::net::TcpListener::bind("127.0.0.1:0").unwrap()).unwrap();
+        let (hostile, others) = (listen(), [listen(), listen()]);
+        let waker = Waker::from(Arc::new(Hostile));
+        assert!(hostile.poll_accept(&mut Context::from_waker(&waker)).is_pending());
+        let waiting = others.map(|other| goes_on.spawn(async move { other.accept().await.map(drop) }));
+        while closes.metrics().io_waiters < 3 {
+            thread::yield_now();
+        }
+        let _sleeps = [(); 2].map(|()| {
+            let mut sleep = Box::pin(gmp::time::sleep(Duration::from_secs(1000)));
+            let waker = Waker::from(Arc::new(HostileInDrop));
+            assert!(sleep.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            sleep
+        });
+        drop(entered);
+        drop(closes);
+        for task in waiting {
+            let error = goes_on.block_on(task).unwrap().unwrap_err();
+            assert_eq!(error.to_string(), "runtime shut down");
+        }
+    });
+}

@@ -28,7 +28,7 @@ use std::collections::VecDeque;
 use crate::machine::{Grant, Machine};
 use crate::sys::atomic::{
     AtomicBool, AtomicU32, AtomicU64,
-    Ordering::{AcqRel, Relaxed},
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use crate::sys::{Mutex, MutexGuard, idle_fence, rank};
 
@@ -145,7 +145,8 @@ impl Idle {
         let mut lists = self.lists.lock();
         debug_assert!(lists.want.is_empty() && lists.machines.is_empty() && !lists.seat_taken);
         lists.procs = (0..procs).rev().collect();
-        self.total.store(procs, Relaxed);
+        // Release: pairs with the Acquire in `total`; whoever reads the number finds so many slots in the table.
+        self.total.store(procs, Release);
         lists.sysmon_asleep = false;
         lists.closed = false;
         self.need_spinning.store(false, Relaxed);
@@ -448,7 +449,8 @@ impl Idle {
     /// How many processors there are.
     #[inline]
     pub(crate) fn total(&self) -> u32 {
-        self.total.load(Relaxed)
+        // Acquire: pairs with the Release in `open`. A thread of no runtime reads it too, to find a timer's store.
+        self.total.load(Acquire)
     }
 
     /// Takes an idle processor, and wakes `sysmon` if it sleeps.

@@ -108,11 +108,11 @@ impl Timers {
     pub(crate) fn close(&self) {
         let mut store = self.store.lock();
         store.closed = true;
-        // Shutdown may allocate. One pass under the lock, so that a waker that panics in its drop leaves nothing behind.
+        // Shutdown may allocate. One pass under the lock, so that nothing is left behind.
         let wakers: Vec<Waker> = store.heap.drain().filter_map(|node| Node::end(node, SHUT)).collect();
         self.publish(&store);
         drop(store);
-        drop(wakers);
+        batch::drop_all(wakers);
     }
 
     /// Lets a closed store be used by the slot's next runtime.

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -196,7 +197,14 @@ impl Netpoll {
     fn wake_taken(&self, taken: Vec<Waker>) {
         self.waiting.0.fetch_sub(taken.len(), Relaxed);
         assert_no_lock_held();
-        taken.into_iter().for_each(Waker::wake);
+        for waker in taken {
+            // One that panics has been reported by the panic hook, and takes no wake from the others: they may be tasks of
+            // other runtimes, which go on.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                // Its destructor is foreign code too, and may panic again.
+                std::mem::forget(payload);
+            }
+        }
     }
 
     fn driver(&self) -> Option<Arc<Driver>> {

@@ -43,3 +43,14 @@ impl WakeBatch {
         }
     }
 }
+
+/// Drops wakers one by one. Two that panic in their drop while a vector drops them would end the process.
+pub(super) fn drop_all(wakers: Vec<Waker>) {
+    assert_no_lock_held();
+    for waker in wakers {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(waker))) {
+            // As above.
+            std::mem::forget(payload);
+        }
+    }
+}
