@@ -182,33 +182,49 @@ async fn ping_pong(rounds: usize) {
     other.await.unwrap();
 }
 
+/// How often the threads of this process have been preempted.
+fn preemptions() -> u64 {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let status = threads.filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("status")).ok());
+    let count = |status: String| -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"));
+        line.unwrap().trim().parse().unwrap()
+    };
+    status.map(count).sum()
+}
+
 #[test]
 fn r06_a_ping_pong_pair_wakes_nobody() {
     let runtime = runtime(2);
     runtime.block_on(runtime.spawn(ping_pong(1000))).unwrap();
+    let preempted = preemptions();
     let (before, after) = counted(&runtime, ping_pong(100_000));
-    // Not none at all: a preempted thread looks like one that stands still.
-    assert!(after.wakes - before.wakes <= 100, "{} wakes", after.wakes - before.wakes);
-    assert!(after.parks - before.parks <= 100, "{} parks", after.parks - before.parks);
-    assert!(after.stolen - before.stolen <= 100, "{} thefts", after.stolen - before.stolen);
+    // Not none at all: a preempted thread looks like one that stands still, and may cost a few wakes.
+    let most = 50 + 4 * (preemptions() - preempted);
+    assert!(after.wakes - before.wakes <= most, "{} wakes, at most {most}", after.wakes - before.wakes);
+    assert!(after.parks - before.parks <= most, "{} parks, at most {most}", after.parks - before.parks);
+    assert!(after.stolen - before.stolen <= most, "{} thefts, at most {most}", after.stolen - before.stolen);
 }
 
 #[test]
 fn r06_a_task_that_only_yields_wakes_nobody() {
     let runtime = runtime(2);
+    let preempted = preemptions();
     let (before, after) = counted(&runtime, async {
         for _ in 0..200_000 {
             yield_now().await;
         }
     });
-    assert!(after.wakes - before.wakes <= 100);
-    assert!(after.stolen - before.stolen <= 100);
+    let most = 50 + 4 * (preemptions() - preempted);
+    assert!(after.wakes - before.wakes <= most, "{} wakes, at most {most}", after.wakes - before.wakes);
+    assert!(after.stolen - before.stolen <= most, "{} thefts, at most {most}", after.stolen - before.stolen);
 }
 
 #[test]
 fn r06_spawn_and_join_wakes_at_most_one_machine_in_a_thousand_spawns() {
     const ROUNDS: u64 = 200_000;
     let runtime = runtime(2);
+    let preempted = preemptions();
     let (before, after) = counted(&runtime, async {
         for _ in 0..ROUNDS {
             gmp::spawn(async {}).await.unwrap();
@@ -216,7 +232,9 @@ fn r06_spawn_and_join_wakes_at_most_one_machine_in_a_thousand_spawns() {
     });
     assert!(after.spawned - before.spawned >= ROUNDS);
     let wakes = after.wakes - before.wakes;
-    assert!(wakes <= ROUNDS / 1000, "{wakes} wakes for {ROUNDS} spawns");
+    // A preempted thread stands still, and its lone task is taken: that is no waste of the scheduler's.
+    let preempted = preemptions() - preempted;
+    assert!(wakes <= ROUNDS / 1000 + 4 * preempted, "{wakes} wakes for {ROUNDS} spawns, {preempted} preemptions");
 }
 
 #[test]

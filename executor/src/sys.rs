@@ -16,7 +16,7 @@ mod form;
 mod form;
 
 #[cfg(not(gmp_loom))]
-pub(crate) use form::fork_count;
+pub(crate) use form::{fork_count, thread_id};
 pub(crate) use form::{Futex, Mutex, MutexGuard, UnsafeCell, assert_no_lock_held, atomic, spin_loop};
 
 #[cfg(all(test, gmp_loom))]

@@ -20,9 +20,7 @@ use crate::machine::{Grant, Machine};
 use crate::park::Parker;
 use crate::runq::Replaced;
 use crate::runq::{RunNext, Unit};
-use crate::sys::atomic::{
-    AtomicBool, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
-};
+use crate::sys::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 use crate::sys::doubles::{Deque, Poller};
 use crate::sys::{UnsafeCell, idle_fence, submit_fence};
 

@@ -49,7 +49,7 @@ pub(crate) struct Worker {
     spinning: bool,
     /// The slot whose spawn woke this machine, until it finds something.
     woken_by_spawn_of: Option<u32>,
-    /// The last look took a task from the global queue.
+    /// The last pick was from the global queue, at a look.
     looked_global: bool,
     /// Whose lone task was just stolen.
     lone_of: Option<&'static Processor>,
@@ -182,9 +182,10 @@ impl Worker {
             if slice_over {
                 p.answer(SLICE_OVER);
             }
-            // 1.
+            // 1. The global queue never gives two picks in a row: with looks at each pick the local queue would starve.
+            let after_global = std::mem::take(&mut self.looked_global);
             if p.is_look_due() || slice_over {
-                match self.look(p) {
+                match self.look(p, after_global) {
                     Look::Nothing => {}
                     Look::Task(unit) => {
                         p.begin_slice();
@@ -267,7 +268,7 @@ impl Worker {
 
     /// Step 1.
     #[cold]
-    fn look(&mut self, p: &'static Processor) -> Look {
+    fn look(&mut self, p: &'static Processor, after_global: bool) -> Look {
         let sched = self.sched;
         let now = clock::now();
         let netpoll = p.looked(now, sched.netpolled_at());
@@ -281,8 +282,7 @@ impl Worker {
             p.counters().netpoll_looks.add(1);
             self.wake_ready(p);
         }
-        // Never twice in a row: with looks at each pick the local queue would starve.
-        if std::mem::replace(&mut self.looked_global, false) {
+        if after_global {
             return Look::Nothing;
         }
         match sched.inject.pop() {
