@@ -415,6 +415,7 @@ impl Sched {
         context::set_processor(None);
         self.spill(husk);
         self.slot(husk.index).take_back(husk);
+        // AcqRel: pairs with the count in `rescue`.
         self.stuck.fetch_sub(1, AcqRel);
     }
 

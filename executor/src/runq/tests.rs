@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex};
 use super::{CAPACITY, Replaced, RunQueue, Unit};
 
 pub(crate) fn unit(n: usize) -> Unit {
-    Unit::new(NonNull::new((n + 1) as *mut ()).unwrap())
+    Unit::new(NonNull::new((n + 2) as *mut ()).unwrap())
 }
 
 pub(crate) fn number(unit: Unit) -> usize {
-    unit.into_raw().as_ptr() as usize - 1
+    unit.into_raw().as_ptr() as usize - 2
 }
 
 /// Pushes as the owner; what overflows is collected.
