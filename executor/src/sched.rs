@@ -102,8 +102,11 @@ pub(crate) struct Config {
     pub(crate) schedtrace_ms: Option<u64>,
     /// How many threads may be stuck in a poll while their processor goes on without them; `None`: no processor does.
     pub(crate) max_stuck: Option<usize>,
-    pub(crate) on_stuck: Option<Box<dyn Fn(&StuckPoll) + Send + Sync>>,
+    pub(crate) on_stuck: Option<StuckHook>,
 }
+
+/// See `Builder::on_stuck`.
+pub(crate) type StuckHook = Box<dyn Fn(&StuckPoll) + Send + Sync>;
 
 /// Keeps what many threads write on cache lines of its own.
 #[repr(align(128))]

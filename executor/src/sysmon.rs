@@ -246,10 +246,9 @@ impl Sched {
             match &mut seen.suspect {
                 Some(suspect) if suspect.is(polls) => {
                     p.mark_slow();
-                    if (queued || common) && self.idle.counts().idle() == 0 && self.max_stuck() > 0 {
-                        if suspect.is_stuck() {
-                            looked.acted |= self.rescue_or_warn(p, suspect, now, warned);
-                        }
+                    let waits = (queued || common) && self.idle.counts().idle() == 0;
+                    if waits && self.max_stuck() > 0 && suspect.is_stuck() {
+                        looked.acted |= self.rescue_or_warn(p, suspect, now, warned);
                     }
                 }
                 suspect => *suspect = Some(Suspect::new(p, polls, now)),
