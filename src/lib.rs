@@ -21,17 +21,17 @@
 
 mod attribute;
 
-pub use gmp_executor::runtime::{Builder, Handle, Runtime, block_on, procs, spawn};
+pub use gmp_executor::runtime::{Builder, Handle, Runtime, block_in_place, block_on, procs, spawn};
 pub use gmp_macros::{main, test};
 
 /// Runtimes: building, entering, measuring and shutting them down.
 pub mod runtime {
-    pub use gmp_executor::runtime::{Builder, EnterGuard, FoundIn, Handle, Leftover, Metrics, Runtime};
+    pub use gmp_executor::runtime::{Builder, EnterGuard, FoundIn, Handle, Leftover, Metrics, Runtime, StuckPoll};
 }
 
 /// Tasks: spawning, joining, aborting, yielding.
 pub mod task {
-    pub use gmp_executor::runtime::spawn;
+    pub use gmp_executor::runtime::{block_in_place, spawn};
     pub use gmp_executor::task::{AbortHandle, Id, JoinError, JoinHandle, YieldNow, yield_now};
 
     /// How long a task may go on before it yields.

@@ -10,7 +10,7 @@ fn check<F>(expected: &str, scenario: impl FnOnce(Note) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let runtime: Runtime = Builder::new().procs(1).build().unwrap();
+    let runtime: Runtime = Builder::new().procs(1).rescue(None).build().unwrap();
     let note = Note::default();
     let root = runtime.spawn(scenario(note.clone()));
     runtime.block_on(root).unwrap();

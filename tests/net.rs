@@ -12,7 +12,7 @@ use gmp::task::yield_now;
 const LOCAL: &str = "127.0.0.1:0";
 
 fn runtime(procs: usize) -> Runtime {
-    Builder::new().procs(procs).build().unwrap()
+    Builder::new().procs(procs).rescue(None).build().unwrap()
 }
 
 /// A connection: gmp's end, and a plain one.

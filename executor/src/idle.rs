@@ -102,7 +102,34 @@ pub(crate) enum Retired {
         /// In the netpoller rather than on its parker.
         poller: bool,
     },
+    /// The processor is no longer the table's: `sysmon` rescued the tasks behind a poll of this machine. It is a husk, which
+    /// the machine empties and gives back; nothing else was changed.
+    Husk,
     /// The runtime closes; the machine keeps its processor, empties it and ends.
+    Closed,
+}
+
+/// What came of handing a processor to a machine that wants one.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Served {
+    /// Nobody wants one any more: it stays.
+    Nobody,
+    /// It is gone, and the machine is on the list of sleepers and parks next.
+    Gone,
+    /// As [`Retired::Husk`].
+    Husk,
+}
+
+/// How a machine without a processor goes on.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Rested {
+    /// It took this idle processor.
+    Took(u32),
+    /// It is on the list of sleepers and parks next.
+    Asleep,
+    /// The runtime closes.
     Closed,
 }
 
@@ -256,11 +283,15 @@ impl Idle {
         machine: &'static Machine,
         slot: u32,
         spinning: &mut bool,
+        is_current: impl FnOnce() -> bool,
         work_queued: impl FnOnce() -> bool,
     ) -> Retired {
         let mut lists = self.lists.lock();
         if lists.closed {
             return Retired::Closed;
+        }
+        if !is_current() {
+            return Retired::Husk;
         }
         if lists.want.is_empty() {
             if work_queued() {
@@ -325,15 +356,25 @@ impl Idle {
         }
     }
 
-    /// Puts a machine that never had a processor to the sleepers. `false` if the runtime closes.
-    #[cfg(test)]
-    #[must_use]
-    pub(crate) fn rest(&self, machine: &'static Machine) -> bool {
+    /// A machine that has no processor to give up takes an idle one or goes to sleep.
+    pub(crate) fn rest(&self, machine: &'static Machine, host: &'static impl Host) -> Rested {
         let mut lists = self.lists.lock();
-        if !lists.closed {
-            lists.machines.push(machine);
+        if lists.closed {
+            return Rested::Closed;
         }
-        !lists.closed
+        match self.pop_proc(&mut lists, host) {
+            Some(slot) => Rested::Took(slot),
+            None => {
+                lists.machines.push(machine);
+                Rested::Asleep
+            }
+        }
+    }
+
+    /// Puts a machine that never had a processor to the sleepers.
+    #[cfg(test)]
+    pub(crate) fn put_to_sleep(&self, machine: &'static Machine) {
+        self.lists.lock().machines.push(machine);
     }
 
     /// An idle processor, if there is one (Go: `pidleget`).
@@ -363,21 +404,55 @@ impl Idle {
         }
     }
 
-    /// Gives the processor of `machine` to the machine that has wanted one for longest. If there was one, `machine` is on
-    /// the list of sleepers and parks next.
-    pub(crate) fn serve_want(&self, machine: &'static Machine, slot: u32) -> bool {
+    /// Gives the processor of `machine` to the machine that has wanted one for longest.
+    pub(crate) fn serve_want(&self, machine: &'static Machine, slot: u32, is_current: impl FnOnce() -> bool) -> Served {
         let mut lists = self.lists.lock();
-        let served = self.grant_to_want(&mut lists, slot);
-        if served {
-            lists.machines.push(machine);
+        if !is_current() {
+            return Served::Husk;
         }
-        served
+        if !self.grant_to_want(&mut lists, slot) {
+            return Served::Nobody;
+        }
+        lists.machines.push(machine);
+        Served::Gone
+    }
+
+    /// Takes a processor that is not idle away from its machine, which is stuck or blocked, if `take` says under the lock
+    /// that it still is: to a machine that wants one, else to the idle list. The caller then wakes a machine.
+    pub(crate) fn take_away(&self, slot: u32, take: impl FnOnce() -> bool) -> bool {
+        let mut lists = self.lists.lock();
+        if lists.closed || lists.procs.contains(&slot) || !take() {
+            return false;
+        }
+        self.free_proc(&mut lists, slot);
+        true
+    }
+
+    /// The machine that has wanted a processor for longest goes on without one. Tells whether there was one.
+    pub(crate) fn release_want(&self) -> bool {
+        let mut lists = self.lists.lock();
+        let Some(machine) = lists.want.pop_front() else {
+            return false;
+        };
+        self.wanting.store(lists.want.len() as u32, Relaxed);
+        machine.grant(Grant::Closed, None);
+        machine.parker.unpark();
+        true
     }
 
     /// Gives `slot` up at once (Go: `handoffp`): to a machine that wants one, else, with `work`, to a sleeping or a new
     /// machine, else to the idle list, after which the caller looks at the queues once more.
-    pub(crate) fn hand_off(&self, slot: u32, work: bool, host: &'static impl Host) -> HandedOff {
+    pub(crate) fn hand_off(
+        &self,
+        slot: u32,
+        is_current: impl FnOnce() -> bool,
+        work: bool,
+        host: &'static impl Host,
+    ) -> HandedOff {
         let mut lists = self.lists.lock();
+        if !is_current() {
+            return HandedOff::Husk;
+        }
         if self.grant_to_want(&mut lists, slot) {
             return HandedOff::ToMachine;
         }
@@ -495,6 +570,8 @@ pub(crate) enum HandedOff {
     ToMachine,
     /// It is idle; the caller looks at the queues once more.
     Idle,
+    /// As [`Retired::Husk`].
+    Husk,
 }
 
 impl Lists {

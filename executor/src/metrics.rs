@@ -130,6 +130,8 @@ pub struct Metrics {
     pub threads: usize,
     /// Machines that are parked or wait in the netpoller.
     pub idle_threads: usize,
+    /// Threads in a poll that has been given up on: their processor went on without them.
+    pub stuck_threads: usize,
     /// Machines that look for work.
     pub spinning_threads: usize,
     /// Whether a searcher found work and no processor for it.
@@ -172,6 +174,10 @@ pub struct Metrics {
     pub timers_fired: u64,
     /// Threads that the system refused to start.
     pub thread_failures: u64,
+    /// Times `sysmon` took a processor from a poll that was stuck.
+    pub rescues: u64,
+    /// Times `sysmon` took a processor from a blocking call.
+    pub retakes: u64,
     /// Looks of `sysmon`.
     pub sysmon_looks: u64,
     /// Times `sysmon` asked a running processor to end its slice.
@@ -214,6 +220,7 @@ impl Metrics {
             ("idle_procs", self.idle_procs as u64),
             ("threads", self.threads as u64),
             ("idle_threads", self.idle_threads as u64),
+            ("stuck_threads", self.stuck_threads as u64),
             ("spinning_threads", self.spinning_threads as u64),
             ("need_spinning", self.need_spinning.into()),
             ("live_tasks", self.live_tasks as u64),
@@ -232,6 +239,8 @@ impl Metrics {
             ("spins", self.spins),
             ("timers_fired", self.timers_fired),
             ("thread_failures", self.thread_failures),
+            ("rescues", self.rescues),
+            ("retakes", self.retakes),
             ("sysmon_looks", self.sysmon_looks),
             ("sysmon_flags", self.sysmon_flags),
             ("sysmon_wakes", self.sysmon_wakes),

@@ -5,16 +5,22 @@
 //!    them (the grant of a machine, the scheduler lock), so they are plain loads and stores.
 //! 2. `polls` is odd inside a poll of a task and even outside.
 //! 3. What outlives a processor object (timers, registry) belongs to its slot in the table. Slots are made once and never
-//!    removed.
+//!    removed. Processor objects are type-stable: made for a slot, recycled by it, never freed.
+//! 4. The table's processor of a slot changes only under the scheduler lock, when `sysmon` rescues the tasks behind a poll
+//!    that is stuck: the old object, a husk, then belongs to its machine alone until that poll ends. Every path that gives a
+//!    processor up asks, under that lock, whether it is still the table's.
+
+use std::panic::Location;
 
 use crate::budget::{BUDGET, REFUSALS};
 use crate::metrics::Counters;
 use crate::runq::{RunQueue, Unit};
 use crate::sched::Sched;
 use crate::sys::atomic::{
-    AtomicBool, AtomicU32, AtomicU64,
-    Ordering::{AcqRel, Relaxed},
+    AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
+use crate::sys::{Mutex, rank, thread_id};
 use crate::task::registry::Shard;
 use crate::timers::Timers;
 
@@ -41,14 +47,78 @@ pub(crate) const CLOSING: u32 = 2;
 
 /// A slot of the processor table, with what outlives a processor object.
 pub(crate) struct ProcSlot {
-    pub(crate) processor: Processor,
+    /// The table's processor. Written under the scheduler lock.
+    current: AtomicPtr<Processor>,
+    /// All objects made for the slot.
+    objects: Mutex<Objects>,
     pub(crate) timers: Timers,
     pub(crate) registry: Shard,
 }
 
+#[derive(Default)]
+struct Objects {
+    all: Vec<&'static Processor>,
+    /// Those that are neither the table's nor a husk.
+    spare: Vec<&'static Processor>,
+}
+
 impl ProcSlot {
     pub(crate) fn new(sched: &'static Sched, index: u32) -> Self {
-        ProcSlot { processor: Processor::new(sched, index), timers: Timers::new(), registry: Shard::new(index) }
+        let first: &'static Processor = Box::leak(Box::new(Processor::new(sched, index)));
+        ProcSlot {
+            current: AtomicPtr::new(std::ptr::from_ref(first).cast_mut()),
+            objects: Mutex::new(rank::LEAF, Objects { all: vec![first], spare: Vec::new() }),
+            timers: Timers::new(),
+            registry: Shard::new(index),
+        }
+    }
+
+    /// The table's processor.
+    #[inline]
+    pub(crate) fn processor(&self) -> &'static Processor {
+        // Acquire: pairs with the Release in `renew`.
+        // SAFETY: objects are leaked boxes (invariant 3).
+        unsafe { &*self.current.load(Acquire) }
+    }
+
+    /// Whether `p` is the table's. Exact under the scheduler lock.
+    pub(crate) fn is_current(&self, p: &Processor) -> bool {
+        std::ptr::eq(self.current.load(Relaxed), p)
+    }
+
+    /// Puts another object into the table and gives it back. The scheduler lock is held.
+    pub(crate) fn renew(&self) -> &'static Processor {
+        let mut objects = self.objects.lock();
+        let fresh = objects.spare.pop().unwrap_or_else(|| {
+            let old = self.processor();
+            let fresh: &'static Processor = Box::leak(Box::new(Processor::new(old.sched, old.index)));
+            objects.all.push(fresh);
+            fresh
+        });
+        // Release: pairs with the Acquire in `processor`.
+        self.current.store(std::ptr::from_ref(fresh).cast_mut(), Release);
+        fresh
+    }
+
+    /// A husk comes back, empty.
+    pub(crate) fn take_back(&self, husk: &'static Processor) {
+        husk.queue.next.pardon();
+        husk.refresh();
+        self.objects.lock().spare.push(husk);
+    }
+
+    /// All objects of the slot: their counters together are the slot's.
+    pub(crate) fn objects(&self) -> Vec<&'static Processor> {
+        self.objects.lock().all.clone()
+    }
+
+    /// Fresh for another runtime: the first object is the table's, no husk is left.
+    pub(crate) fn reset(&self) {
+        let mut objects = self.objects.lock();
+        objects.all.iter().for_each(|p| p.reset());
+        objects.spare = objects.all[1..].to_vec();
+        // Release: as in `renew`.
+        self.current.store(std::ptr::from_ref(objects.all[0]).cast_mut(), Release);
     }
 }
 
@@ -75,6 +145,12 @@ struct Seen {
     /// Spawns of this processor wake a machine only every 2^k times. Raised by a machine that one of them woke for nothing,
     /// reset by a thief that found something.
     backoff: AtomicU32,
+    /// The thread that holds the processor, for `sysmon` to look at.
+    tid: AtomicI32,
+    /// Where the task that is polled was spawned; null for a `block_on`.
+    location: AtomicPtr<Location<'static>>,
+    /// Odd while the owner is in `block_in_place`, even else; goes up with each step (see [`Processor::enter_blocking`]).
+    status: AtomicU32,
     /// The owner is in the system call that wakes a machine: it stands still, but not for long.
     waking: AtomicBool,
     /// Picks take long, or `sysmon` saw one poll at two looks.
@@ -117,6 +193,9 @@ impl Processor {
                 schedtick: AtomicU32::new(0),
                 attention: AtomicU32::new(0),
                 backoff: AtomicU32::new(0),
+                tid: AtomicI32::new(0),
+                location: AtomicPtr::new(std::ptr::null_mut()),
+                status: AtomicU32::new(0),
                 waking: AtomicBool::new(false),
                 slow: AtomicBool::new(false),
             },
@@ -138,15 +217,21 @@ impl Processor {
     }
 
     /// Fresh for another runtime of the same slot.
-    pub(crate) fn reset(&self) {
+    fn reset(&self) {
         debug_assert!(self.queue.len_seen() == 0 && self.queue.next.peek() == 0, "a processor was recycled with tasks");
+        self.queue.next.pardon();
+        self.own.counters.reset();
+        self.refresh();
+    }
+
+    /// Ready for another machine, whatever was.
+    fn refresh(&self) {
         self.seen.attention.store(0, Relaxed);
         self.seen.backoff.store(0, Relaxed);
         self.seen.slow.store(false, Relaxed);
         self.own.look_every.store(LOOK_EVERY_MAX, Relaxed);
         self.own.looks_in.store(0, Relaxed);
         self.own.batching.store(false, Relaxed);
-        self.own.counters.reset();
         self.begin_slice();
     }
 
@@ -180,6 +265,35 @@ impl Processor {
         self.seen.attention.fetch_or(bit, AcqRel);
     }
 
+    /// The status of [`Processor::enter_blocking`].
+    pub(crate) fn status(&self) -> u32 {
+        self.seen.status.load(Relaxed)
+    }
+
+    /// Whether the owner is in `block_in_place`.
+    pub(crate) fn is_blocking(&self) -> bool {
+        self.status() % 2 == 1
+    }
+
+    /// `sysmon` takes the processor from a blocking call, if it is still the one it saw. The winner owns the queue.
+    pub(crate) fn retake(&self, seen: u32) -> bool {
+        // AcqRel: Acquire pairs with the Release in `enter_blocking`, whose queue we then own; Release with the Acquire in
+        // `exit_blocking`, which fails.
+        self.seen.status.compare_exchange(seen, seen.wrapping_add(1), AcqRel, Relaxed).is_ok()
+    }
+
+    /// The thread that holds the processor.
+    pub(crate) fn tid(&self) -> i32 {
+        self.seen.tid.load(Relaxed)
+    }
+
+    /// Where the task that is polled was spawned.
+    pub(crate) fn location(&self) -> Option<&'static Location<'static>> {
+        // Relaxed: locations are constants of the program.
+        // SAFETY: the pointer is null or came from a reference for ever.
+        unsafe { self.seen.location.load(Relaxed).as_ref() }
+    }
+
     /// Whether the owner is just waking a machine.
     pub(crate) fn is_waking(&self) -> bool {
         self.seen.waking.load(Relaxed)
@@ -208,6 +322,41 @@ impl Processor {
     }
 
     // Owner.
+
+    /// The owner enters a blocking call (Go: `entersyscall`): the status becomes odd, and `sysmon` may take the processor.
+    /// Gives the status to leave with.
+    ///
+    /// | status | the queue belongs to      | who leaves it                                              |
+    /// |--------|---------------------------|------------------------------------------------------------|
+    /// | even   | the machine that holds it | `enter_blocking`                                           |
+    /// | odd    | whoever moves the status  | `exit_blocking` (the machine), `retake` (`sysmon`)         |
+    pub(crate) fn enter_blocking(&self) -> u32 {
+        let status = self.status().wrapping_add(1);
+        debug_assert!(status % 2 == 1, "a blocking call inside a blocking call");
+        // Release: pairs with the Acquire in `retake`.
+        self.seen.status.store(status, Release);
+        status
+    }
+
+    /// The owner leaves the blocking call (Go: `exitsyscall`); `false` if the processor has been taken.
+    pub(crate) fn exit_blocking(&self, status: u32) -> bool {
+        // AcqRel: against `retake`; whoever moves the status on has the processor.
+        self.seen.status.compare_exchange(status, status.wrapping_add(1), AcqRel, Relaxed).is_ok()
+    }
+
+    /// This thread holds the processor from now on.
+    pub(crate) fn taken(&self, now: u64) {
+        self.own.last_look.store(now, Relaxed);
+        self.seen.tid.store(thread_id(), Relaxed);
+        self.polls_for(None);
+    }
+
+    /// The next poll is of a task that was spawned there.
+    #[inline]
+    pub(crate) fn polls_for(&self, location: Option<&'static Location<'static>>) {
+        let location = location.map_or(std::ptr::null_mut(), |l| std::ptr::from_ref(l).cast_mut());
+        self.seen.location.store(location, Relaxed);
+    }
 
     /// A poll begins: `polls` becomes odd.
     #[inline]
@@ -323,11 +472,6 @@ impl Processor {
         let netpoll = now.saturating_sub(netpolled_at) >= NETPOLL_NS || without >= NETPOLL_LOOKS;
         self.own.looks_without_netpoll.store(if netpoll { 0 } else { without }, Relaxed);
         netpoll
-    }
-
-    /// The machine took the processor after a sleep: what was measured before says nothing about now.
-    pub(crate) fn restart_looks(&self, now: u64) {
-        self.own.last_look.store(now, Relaxed);
     }
 
     #[inline]

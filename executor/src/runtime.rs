@@ -14,11 +14,14 @@ use crate::sched::{RuntimeRef, Sched};
 use crate::sys::{Mutex, rank};
 use crate::task::{self, JoinHandle};
 
+pub use crate::sched::stuck::StuckPoll;
+pub use block_in_place::block_in_place;
 pub use block_on::block_on;
 pub use builder::Builder;
 pub use metrics::{FoundIn, Metrics};
 pub use shutdown::Leftover;
 
+mod block_in_place;
 mod block_on;
 mod builder;
 mod default;

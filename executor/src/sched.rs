@@ -41,15 +41,17 @@ use crate::metrics::{FoundIn, Metrics, SharedCounter};
 use crate::netpoll::Netpoll;
 use crate::park::Parker;
 use crate::processor::{ProcSlot, Processor};
-use crate::runq::Unit;
+use crate::runq::{Replaced, Unit};
 use crate::sys::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use crate::sys::{Mutex, fork_count, idle_fence, rank, submit_fence, submit_fence_after_rmw};
 use crate::sysmon::Sysmon;
+use stuck::StuckPoll;
 
 pub(crate) mod find;
+pub mod stuck;
 pub(crate) mod threads;
 
 /// The processor table has so many slots.
@@ -74,6 +76,8 @@ pub(crate) struct Sched {
     /// Until when the machine in the netpoller sleeps; 0 if none does.
     poll_until: AtomicU64,
     pub(crate) threads: threads::Threads,
+    /// Threads in a poll that `sysmon` has given up on.
+    pub(crate) stuck: AtomicUsize,
     pub(crate) sysmon: Sysmon,
     /// Threads that are not of the runtime and hold one of its processors or start one of its machines (see
     /// [`Sched::enter`]).
@@ -96,7 +100,13 @@ pub(crate) struct Config {
     pub(crate) on_thread_start: Option<Box<dyn Fn() + Send + Sync>>,
     pub(crate) on_thread_stop: Option<Box<dyn Fn() + Send + Sync>>,
     pub(crate) schedtrace_ms: Option<u64>,
+    /// How many threads may be stuck in a poll while their processor goes on without them; `None`: no processor does.
+    pub(crate) max_stuck: Option<usize>,
+    pub(crate) on_stuck: Option<StuckHook>,
 }
+
+/// See `Builder::on_stuck`.
+pub(crate) type StuckHook = Box<dyn Fn(&StuckPoll) + Send + Sync>;
 
 /// Keeps what many threads write on cache lines of its own.
 #[repr(align(128))]
@@ -171,6 +181,7 @@ impl Sched {
             last_netpoll: AtomicU64::new(0),
             poll_until: AtomicU64::new(0),
             threads: threads::Threads::new(),
+            stuck: AtomicUsize::new(0),
             sysmon: Sysmon::new(),
             guests: AtomicUsize::new(0),
             machines: Mutex::new(rank::LEAF, Vec::new()),
@@ -195,11 +206,12 @@ impl Sched {
                 entry.store(slot, Release);
             }
             let slot = self.slot(index as u32);
-            slot.processor.reset();
+            slot.reset();
             slot.timers.open();
             slot.registry.open(generation);
         }
         self.threads.reset();
+        self.stuck.store(0, Relaxed);
         // Release: pairs with the Acquire in `is_closing`; whoever sees it sees that the runtime before is gone.
         self.closing.store(false, Release);
         self.forks.store(fork_count(), Relaxed);
@@ -341,30 +353,73 @@ impl Sched {
         if p.is_batching() {
             // SAFETY: passed on.
             unsafe { p.push(unit) };
-            return;
+            submit_fence();
+            return self.after_push(p);
         }
         let mut second = false;
-        if let Some(displaced) = p.queue.next.replace(unit) {
-            // SAFETY: passed on.
-            unsafe { p.push(displaced) };
-            second = true;
+        match p.queue.next.replace(unit) {
+            Replaced::Nothing => {}
+            Replaced::Unit(displaced) => {
+                // SAFETY: passed on.
+                unsafe { p.push(displaced) };
+                second = true;
+            }
+            // `sysmon` has rescued the tasks of `p`: from now on this thread is like one without a processor.
+            Replaced::Condemned(unit) => return self.ready_foreign(unit),
         }
         let (wake, by_spawn) = match how {
             How::Spawned => (p.spawn_may_wake(), Some(p.index)),
             // SAFETY: passed on.
             _ => (second || unsafe { p.queue.len() } > 0 || p.take_slow(), None),
         };
-        if wake {
+        if second {
             // The displaced task was pushed after the locked instruction on the slot.
-            if second {
-                submit_fence()
-            } else {
-                submit_fence_after_rmw()
-            }
-            if self.idle.should_wake() {
-                self.wake_one_from(p, by_spawn);
-            }
+            submit_fence();
+            self.after_push(p);
+        } else if wake {
+            submit_fence_after_rmw();
         }
+        if wake && self.idle.should_wake() {
+            self.wake_one_from(p, by_spawn);
+        }
+    }
+
+    /// The owner's second look after a push to its deque and a fence: if the queue was condemned meanwhile, whoever did that
+    /// may have emptied it before the push.
+    #[inline]
+    pub(crate) fn after_push(&'static self, p: &'static Processor) {
+        if p.queue.next.is_condemned() {
+            self.spill(p);
+        }
+    }
+
+    /// The owner of a condemned queue empties it into the global one.
+    #[cold]
+    fn spill(&'static self, p: &'static Processor) {
+        // SAFETY: only the owner calls this.
+        self.inject.push_batch(std::iter::from_fn(|| unsafe { p.queue.pop() }));
+        self.queued_globally();
+    }
+
+    /// Wakes a machine for what was just put into the global queue.
+    fn queued_globally(&'static self) {
+        submit_fence();
+        if self.is_closing() {
+            // Shutdown may have looked at the queue before the push, and waits for this very task.
+            self.shutdown.unpark();
+        } else if self.idle.should_wake() && self.wake_one_as_guest() {
+            self.wakes_outside.add(1);
+        }
+    }
+
+    /// The poll that was stuck is over: its husk goes back to its slot.
+    #[cold]
+    pub(crate) fn return_husk(&'static self, husk: &'static Processor) {
+        context::set_processor(None);
+        self.spill(husk);
+        self.slot(husk.index).take_back(husk);
+        // AcqRel: pairs with the count in `rescue`.
+        self.stuck.fetch_sub(1, AcqRel);
     }
 
     /// A yield: the task does not jump the queue that it made way for; at the end of a slice it goes behind everybody's. No
@@ -392,13 +447,7 @@ impl Sched {
     #[cold]
     fn ready_foreign(&'static self, unit: Unit) {
         self.inject.push(unit);
-        submit_fence();
-        if self.is_closing() {
-            // Shutdown may have looked at the queue before the push, and waits for this very task.
-            self.shutdown.unpark();
-        } else if self.idle.should_wake() && self.wake_one_as_guest() {
-            self.wakes_outside.add(1);
-        }
+        self.queued_globally();
     }
 
     #[cold]
@@ -425,8 +474,9 @@ impl Sched {
         }
         let mut deadline = NEVER;
         for slot in self.slots() {
-            let queued = slot.processor.queue.len_seen();
-            if queued > 1 || queued == 1 && slot.processor.is_polling() {
+            let p = slot.processor();
+            let queued = p.queue.len_seen();
+            if queued > 1 || queued == 1 && p.is_polling() {
                 return true;
             }
             deadline = deadline.min(slot.timers.earliest());
@@ -440,13 +490,15 @@ impl Sched {
     pub(crate) fn give_up(&'static self, p: &'static Processor) {
         p.end_poll();
         context::set_processor(None);
+        let slot = self.slot(p.index);
         let work = self.is_work_queued(p);
-        if self.idle.hand_off(p.index, work, self) == HandedOff::Idle {
-            if self.is_work_visible() {
+        match self.idle.hand_off(p.index, || slot.is_current(p), work, self) {
+            HandedOff::ToMachine => {}
+            HandedOff::Husk => self.return_husk(p),
+            HandedOff::Idle if self.is_work_visible() => {
                 self.idle.wake_one(self, None);
-            } else {
-                self.attend_netpoller();
             }
+            HandedOff::Idle => self.attend_netpoller(),
         }
         if !context::is_worker_of(self) {
             self.leave();
@@ -497,12 +549,26 @@ impl Sched {
             }
             return None;
         };
-        let p = &self.slot(slot).processor;
-        p.restart_looks(clock::now());
+        let p = self.slot(slot).processor();
+        p.taken(clock::now());
         p.restart_slice();
         p.begin_poll();
         context::set_processor(Some(p));
         Some(p)
+    }
+
+    /// A processor for this thread, whose own was taken in the middle of a blocking call.
+    #[cold]
+    pub(crate) fn reacquire(&'static self) {
+        let runtime = self.runtime();
+        if !context::is_worker_of(self) {
+            // It was a guest with the processor that it does not have any more.
+            self.leave();
+        }
+        let machine = self.new_machine();
+        // If the runtime closes the poll goes on without one.
+        let _ = self.acquire(runtime, machine);
+        self.free_machine(machine);
     }
 
     /// A machine for a thread that is none of the runtime's own.
@@ -600,6 +666,7 @@ impl Sched {
             spinning_threads: counts.spinning() as usize,
             need_spinning: self.idle.need_spinning(),
             live_tasks: self.live_tasks(),
+            stuck_threads: self.stuck.load(Relaxed),
             thread_failures: self.threads.failures() as u64,
             global_queue: self.inject.len(),
             io_waiters: self.netpoll.waiters(),
@@ -609,23 +676,24 @@ impl Sched {
         };
         self.sysmon.count_into(&mut m);
         for slot in self.slots() {
-            let p = &slot.processor;
-            let c = p.counters();
-            m.local_queues.push(p.queue.len_seen());
-            m.schedticks.push(p.schedtick().into());
+            m.local_queues.push(slot.processor().queue.len_seen());
             m.timers += slot.timers.len();
-            m.found.iter_mut().zip(&c.found).for_each(|(sum, n)| *sum += n.get());
-            m.spawned += c.spawned.get();
-            m.polled += c.polled.get();
-            m.overflowed += c.overflowed.get();
-            m.stolen += c.stolen.get();
-            m.wakes += c.wakes.get();
-            m.spawn_wakes += c.spawn_wakes.get();
-            m.looks += c.looks.get();
-            m.netpoll_looks += c.netpoll_looks.get();
-            m.parks += c.parks.get();
-            m.spins += c.spins.get();
-            m.timers_fired += c.timers_fired.get();
+            let objects = slot.objects();
+            m.schedticks.push(objects.iter().map(|p| u64::from(p.schedtick())).sum());
+            for c in objects.iter().map(|p| p.counters()) {
+                m.found.iter_mut().zip(&c.found).for_each(|(sum, n)| *sum += n.get());
+                m.spawned += c.spawned.get();
+                m.polled += c.polled.get();
+                m.overflowed += c.overflowed.get();
+                m.stolen += c.stolen.get();
+                m.wakes += c.wakes.get();
+                m.spawn_wakes += c.spawn_wakes.get();
+                m.looks += c.looks.get();
+                m.netpoll_looks += c.netpoll_looks.get();
+                m.parks += c.parks.get();
+                m.spins += c.spins.get();
+                m.timers_fired += c.timers_fired.get();
+            }
         }
         m
     }

@@ -15,9 +15,9 @@ mod form;
 #[path = "sys/std.rs"]
 mod form;
 
-#[cfg(not(gmp_loom))]
-pub(crate) use form::fork_count;
 pub(crate) use form::{Futex, Mutex, MutexGuard, UnsafeCell, assert_no_lock_held, atomic, spin_loop};
+#[cfg(not(gmp_loom))]
+pub(crate) use form::{fork_count, thread_id};
 
 #[cfg(all(test, gmp_loom))]
 pub(crate) mod doubles;

@@ -8,24 +8,29 @@
 //! |---------------------------------------------|--------------|
 //! | a processor is off the idle list            | 5 ms         |
 //! | `sysmon` acted less than a second ago       | 1 ms         |
+//! | work waits beside a `block_in_place`        | 100 µs, at most 50 times in a row |
 //! | all processors idle at 20 looks in a row    | it sleeps until the first one is taken off the idle list |
 //!
 //! 1. It holds no processor and runs no task. What it wakes goes to the global queue.
 //! 2. It sleeps deeply only if every processor is idle, which it decides under the scheduler lock.
 
+use std::collections::HashMap;
+use std::panic::Location;
 use std::task::Waker;
 use std::time::Duration;
 
 use crate::clock::{self, NEVER};
 use crate::metrics::{Metrics, SharedCounter};
 use crate::park::Parker;
-use crate::processor::SLICE_OVER;
+use crate::processor::{Processor, SLICE_OVER};
 use crate::sched::Sched;
 use crate::sched::find::wake_all;
+use crate::sched::stuck::{StuckPoll, Suspect};
 use crate::sys::atomic::{
     AtomicBool,
     Ordering::{Acquire, Relaxed, Release},
 };
+use crate::task::swallow;
 use crate::trace;
 
 /// Between two looks while something runs.
@@ -33,12 +38,17 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Between two looks for [`ACTED`] after it did something.
 const LOOK_AFTER_ACT: Duration = Duration::from_millis(1);
 const ACTED_NS: u64 = 1_000_000_000;
+/// Between two looks while a processor is in `block_in_place` and work waits, and how many of them come in a row.
+const LOOK_BLOCKING: Duration = Duration::from_micros(100);
+const LOOKS_BLOCKING: u32 = 50;
 /// So many looks with everything idle, then it sleeps.
 const LOOKS_IDLE: u32 = 20;
 /// A netpoller that nobody looked at for so long is looked at.
 const NETPOLL_NS: u64 = 10_000_000;
 /// A time slice (Go: `forcePreemptNS`).
 const SLICE_NS: u64 = 10_000_000;
+/// Between two lines about stuck polls of tasks that were spawned in one place.
+const WARN_NS: u64 = 60_000_000_000;
 
 /// What others know of `sysmon`.
 pub(crate) struct Sysmon {
@@ -49,15 +59,34 @@ pub(crate) struct Sysmon {
     looks: SharedCounter,
     flags: SharedCounter,
     wakes: SharedCounter,
+    rescues: SharedCounter,
+    retakes: SharedCounter,
+    /// Looks in a row that found a machine in `want` while the limit of stuck threads is reached.
+    want_looks: SharedCounter,
 }
 
-/// What one look saw of a processor.
-#[derive(Clone, Copy, Default)]
+/// What the looks have seen of one slot.
+#[derive(Clone, Default)]
 struct Seen {
-    polls: u32,
     schedtick: u32,
     /// When this `schedtick` was first seen.
     since: u64,
+    polls: u32,
+    /// The poll that the processor was in at the last look.
+    suspect: Option<Suspect>,
+    /// The blocking call that it was in, by its status.
+    blocking: Option<u32>,
+}
+
+/// What came of a look.
+#[derive(Default)]
+struct Looked {
+    /// `sysmon` did something.
+    acted: bool,
+    /// There is work that nobody does.
+    waiting: bool,
+    /// A processor is in a blocking call beside waiting work.
+    blocking: bool,
 }
 
 impl Sysmon {
@@ -69,13 +98,18 @@ impl Sysmon {
             looks: SharedCounter::default(),
             flags: SharedCounter::default(),
             wakes: SharedCounter::default(),
+            rescues: SharedCounter::default(),
+            retakes: SharedCounter::default(),
+            want_looks: SharedCounter::default(),
         }
     }
 
     pub(crate) fn reset(&self) {
         self.started.store(false, Relaxed);
         self.ended.store(false, Relaxed);
-        [&self.looks, &self.flags, &self.wakes].into_iter().for_each(SharedCounter::reset);
+        [&self.looks, &self.flags, &self.wakes, &self.rescues, &self.retakes, &self.want_looks]
+            .into_iter()
+            .for_each(SharedCounter::reset);
     }
 
     /// Wakes it from its sleep, deep or not.
@@ -94,6 +128,8 @@ impl Sysmon {
         metrics.sysmon_looks = self.looks.get();
         metrics.sysmon_flags = self.flags.get();
         metrics.sysmon_wakes = self.wakes.get();
+        metrics.rescues = self.rescues.get();
+        metrics.retakes = self.retakes.get();
     }
 }
 
@@ -122,10 +158,11 @@ impl Sched {
     fn watch(&'static self) {
         let mut seen = vec![Seen::default(); self.idle.total() as usize];
         let mut ready = Vec::new();
+        let mut warned = HashMap::new();
         let mut trace = trace::Schedtrace::new(self);
-        let mut looks_idle = 0;
+        let (mut looks_idle, mut looks_blocking) = (0, 0);
         let mut acted_at = None;
-        // Acquire: pairs with the Release in `end`.
+        // Acquire: pairs with the Release in `Sysmon::end`.
         while !self.sysmon.ended.load(Acquire) {
             let now = clock::now();
             if self.idle.counts().idle() == self.idle.total() {
@@ -139,66 +176,127 @@ impl Sched {
                 continue;
             }
             let look = match acted_at {
+                _ if (1..=LOOKS_BLOCKING).contains(&looks_blocking) => LOOK_BLOCKING,
                 Some(at) if now - at < ACTED_NS => LOOK_AFTER_ACT,
                 _ => LOOK,
             };
             self.sysmon.parker.park_timeout(trace.cap(look, now));
-            // Acquire: as at the head of the loop.
+            // Acquire: as above.
             if self.sysmon.ended.load(Acquire) {
                 break;
             }
-            let (acted, waiting) = self.look_around(&mut seen, &mut ready);
-            if acted {
+            let looked = self.look_around(&mut seen, &mut ready, &mut warned);
+            if looked.acted {
                 acted_at = Some(clock::now());
             }
-            if waiting {
+            if looked.waiting {
                 // Perhaps a machine could not be started: it is tried again at each look.
                 looks_idle = 0;
             }
+            looks_blocking = if looked.blocking { looks_blocking + 1 } else { 0 };
             trace.print_if_due(self, clock::now());
         }
     }
 
-    /// One look; tells whether it did something, and whether it saw work that nobody does.
-    fn look_around(&'static self, seen: &mut [Seen], ready: &mut Vec<Waker>) -> (bool, bool) {
+    fn look_around(&'static self, seen: &mut [Seen], ready: &mut Vec<Waker>, warned: &mut Warned) -> Looked {
         self.sysmon.looks.add(1);
         let now = clock::now();
-        let mut acted = false;
+        let mut looked = Looked::default();
         if now.saturating_sub(self.netpolled_at()) > NETPOLL_NS && self.netpoll_now(ready, now) {
-            acted |= !ready.is_empty();
+            looked.acted |= !ready.is_empty();
             wake_all(ready);
         }
-        let mut wake = false;
+        let unattended = !self.is_netpoller_attended();
+        // Work for whoever has a processor, beside what lies in a processor's own queue.
+        let common = !self.inject.is_empty()
+            || self.idle.is_wanted()
+            || unattended && self.netpoll.waiters() > 0
+            || self.earliest_deadline() <= now;
+        // Case 4 of the wake rules: work behind a processor that does not move, beside an idle one.
+        let mut wake =
+            !self.inject.is_empty() || unattended && (self.netpoll.waiters() > 0 || self.earliest_deadline() != NEVER);
         for (slot, seen) in self.slots().zip(seen) {
-            let p = &slot.processor;
-            let (polls, schedtick) = (p.polls(), p.schedtick());
-            let same_poll = polls == seen.polls && polls % 2 == 1;
-            let stood = polls == seen.polls;
+            let p = slot.processor();
+            let (polls, schedtick, status) = (p.polls(), p.schedtick(), p.status());
+            let queued = p.queue.len_seen() > 0 || p.queue.next.peek() != 0;
             if schedtick != seen.schedtick {
-                *seen = Seen { polls, schedtick, since: now };
-                continue;
-            }
-            if now - seen.since >= SLICE_NS && p.is_polling() && p.attention() & SLICE_OVER == 0 {
+                *seen = Seen { schedtick, since: now, ..Seen::default() };
+            } else if now - seen.since >= SLICE_NS && p.is_polling() && p.attention() & SLICE_OVER == 0 {
                 p.ask(SLICE_OVER);
                 self.sysmon.flags.add(1);
-                acted = true;
+                looked.acted = true;
             }
-            if same_poll {
-                p.mark_slow();
-            }
-            // Case 4: work behind a processor that did not move.
-            let waits = p.queue.len_seen() > 0 || p.queue.next.peek() != 0;
-            wake |= stood && waits;
+            wake |= queued && seen.polls == polls;
             seen.polls = polls;
+            if p.is_blocking() {
+                seen.suspect = None;
+                looked.blocking |= queued || common;
+                if seen.blocking == Some(status) && (queued || common) && self.retake(p, status) {
+                    self.sysmon.retakes.add(1);
+                    looked.acted = true;
+                }
+                seen.blocking = Some(status);
+                continue;
+            }
+            seen.blocking = None;
+            if polls % 2 == 0 {
+                seen.suspect = None;
+                continue;
+            }
+            match &mut seen.suspect {
+                Some(suspect) if suspect.is(polls) => {
+                    p.mark_slow();
+                    let waits = (queued || common) && self.idle.counts().idle() == 0;
+                    if waits && self.max_stuck() > 0 && suspect.is_stuck() {
+                        looked.acted |= self.rescue_or_warn(p, suspect, now, warned);
+                    }
+                }
+                suspect => *suspect = Some(Suspect::new(p, polls, now)),
+            }
         }
-        let unattended = !self.is_netpoller_attended();
-        wake |= unattended && self.netpoll.waiters() > 0;
-        wake |= unattended && self.earliest_deadline() != NEVER;
-        wake |= !self.inject.is_empty();
+        if self.idle.is_wanted() && self.stuck_threads() >= self.max_stuck().max(1) {
+            // No processor is made free for them any more: they go on without one, or all might wait for each other.
+            self.sysmon.want_looks.add(1);
+            if self.sysmon.want_looks.get() > 2 && self.idle.release_want() {
+                looked.acted = true;
+            }
+        } else {
+            self.sysmon.want_looks.reset();
+        }
         if wake && self.idle.should_wake() && self.idle.wake_one(self, None) {
             self.sysmon.wakes.add(1);
-            acted = true;
+            looked.acted = true;
         }
-        (acted, wake)
+        looked.waiting = wake;
+        looked
+    }
+
+    /// A poll is stuck, something waits and no processor is idle: rescues the tasks, unless as many threads as may be are
+    /// stuck already.
+    fn rescue_or_warn(&'static self, p: &'static Processor, suspect: &Suspect, now: u64, warned: &mut Warned) -> bool {
+        let location = p.location();
+        let rescued = self.stuck_threads() < self.max_stuck() && self.rescue(p, suspect);
+        if rescued {
+            self.sysmon.rescues.add(1);
+        } else if self.stuck_threads() < self.max_stuck() {
+            // The poll ended at the last moment.
+            return false;
+        }
+        let stuck =
+            StuckPoll { location, polling_for: suspect.polling_for(now), rescued, stuck_threads: self.stuck_threads() };
+        let config = self.config.lock().clone();
+        if let Some(hook) = &config.on_stuck {
+            swallow(|| hook(&stuck));
+        } else {
+            let last = warned.entry(location.map(std::ptr::from_ref)).or_insert(None);
+            if last.is_none_or(|at| now - at >= WARN_NS) {
+                *last = Some(now);
+                eprintln!("gmp: {stuck}");
+            }
+        }
+        rescued
     }
 }
+
+/// When a line was last printed for a spawn location.
+type Warned = HashMap<Option<*const Location<'static>>, Option<u64>>;

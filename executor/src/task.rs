@@ -27,6 +27,7 @@ use std::task::{Context, Poll};
 
 use async_task::{Runnable, ScheduleInfo, WithInfo};
 
+use crate::processor::Processor;
 use crate::runq::Unit;
 use crate::sched::{How, RuntimeRef, Sched};
 use crate::sys::assert_no_lock_held;
@@ -324,11 +325,15 @@ fn from_unit(unit: Unit) -> Runnable<Meta> {
     unsafe { Runnable::from_raw(unit.into_raw()) }
 }
 
-/// Polls the task once.
+/// Polls the task once, on `p` if the thread has a processor.
 #[inline]
-pub(crate) fn run(unit: Unit) {
+pub(crate) fn run(unit: Unit, p: Option<&Processor>) {
     assert_no_lock_held();
-    from_unit(unit).run();
+    let runnable = from_unit(unit);
+    if let Some(p) = p {
+        p.polls_for(Some(runnable.metadata().location));
+    }
+    runnable.run();
 }
 
 /// Drops the task's future without polling it; its handle says "runtime shut down".

@@ -13,11 +13,12 @@ use std::ptr::NonNull;
 
 use loom::thread;
 
-use super::{HandedOff, Host, Idle, Left, Retired};
+use super::{HandedOff, Host, Idle, Left, Retired, Served};
 use crate::clock::NEVER;
 use crate::inject::Inject;
 use crate::machine::{Grant, Machine};
 use crate::park::Parker;
+use crate::runq::Replaced;
 use crate::runq::{RunNext, Unit};
 use crate::sys::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 use crate::sys::doubles::{Deque, Poller};
@@ -150,7 +151,7 @@ impl World {
     fn give_up(&'static self, slot: u32) {
         self.hold(slot);
         let work = !self.inject.is_empty();
-        if self.idle.hand_off(slot, work, self) == HandedOff::Idle {
+        if self.idle.hand_off(slot, || true, work, self) == HandedOff::Idle {
             if self.is_work_visible() {
                 self.idle.wake_one(self, None);
             } else {
@@ -215,13 +216,13 @@ impl Worker {
     /// A machine that sleeps on its parker from the start.
     fn parked(world: &'static World) -> thread::JoinHandle<()> {
         let machine = machine();
-        assert!(world.idle.rest(machine));
+        world.idle.put_to_sleep(machine);
         Self::start_with(world, machine, None)
     }
 
-    /// Mirrors `Worker::hand_to_want` and the park after it: tells whether the machine goes on.
+    /// Mirrors `Worker::hand_to_want`: tells whether the machine goes on.
     fn hand_to_want(&mut self, slot: u32) -> bool {
-        if !self.world.idle.serve_want(self.machine, slot) {
+        if self.world.idle.serve_want(self.machine, slot, || true) != Served::Gone {
             return true;
         }
         self.slot = None;
@@ -308,7 +309,7 @@ impl Worker {
     fn go_idle(&mut self, slot: u32) -> bool {
         let world = self.world;
         self.slot = None;
-        let retired = world.idle.retire(self.machine, slot, &mut self.spinning, || !world.inject.is_empty());
+        let retired = world.idle.retire(self.machine, slot, &mut self.spinning, || true, || !world.inject.is_empty());
         let poller = match retired {
             Retired::Asleep { poller } => poller,
             Retired::Stay => {

@@ -38,7 +38,7 @@ fn machine() -> &'static Machine {
 
 /// `machine` goes idle with `slot`; tells whether it is the poller.
 fn retire(idle: &Idle, machine: &'static Machine, slot: u32) -> bool {
-    match idle.retire(machine, slot, &mut false, || false) {
+    match idle.retire(machine, slot, &mut false, || true, || false) {
         Retired::Asleep { poller } => poller,
         other => panic!("{other:?}"),
     }
@@ -89,10 +89,10 @@ fn r01_a_searcher_without_a_processor_asks_the_next_machine_to_search() {
     let slot = idle.take(host).unwrap();
     let (searcher, worker) = (machine(), machine());
     let mut spinning = false;
-    assert!(idle.rest(searcher));
+    idle.put_to_sleep(searcher);
     assert_eq!(idle.unretire(searcher, host), None, "no processor is idle");
     assert!(idle.need_spinning());
-    assert_eq!(idle.retire(worker, slot, &mut spinning, || false), Retired::Stay);
+    assert_eq!(idle.retire(worker, slot, &mut spinning, || true, || false), Retired::Stay);
     assert!(spinning && !idle.need_spinning());
     assert_eq!(idle.counts().spinning(), 1);
 }
@@ -101,7 +101,7 @@ fn r01_a_searcher_without_a_processor_asks_the_next_machine_to_search() {
 fn r01_work_in_the_global_queue_keeps_a_machine() {
     let (idle, host) = idle(1);
     let slot = idle.take(host).unwrap();
-    assert_eq!(idle.retire(machine(), slot, &mut false, || true), Retired::Stay);
+    assert_eq!(idle.retire(machine(), slot, &mut false, || true, || true), Retired::Stay);
     assert_eq!(idle.counts().idle(), 0);
 }
 
@@ -114,7 +114,7 @@ fn r01_a_freed_processor_goes_to_the_machine_that_wants_one() {
     while !idle.is_wanted() {
         std::thread::yield_now();
     }
-    assert_eq!(idle.hand_off(slot, false, host), HandedOff::ToMachine);
+    assert_eq!(idle.hand_off(slot, || true, false, host), HandedOff::ToMachine);
     assert_eq!(waiter.join().unwrap(), Some(slot));
     assert!(!idle.is_wanted());
     assert_eq!(idle.counts().idle(), 0, "it was never idle");
@@ -164,7 +164,7 @@ fn r14_closing_releases_everybody_without_a_processor() {
     assert_eq!(waiter.join().unwrap(), None);
     assert_eq!(poller.take_grant(), Some(Grant::Closed));
     assert_eq!(parked.take_grant(), Some(Grant::Closed));
-    assert_eq!(idle.retire(machine(), last, &mut false, || false), Retired::Closed);
+    assert_eq!(idle.retire(machine(), last, &mut false, || true, || false), Retired::Closed);
     assert_eq!(idle.take(host), None);
     assert!(!idle.wake_one(host, None));
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use super::{RunNext, Unit};
+use super::{Replaced, RunNext, Unit};
 use crate::sys::UnsafeCell;
 
 /// A task whose memory says how often it was run. loom checks that whoever runs it sees what was written before.
@@ -28,6 +28,14 @@ fn unit(task: &'static Task) -> Unit {
 }
 
 /// Runs what was taken, and tells how many that were.
+/// What had been in the slot.
+fn displaced(replaced: Replaced) -> Option<Unit> {
+    match replaced {
+        Replaced::Unit(unit) => Some(unit),
+        _ => None,
+    }
+}
+
 fn run(unit: Option<Unit>) -> u32 {
     let Some(unit) = unit else { return 0 };
     // SAFETY: it came from `unit`, and tasks are leaked.
@@ -52,7 +60,7 @@ fn r02_owner_and_two_thieves_run_one_task_once() {
     loom::model(|| {
         let next = Arc::new(RunNext::new());
         let thieves = [thief(next.clone()), thief(next.clone())];
-        assert_eq!(next.replace(unit(task())), None);
+        assert_eq!(next.replace(unit(task())), Replaced::Nothing);
         let own = run(next.take());
         let stolen: u32 = thieves.into_iter().map(|thief| thief.join().unwrap()).sum();
         assert_eq!(own + stolen, 1);
@@ -63,9 +71,9 @@ fn r02_owner_and_two_thieves_run_one_task_once() {
 fn r02_a_displaced_task_is_the_owners_or_a_thiefs() {
     loom::model(|| {
         let next = Arc::new(RunNext::new());
-        assert_eq!(next.replace(unit(task())), None);
+        assert_eq!(next.replace(unit(task())), Replaced::Nothing);
         let thieves = [thief(next.clone()), thief(next.clone())];
-        let own = run(next.replace(unit(task()))) + run(next.take());
+        let own = run(displaced(next.replace(unit(task())))) + run(next.take());
         let stolen: u32 = thieves.into_iter().map(|thief| thief.join().unwrap()).sum();
         assert_eq!(own + stolen, 2);
     });
@@ -77,12 +85,12 @@ fn r02_the_same_task_twice_in_the_slot_is_run_twice() {
     loom::model(|| {
         let next = Arc::new(RunNext::new());
         let task = task();
-        assert_eq!(next.replace(unit(task)), None);
+        assert_eq!(next.replace(unit(task)), Replaced::Nothing);
         let thief = thief(next.clone());
         let mut own = 0;
         if let Some(first) = next.take() {
             own += run(Some(first));
-            assert_eq!(next.replace(unit(task)), None);
+            assert_eq!(next.replace(unit(task)), Replaced::Nothing);
             own += run(next.take());
         }
         let expected = if own == 0 { 1 } else { 2 };

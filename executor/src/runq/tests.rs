@@ -5,14 +5,14 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::{CAPACITY, RunQueue, Unit};
+use super::{CAPACITY, Replaced, RunQueue, Unit};
 
 pub(crate) fn unit(n: usize) -> Unit {
-    Unit::new(NonNull::new((n + 1) as *mut ()).unwrap())
+    Unit::new(NonNull::new((n + 2) as *mut ()).unwrap())
 }
 
 pub(crate) fn number(unit: Unit) -> usize {
-    unit.into_raw().as_ptr() as usize - 1
+    unit.into_raw().as_ptr() as usize - 2
 }
 
 /// Pushes as the owner; what overflows is collected.
@@ -105,7 +105,7 @@ fn r02_owner_and_thieves_take_each_unit_once() {
     let mut got = Vec::new();
     for n in 0..UNITS {
         if n % 3 == 0 {
-            if let Some(displaced) = queue.next.replace(unit(n)) {
+            if let Replaced::Unit(displaced) = queue.next.replace(unit(n)) {
                 push(&queue, number(displaced), &mut got);
             }
         } else {
@@ -129,9 +129,9 @@ fn r02_owner_and_thieves_take_each_unit_once() {
 #[test]
 fn r02_a_slot_that_changed_is_not_stolen() {
     let queue = RunQueue::new();
-    queue.next.replace(unit(1));
+    assert_eq!(queue.next.replace(unit(1)), Replaced::Nothing);
     let seen = queue.next.peek();
-    queue.next.replace(unit(2));
+    assert_eq!(queue.next.replace(unit(2)), Replaced::Unit(unit(1)));
     assert_eq!(queue.next.steal(seen), None);
     assert_eq!(queue.next.take().map(number), Some(2));
     assert_eq!(queue.next.peek(), 0);

@@ -4,7 +4,11 @@ use std::io;
 
 use super::{Runtime, free_slot, take_slot};
 use crate::netpoll::Backend;
+use crate::sched::stuck::StuckPoll;
 use crate::sched::{Config, PROCS_MAX};
+
+/// Threads that may be stuck in a poll, unless the user says otherwise.
+const MAX_STUCK: usize = 512;
 
 /// Builds a runtime.
 ///
@@ -13,6 +17,7 @@ use crate::sched::{Config, PROCS_MAX};
 /// | `procs` | `GMP_PROCS`, else the CPUs that this process may use |
 /// | `thread_name` | `gmp`: threads are `gmp-0`, `gmp-1`, … and `gmp-sysmon` |
 /// | `thread_stack_size` | std's, 2 MiB |
+/// | `max_stuck` | 512 |
 ///
 /// `GMP_SCHEDTRACE=ms` in the environment prints Go's schedtrace line every so many milliseconds.
 ///
@@ -23,12 +28,18 @@ use crate::sched::{Config, PROCS_MAX};
 /// runtime.block_on(async {});
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Default)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
     procs: Option<usize>,
     config: Config,
     portable_netpoll: bool,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        let config = Config { max_stuck: Some(MAX_STUCK), ..Config::default() };
+        Builder { procs: None, config, portable_netpoll: false }
+    }
 }
 
 impl std::fmt::Debug for Builder {
@@ -90,6 +101,27 @@ impl Builder {
     /// Runs on each machine's thread after its last task.
     pub fn on_thread_stop(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         self.config.on_thread_stop = Some(Box::new(hook));
+        self
+    }
+
+    /// How many threads may be stuck in a poll while their processor goes on without them (512). At the limit a stuck poll
+    /// keeps its processor, and the tasks behind it wait for it. 0 is `rescue(None)`.
+    pub fn max_stuck(mut self, threads: usize) -> Self {
+        self.config.max_stuck = (threads > 0).then_some(threads);
+        self
+    }
+
+    /// `None` turns the rescue of tasks behind a stuck poll off: never do more than `procs` threads run tasks. `Some(n)` is
+    /// [`Builder::max_stuck`].
+    pub fn rescue(mut self, max_stuck: Option<usize>) -> Self {
+        self.config.max_stuck = max_stuck.filter(|n| *n > 0);
+        self
+    }
+
+    /// Is told of each poll that is stuck, on `sysmon`'s thread, instead of the line on standard error (one for each spawn
+    /// location and minute).
+    pub fn on_stuck(mut self, hook: impl Fn(&StuckPoll) + Send + Sync + 'static) -> Self {
+        self.config.on_stuck = Some(Box::new(hook));
         self
     }
 

@@ -45,7 +45,7 @@ fn close(sched: &'static Sched) {
     // 2. Machines that sleep, or want a processor, are released without one.
     sched.idle.close(sched);
     // 3. A machine begins no further poll: it empties its processor into the global queue and ends.
-    sched.slots().for_each(|slot| slot.processor.ask(CLOSING));
+    sched.slots().flat_map(|slot| slot.objects()).for_each(|p| p.ask(CLOSING));
 }
 
 /// Shuts the runtime down. A thread of its own, and one that holds one of its processors in the middle of a `block_on`,
@@ -152,8 +152,10 @@ fn discard_queued(sched: &'static Sched) {
     loop {
         let unit = sched.inject.pop().or_else(|| {
             sched.slots().find_map(|slot| {
-                let queue = &slot.processor.queue;
-                queue.steal_one().or_else(|| queue.next.steal(queue.next.peek()))
+                slot.objects().into_iter().find_map(|p| {
+                    let next = p.queue.next.peek();
+                    p.queue.steal_one().or_else(|| if next == 0 { None } else { p.queue.next.steal(next) })
+                })
             })
         });
         match unit {

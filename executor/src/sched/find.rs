@@ -20,7 +20,7 @@ use std::time::Duration;
 use super::{Sched, count_found, die};
 use crate::clock::{self, NEVER};
 use crate::context;
-use crate::idle::{Left, Retired};
+use crate::idle::{Left, Rested, Retired, Served};
 use crate::inject::BATCH;
 use crate::machine::{Grant, Machine};
 use crate::metrics::FoundIn;
@@ -71,8 +71,10 @@ impl Drop for AbortOnPanic {
 enum Look {
     Task(Unit),
     Nothing,
-    /// The processor went to a machine that wanted one.
+    /// The processor went to a machine that wanted one, or was a husk.
     ProcessorGone,
+    /// The runtime closes.
+    Closed,
 }
 
 impl Worker {
@@ -141,7 +143,7 @@ impl Worker {
             p.counters().polled.add(1);
         }
         let abort = AbortOnPanic("a panic left a task: its waker or the waker of its handle panicked");
-        task::run(unit);
+        task::run(unit, self.processor());
         std::mem::forget(abort);
         if let Some(p) = self.processor() {
             p.end_poll();
@@ -160,8 +162,17 @@ impl Worker {
     #[inline]
     fn find(&mut self) -> Option<Unit> {
         loop {
-            let p = self.processor()?;
+            let Some(p) = self.processor() else {
+                if !self.rest() {
+                    return None;
+                }
+                continue;
+            };
             // 0.
+            if p.queue.next.is_condemned() {
+                self.sched.return_husk(p);
+                continue;
+            }
             let attention = p.attention();
             if attention & CLOSING != 0 {
                 self.abandon(p);
@@ -181,13 +192,8 @@ impl Worker {
                         count_found(p, FoundIn::GlobalTick);
                         return Some(unit);
                     }
-                    Look::ProcessorGone => {
-                        let grant = self.machine.park();
-                        if !self.accept(grant) {
-                            return None;
-                        }
-                        continue;
-                    }
+                    Look::ProcessorGone => continue,
+                    Look::Closed => return None,
                 }
             }
             // 2.
@@ -198,10 +204,14 @@ impl Worker {
                 }
                 // SAFETY: this machine holds `p`.
                 unsafe { p.push(unit) };
+                submit_fence();
+                self.sched.after_push(p);
             }
             // 3.
             // SAFETY: as above.
             if let Some(unit) = unsafe { p.queue.pop() } {
+                // The second look after a yield: the pop was a locked instruction.
+                self.sched.after_push(p);
                 p.begin_slice();
                 count_found(p, FoundIn::Local);
                 return Some(unit);
@@ -230,6 +240,8 @@ impl Worker {
             p.push(unit);
         });
         if let Some(unit) = batch {
+            submit_fence();
+            sched.after_push(p);
             count_found(p, FoundIn::GlobalBatch);
             return Some(unit);
         }
@@ -260,8 +272,10 @@ impl Worker {
         let sched = self.sched;
         let now = clock::now();
         let netpoll = p.looked(now, sched.netpolled_at());
-        if sched.idle.is_wanted() && self.hand_to_want(p) {
-            return Look::ProcessorGone;
+        if sched.idle.is_wanted() {
+            if let Some(gone) = self.hand_to_want(p) {
+                return gone;
+            }
         }
         self.run_due_timers(p, sched.slot(p.index), now);
         if netpoll && sched.netpoll_now(&mut self.ready, now) {
@@ -280,15 +294,46 @@ impl Worker {
         }
     }
 
-    fn hand_to_want(&mut self, p: &'static Processor) -> bool {
+    /// Gives `p` to the machine that has wanted one for longest; `None` if nobody does any more.
+    fn hand_to_want(&mut self, p: &'static Processor) -> Option<Look> {
+        let slot = self.sched.slot(p.index);
         context::set_processor(None);
-        let given = self.sched.idle.serve_want(self.machine, p.index);
-        if !given {
-            context::set_processor(Some(p));
-        } else if self.spinning {
+        match self.sched.idle.serve_want(self.machine, p.index, || slot.is_current(p)) {
+            Served::Nobody => {
+                context::set_processor(Some(p));
+                return None;
+            }
+            Served::Husk => {
+                self.sched.return_husk(p);
+                return Some(Look::ProcessorGone);
+            }
+            Served::Gone => {}
+        }
+        if self.spinning {
             self.stop_spinning();
         }
-        given
+        let grant = self.machine.park();
+        Some(if self.accept(grant) { Look::ProcessorGone } else { Look::Closed })
+    }
+
+    /// Goes on without a processor: the poll that had it was stuck, or came back from a wait without one. Tells whether the
+    /// machine has one again, or that the runtime closes.
+    #[cold]
+    fn rest(&mut self) -> bool {
+        if self.spinning {
+            self.stop_spinning();
+        }
+        match self.sched.idle.rest(self.machine, self.sched) {
+            Rested::Closed => false,
+            Rested::Took(slot) => {
+                self.take_processor(slot);
+                true
+            }
+            Rested::Asleep => {
+                let grant = self.machine.park();
+                self.accept(grant)
+            }
+        }
     }
 
     /// Wakes the tasks whose timers in `slot` are due. They go to the tail of the local queue of `p`.
@@ -319,11 +364,13 @@ impl Worker {
         for round in 0..ROUNDS {
             for victim in victims(p, total) {
                 let slot = sched.slot(victim);
-                let other = &slot.processor;
+                let other = slot.processor();
                 let queued = other.queue.len_seen();
                 if queued > 1 || queued == 1 && other.is_polling() {
                     // SAFETY: this machine holds `p`.
                     if let Some(loot) = unsafe { other.queue.steal_into(&p.queue, BATCH) } {
+                        submit_fence();
+                        sched.after_push(p);
                         p.counters().stolen.add(loot.more as u64 + 1);
                         count_found(p, FoundIn::Stolen);
                         other.reset_backoff();
@@ -354,7 +401,7 @@ impl Worker {
         let mut seen: [Option<(&'static Processor, u32, usize)>; CANDIDATES] = [None; CANDIDATES];
         let mut count = 0;
         for victim in victims(p, total) {
-            let other = &sched.slot(victim).processor;
+            let other = sched.slot(victim).processor();
             let next = other.queue.next.peek();
             if count < CANDIDATES && (next != 0 || other.queue.len_seen() > 0) {
                 seen[count] = Some((other, other.polls(), next));
@@ -390,11 +437,18 @@ impl Worker {
         context::set_processor(None);
         let woken_by = self.woken_by_spawn_of.take();
         p.counters().parks.add(1);
-        let retired = sched.idle.retire(self.machine, p.index, &mut self.spinning, || !sched.inject.is_empty());
+        let slot = sched.slot(p.index);
+        let is_current = || slot.is_current(p);
+        let retired =
+            sched.idle.retire(self.machine, p.index, &mut self.spinning, is_current, || !sched.inject.is_empty());
         let poller = match retired {
             Retired::Asleep { poller } => poller,
             Retired::Stay => {
                 context::set_processor(Some(p));
+                return true;
+            }
+            Retired::Husk => {
+                sched.return_husk(p);
                 return true;
             }
             Retired::Closed => {
@@ -404,7 +458,7 @@ impl Worker {
             }
         };
         if let Some(spawner) = woken_by {
-            sched.slot(spawner).processor.raise_backoff();
+            sched.slot(spawner).processor().raise_backoff();
         }
         if sched.is_work_visible() {
             if let Some(slot) = sched.idle.unretire(self.machine, sched) {
@@ -492,8 +546,8 @@ impl Worker {
     }
 
     fn take_processor(&mut self, slot: u32) {
-        let p = &self.sched.slot(slot).processor;
-        p.restart_looks(clock::now());
+        let p = self.sched.slot(slot).processor();
+        p.taken(clock::now());
         context::set_processor(Some(p));
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 pub(crate) mod atomic {
     pub(crate) use std::sync::atomic::{
-        AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+        AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
 }
 pub(crate) use std::hint::spin_loop;
@@ -188,4 +188,18 @@ pub(crate) fn fork_count() -> usize {
         });
     }
     FORKS.load(Ordering::Relaxed)
+}
+
+/// The system's number of this thread.
+pub(crate) fn thread_id() -> i32 {
+    thread_local! {
+        static ID: std::cell::Cell<i32> = const { std::cell::Cell::new(0) };
+    }
+    ID.with(|id| {
+        if id.get() == 0 {
+            // SAFETY: no memory is touched.
+            id.set(unsafe { libc::gettid() });
+        }
+        id.get()
+    })
 }

@@ -85,8 +85,11 @@ fn r01_a_task_behind_a_poll_against_a_machine_going_idle() {
         let worker = Worker::start(world, slots[1], false);
         let local = world.procs[slots[0] as usize].local.as_ref().unwrap();
         // Mirrors `Sched::ready_local`, for the second of two spawns.
-        assert_eq!(local.next.replace(unit()), None);
-        let displaced = local.next.replace(unit()).unwrap_or_else(unit);
+        assert_eq!(local.next.replace(unit()), Replaced::Nothing);
+        let displaced = match local.next.replace(unit()) {
+            Replaced::Unit(displaced) => displaced,
+            _ => unit(),
+        };
         local.deque.push(displaced);
         submit_fence();
         if world.idle.should_wake() {
@@ -126,7 +129,7 @@ fn r01_sysmon_does_not_sleep_beside_a_lone_task() {
         // A `block_on` thread takes the first processor and makes a task ready, then computes.
         let slot = world.idle.acquire(machine(), world).unwrap();
         let local = world.procs[slot as usize].local.as_ref().unwrap();
-        assert_eq!(local.next.replace(unit()), None);
+        assert_eq!(local.next.replace(unit()), Replaced::Nothing);
         world.count();
         long_poll.unpark();
         sysmon.join().unwrap();

@@ -1,0 +1,54 @@
+//! `block_in_place`: a blocking call in the middle of a poll (Go: a system call).
+
+use crate::context;
+use crate::processor::Processor;
+
+/// Runs `f`, which may block, on this thread. The other tasks do not wait for it: while it lasts `sysmon` may give the
+/// processor to another thread (Go: `entersyscall`, `retake`). A short `f` costs nanoseconds and moves nothing.
+///
+/// Inside `f` the thread counts as one outside the runtime: what it spawns and wakes goes to the global queue. Afterwards it
+/// has a processor again, for which it may have to wait. It may be called anywhere, also inside another `block_in_place`,
+/// and on a thread that runs no task, where it only calls `f`.
+///
+/// A poll that blocks without it is found out too, some milliseconds later; see `Builder::max_stuck`.
+///
+/// # Panics
+///
+/// If `f` does.
+///
+/// # Examples
+///
+/// ```
+/// gmp::block_on(async {
+///     let text = gmp::task::block_in_place(|| std::fs::read_to_string("Cargo.toml"));
+///     assert!(text.is_ok());
+/// });
+/// ```
+pub fn block_in_place<R>(f: impl FnOnce() -> R) -> R {
+    // A machine that collects wakes cannot do without its processor: the waker that blocks is a stuck poll.
+    let _back = context::current().processor.filter(|p| !p.is_batching()).map(InPlace::enter);
+    f()
+}
+
+/// The processor is the machine's again when this is dropped, also if `f` panics.
+struct InPlace {
+    p: &'static Processor,
+    status: u32,
+}
+
+impl InPlace {
+    fn enter(p: &'static Processor) -> Self {
+        context::set_processor(None);
+        InPlace { p, status: p.enter_blocking() }
+    }
+}
+
+impl Drop for InPlace {
+    fn drop(&mut self) {
+        if self.p.exit_blocking(self.status) {
+            context::set_processor(Some(self.p));
+        } else {
+            self.p.sched.reacquire();
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Polls that do not end: how `sysmon` tells one from a thread that is only preempted, and how the tasks behind it are
+//! rescued.
+//!
+//! A poll is stuck if it is the same one at two looks and its thread either is blocked (asleep, in the kernel, stopped) or
+//! has computed for [`BURNT_NS`] since the look that first saw the poll. A thread that is runnable but does not run is left
+//! alone.
+//!
+//! Rescue, all of it under the scheduler lock, which every change of a processor's owner takes but for the two steps of
+//! `block_in_place`. First: the processor is still the table's and is still in that very poll; else nothing is done. Then
+//! (1) the sentinel goes into its run-next slot, and a fence; (2) what was in the slot and then the deque, taken as a thief
+//! takes it, go to the global queue as one batch in order; (3) a fresh processor replaces it in the table and goes to a
+//! machine that wants one, else to the idle list, and a machine is woken for the work.
+//!
+//! From then on the old processor is a husk and nobody but its owner looks into it. The owner learns it from the sentinel
+//! (see `runq`): what it wakes and spawns goes to the global queue, and at its next pick the husk goes back to its slot. A
+//! rescue that races with the end of the poll may cost one more poll of a task beside the processors' number.
+
+use std::panic::Location;
+use std::time::Duration;
+
+use super::Sched;
+use crate::processor::Processor;
+use crate::sys::atomic::Ordering::{AcqRel, Relaxed};
+use crate::sys::idle_fence;
+
+/// A poll that computes for so long since it was first seen is stuck, in nanoseconds.
+const BURNT_NS: u64 = 4_000_000;
+
+/// A poll that does not end, as the hook of `Builder::on_stuck` is told of it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct StuckPoll {
+    /// Where its task was spawned; `None` for a future that a thread polls in `block_on`.
+    pub location: Option<&'static Location<'static>>,
+    /// For how long the poll has been seen to go on, at least.
+    pub polling_for: Duration,
+    /// Whether its processor goes on without it. If not, the limit of `Builder::max_stuck` is reached, or there was an idle
+    /// processor for the tasks behind it.
+    pub rescued: bool,
+    /// Threads that are stuck now.
+    pub stuck_threads: usize,
+}
+
+impl std::fmt::Display for StuckPoll {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.location {
+            Some(location) => write!(f, "a task spawned at {location} ")?,
+            None => write!(f, "a future in `block_on` ")?,
+        }
+        write!(f, "has been in one poll for {} ms", self.polling_for.as_millis())?;
+        if self.rescued {
+            write!(f, "; the others go on without its thread ({} stuck)", self.stuck_threads)
+        } else {
+            write!(f, "; {} threads are stuck, which is the limit, so tasks wait for it", self.stuck_threads)
+        }
+    }
+}
+
+/// What `sysmon` remembers of one poll.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Suspect {
+    polls: u32,
+    tid: i32,
+    /// When a look first saw the poll.
+    since: u64,
+    /// CPU time of its thread at that look, and at the last one; `None` where the system does not tell.
+    cpu_first: Option<u64>,
+    cpu_last: Option<u64>,
+}
+
+impl Suspect {
+    /// The first look at a poll.
+    pub(crate) fn new(p: &Processor, polls: u32, now: u64) -> Self {
+        let tid = p.tid();
+        let cpu = cpu_ns(tid);
+        Suspect { polls, tid, since: now, cpu_first: cpu, cpu_last: cpu }
+    }
+
+    pub(crate) fn is(&self, polls: u32) -> bool {
+        self.polls == polls
+    }
+
+    pub(crate) fn polling_for(&self, now: u64) -> Duration {
+        Duration::from_nanos(now - self.since)
+    }
+
+    /// A further look at the same poll: whether it is stuck.
+    pub(crate) fn is_stuck(&mut self) -> bool {
+        let cpu = cpu_ns(self.tid);
+        let (Some(first), Some(last), Some(now)) = (self.cpu_first, self.cpu_last, cpu) else {
+            // Nobody knows what the thread does: wall time decides.
+            return true;
+        };
+        self.cpu_last = cpu;
+        if now != last {
+            return now - first >= BURNT_NS;
+        }
+        // It stood still between two looks: blocked, or preempted.
+        is_blocked(self.tid).unwrap_or(true)
+    }
+}
+
+/// CPU time of a thread of this process, in nanoseconds.
+fn cpu_ns(tid: i32) -> Option<u64> {
+    // The kernel's name for the scheduler clock of one thread.
+    const PER_THREAD_SCHED: i32 = 4 | 2;
+    let clock = (!tid << 3) | PER_THREAD_SCHED;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is there to be written.
+    let failed = unsafe { libc::clock_gettime(clock, &mut time) } != 0;
+    (!failed).then(|| time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+/// Whether a thread of this process sleeps, is in the kernel uninterruptibly, or is stopped.
+fn is_blocked(tid: i32) -> Option<bool> {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{tid}/stat")).ok()?;
+    // The name before the state may hold anything, also parentheses.
+    let state = stat.rsplit_once(')')?.1.trim_start().chars().next()?;
+    Some(matches!(state, 'S' | 'D' | 'T' | 't'))
+}
+
+impl Sched {
+    /// Takes the processor of `slot` from the poll that `suspect` names, if it is still in it.
+    pub(crate) fn rescue(&'static self, p: &'static Processor, suspect: &Suspect) -> bool {
+        let slot = self.slot(p.index);
+        let rescued = self.idle.take_away(p.index, || {
+            if !slot.is_current(p) || !suspect.is(p.polls()) || p.is_blocking() {
+                return false;
+            }
+            // 1.
+            let next = p.queue.next.condemn();
+            idle_fence();
+            // 2.
+            let queued = std::iter::from_fn(|| p.queue.steal_one());
+            self.inject.push_batch(next.into_iter().chain(queued));
+            // 3.
+            slot.renew();
+            // AcqRel: pairs with `return_husk`, which may come at once.
+            self.stuck.fetch_add(1, AcqRel);
+            true
+        });
+        if rescued && self.idle.should_wake() {
+            self.idle.wake_one(self, None);
+        }
+        rescued
+    }
+
+    /// Takes the processor of `slot` from a blocking call that stood at `status` for two looks.
+    pub(crate) fn retake(&'static self, p: &'static Processor, status: u32) -> bool {
+        let slot = self.slot(p.index);
+        let retaken = self.idle.take_away(p.index, || {
+            let won = slot.is_current(p) && p.retake(status);
+            if won {
+                // The poll goes on without the processor.
+                p.end_poll();
+            }
+            won
+        });
+        if retaken && self.idle.should_wake() {
+            self.idle.wake_one(self, None);
+        }
+        retaken
+    }
+
+    /// How many threads may be stuck; 0 if no poll is ever rescued.
+    pub(crate) fn max_stuck(&self) -> usize {
+        self.config.lock().max_stuck.unwrap_or(0)
+    }
+
+    pub(crate) fn stuck_threads(&self) -> usize {
+        self.stuck.load(Relaxed)
+    }
+}
