@@ -31,7 +31,9 @@
 //! and in `runtime::shutdown`: a change of the order is made in both.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::blocking::{self, Pool};
 use crate::clock::{self, NEVER};
 use crate::context;
 use crate::idle::{HandedOff, Host, Idle};
@@ -75,6 +77,7 @@ pub(crate) struct Sched {
     poll_until: AtomicU64,
     pub(crate) threads: threads::Threads,
     pub(crate) sysmon: Sysmon,
+    pub(crate) blocking: Pool,
     /// Threads that are not of the runtime and hold one of its processors or start one of its machines (see
     /// [`Sched::enter`]).
     guests: AtomicUsize,
@@ -96,6 +99,8 @@ pub(crate) struct Config {
     pub(crate) on_thread_start: Option<Box<dyn Fn() + Send + Sync>>,
     pub(crate) on_thread_stop: Option<Box<dyn Fn() + Send + Sync>>,
     pub(crate) schedtrace_ms: Option<u64>,
+    pub(crate) max_blocking: Option<usize>,
+    pub(crate) thread_keep_alive: Option<Duration>,
 }
 
 /// Keeps what many threads write on cache lines of its own.
@@ -172,6 +177,7 @@ impl Sched {
             poll_until: AtomicU64::new(0),
             threads: threads::Threads::new(),
             sysmon: Sysmon::new(),
+            blocking: Pool::new(),
             guests: AtomicUsize::new(0),
             machines: Mutex::new(rank::LEAF, Vec::new()),
             shutdown: Parker::new(),
@@ -184,6 +190,8 @@ impl Sched {
     /// Makes this slot, which nobody else has, a runtime. The netpoller is open.
     pub(crate) fn open(&'static self, config: Config) -> RuntimeRef {
         let procs = config.procs;
+        let (limit, keep_alive) = (config.max_blocking, config.thread_keep_alive);
+        self.blocking.open(limit.unwrap_or(blocking::LIMIT), keep_alive.unwrap_or(blocking::KEEP_ALIVE));
         let before = std::mem::replace(&mut *self.config.lock(), Arc::new(config));
         // Shutdown took the hooks out: this one runs no user code.
         drop(before);
@@ -608,6 +616,7 @@ impl Sched {
             ..Metrics::default()
         };
         self.sysmon.count_into(&mut m);
+        self.blocking.count_into(&mut m);
         for slot in self.slots() {
             let p = &slot.processor;
             let c = p.counters();

@@ -2,7 +2,7 @@
 //!
 //! At each look, in order: a netpoller that nobody looked at for 10 ms; processors, one by one, for a time slice that goes
 //! on too long and for work behind a long poll beside an idle processor; sockets or due timers that no machine attends;
-//! machines that could not be started; the schedtrace line.
+//! machines, and threads for blocking closures, that could not be started; the schedtrace line.
 //!
 //! | state of the runtime                        | next look in |
 //! |---------------------------------------------|--------------|
@@ -151,8 +151,8 @@ impl Sched {
             if acted {
                 acted_at = Some(clock::now());
             }
-            if waiting {
-                // Perhaps a machine could not be started: it is tried again at each look.
+            if self.blocking_retry() | waiting {
+                // Perhaps a thread could not be started: it is tried again at each look.
                 looks_idle = 0;
             }
             trace.print_if_due(self, clock::now());

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::{FORKED, SHUT_DOWN, current};
+use crate::blocking::Waiting;
 use crate::context;
 use crate::machine::Machine;
 use crate::park::Parker;
@@ -200,6 +201,7 @@ pub(super) fn on<F: Future>(runtime: RuntimeRef, future: F) -> F::Output {
             continue;
         }
         blocking.give_up();
+        let _waiting = Waiting::new();
         while !signal.woken.swap(false, Acquire) {
             signal.parker.park();
         }
