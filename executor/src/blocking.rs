@@ -22,7 +22,6 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::context;
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::runq::Unit;
@@ -245,7 +244,7 @@ impl Sched {
             Call::New(number) => number,
         };
         let machine = self.new_machine();
-        if self.threads.spawn(self, &format!("block-{number}"), true, move || serve(self, machine)).is_ok() {
+        if self.threads.spawn(self, &format!("block-{number}"), false, move || serve(self, machine)).is_ok() {
             return true;
         }
         self.free_machine(machine);
@@ -265,10 +264,14 @@ thread_local! {
     static SERVES: Cell<Option<&'static Sched>> = const { Cell::new(None) };
 }
 
+/// Whether this thread is one of the pool of `sched`, which counts it. While it holds a processor it is a guest besides.
+pub(crate) fn serves(sched: &'static Sched) -> bool {
+    SERVES.get().is_some_and(|own| std::ptr::eq(own, sched))
+}
+
 /// The body of a thread of the pool.
 fn serve(sched: &'static Sched, machine: &'static Machine) {
     SERVES.set(Some(sched));
-    let runtime = sched.runtime();
     let config = sched.config.lock().clone();
     // A hook that panics has told so itself.
     if let Some(hook) = &config.on_thread_start {
@@ -279,9 +282,8 @@ fn serve(sched: &'static Sched, machine: &'static Machine) {
         swallow(hook);
     }
     drop(config);
+    // The destructors of thread-locals are still to run; nobody counts this thread then.
     SERVES.set(None);
-    // The destructors of thread-locals are still to run. Nobody counts this thread then: to the runtime it is another's.
-    context::belong_to(runtime, false);
     sched.free_machine(machine);
     sched.blocking.state.lock().threads -= 1;
     sched.shutdown.unpark();

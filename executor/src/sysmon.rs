@@ -78,6 +78,11 @@ impl Sysmon {
         [&self.looks, &self.flags, &self.wakes].into_iter().for_each(SharedCounter::reset);
     }
 
+    /// Whether it runs, or is being started.
+    pub(crate) fn is_started(&self) -> bool {
+        self.started.load(Relaxed)
+    }
+
     /// Wakes it from its sleep, deep or not.
     pub(crate) fn wake(&self) {
         self.parker.unpark();

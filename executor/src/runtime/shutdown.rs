@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::block_on::Aside;
 use super::free_slot;
+use crate::blocking::serves;
 use crate::context;
 use crate::processor::CLOSING;
 use crate::sched::{RuntimeRef, Sched};
@@ -95,7 +96,7 @@ pub(super) fn shut_down(runtime: RuntimeRef, patience: Patience) -> Result<(), L
         return Ok(());
     }
     close(sched);
-    if context::is_worker_of(sched) || context::processor_of(sched).is_some() {
+    if context::is_worker_of(sched) || serves(sched) || context::processor_of(sched).is_some() {
         finish_elsewhere(runtime);
         return Err(leftover(sched));
     }
