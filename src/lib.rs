@@ -21,7 +21,7 @@
 
 mod attribute;
 
-pub use gmp_executor::runtime::{Builder, Handle, Runtime, block_in_place, block_on, procs, spawn};
+pub use gmp_executor::runtime::{Builder, Handle, Runtime, block_in_place, block_on, procs, spawn, spawn_blocking};
 pub use gmp_macros::{main, test};
 
 /// Runtimes: building, entering, measuring and shutting them down.
@@ -31,7 +31,7 @@ pub mod runtime {
 
 /// Tasks: spawning, joining, aborting, yielding.
 pub mod task {
-    pub use gmp_executor::runtime::{block_in_place, spawn};
+    pub use gmp_executor::runtime::{block_in_place, spawn, spawn_blocking};
     pub use gmp_executor::task::{AbortHandle, Id, JoinError, JoinHandle, YieldNow, yield_now};
 
     /// How long a task may go on before it yields.

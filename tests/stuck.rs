@@ -335,7 +335,8 @@ fn r03_a_blocking_call_may_spawn_wake_block_on_nest_and_panic() {
 #[test]
 fn r03_short_blocking_calls_move_nothing() {
     limited(|| {
-        let runtime = runtime(1);
+        // One processor for the task, one for the thread that waits for it: nobody wants what is in a call.
+        let runtime = runtime(2);
         let handle = runtime.handle();
         let task = runtime.spawn(async move {
             let before = handle.metrics();

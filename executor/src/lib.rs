@@ -31,6 +31,8 @@ mod timers;
 pub mod netpoll;
 
 #[cfg(not(gmp_loom))]
+mod blocking;
+#[cfg(not(gmp_loom))]
 #[doc(hidden)]
 pub mod budget;
 #[cfg(not(gmp_loom))]

@@ -126,7 +126,7 @@ pub struct Metrics {
     pub procs: usize,
     /// Processors without a machine.
     pub idle_procs: usize,
-    /// Machines: threads that run tasks, busy or idle. `sysmon` and lookup threads do not count.
+    /// Machines: threads that run tasks, busy or idle. `sysmon` and threads for blocking closures do not count.
     pub threads: usize,
     /// Machines that are parked or wait in the netpoller.
     pub idle_threads: usize,
@@ -136,7 +136,13 @@ pub struct Metrics {
     pub spinning_threads: usize,
     /// Whether a searcher found work and no processor for it.
     pub need_spinning: bool,
-    /// Tasks whose future still exists.
+    /// Threads for blocking closures, busy or idle.
+    pub blocking_threads: usize,
+    /// Those of them without a closure.
+    pub blocking_idle_threads: usize,
+    /// Blocking closures that have not started.
+    pub blocking_queue: usize,
+    /// Tasks whose future still exists, and blocking closures that have not ended.
     pub live_tasks: usize,
     /// Tasks in the global queue.
     pub global_queue: usize,
@@ -148,7 +154,7 @@ pub struct Metrics {
     pub timers: usize,
     /// Tasks that wait for I/O.
     pub io_waiters: usize,
-    /// Tasks spawned.
+    /// Tasks spawned, without blocking closures.
     pub spawned: u64,
     /// Polls of tasks.
     pub polled: u64,
@@ -223,6 +229,9 @@ impl Metrics {
             ("stuck_threads", self.stuck_threads as u64),
             ("spinning_threads", self.spinning_threads as u64),
             ("need_spinning", self.need_spinning.into()),
+            ("blocking_threads", self.blocking_threads as u64),
+            ("blocking_idle_threads", self.blocking_idle_threads as u64),
+            ("blocking_queue", self.blocking_queue as u64),
             ("live_tasks", self.live_tasks as u64),
             ("global_queue", self.global_queue as u64),
             ("timers", self.timers as u64),

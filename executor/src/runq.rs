@@ -40,6 +40,11 @@ impl Unit {
         Unit(task)
     }
 
+    /// To look at the task without taking it.
+    pub(crate) fn as_raw(&self) -> NonNull<()> {
+        self.0
+    }
+
     #[inline]
     pub(crate) fn into_raw(self) -> NonNull<()> {
         self.0

@@ -20,6 +20,7 @@ pub use block_on::block_on;
 pub use builder::Builder;
 pub use metrics::{FoundIn, Metrics};
 pub use shutdown::Leftover;
+use shutdown::Patience;
 
 mod block_in_place;
 mod block_on;
@@ -78,8 +79,8 @@ fn check(runtime: RuntimeRef) -> io::Result<RuntimeRef> {
 
 /// A runtime: its processors, its machines, its netpoller. Dropping it shuts it down.
 ///
-/// Dropping waits for polls in progress. On a thread of the runtime itself, or inside its own [`Runtime::block_on`], it
-/// only starts the shutdown.
+/// Dropping waits for polls in progress, and at most a second for blocking closures that run; those that have not started
+/// are dropped. On a thread of the runtime itself, or inside its own [`Runtime::block_on`], it only starts the shutdown.
 ///
 /// # Examples
 ///
@@ -127,6 +128,16 @@ impl Runtime {
         self.handle().spawn_at(Location::caller(), future)
     }
 
+    /// Runs a closure that may block on this runtime; see [`spawn_blocking`].
+    #[track_caller]
+    pub fn spawn_blocking<F, R>(&self, f: F) -> JoinHandle<R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        self.handle().spawn_blocking_at(Location::caller(), f)
+    }
+
     /// Names this runtime, to be kept and sent anywhere.
     #[must_use]
     pub fn handle(&self) -> Handle {
@@ -155,8 +166,8 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// What is left when the time is over: polls that have not ended. Their threads end, and their tasks are dropped, when
-    /// they do. On a thread of the runtime itself, or inside its own [`Runtime::block_on`], nothing is waited for.
+    /// What is left when the time is over: polls and blocking closures that have not ended. Their threads end, and their
+    /// tasks are dropped, when they do. On a thread of the runtime itself, or inside its own [`Runtime::block_on`], nothing is waited for.
     ///
     /// # Examples
     ///
@@ -171,14 +182,14 @@ impl Runtime {
     pub fn shutdown_timeout(self, timeout: Duration) -> Result<(), Leftover> {
         let runtime = self.runtime;
         std::mem::forget(self);
-        shutdown::shut_down(runtime, Some(timeout))
+        shutdown::shut_down(runtime, Patience::timeout(timeout))
     }
 }
 
 impl Drop for Runtime {
     fn drop(&mut self) {
         // What is left is dropped by others; a destructor has nobody to tell.
-        let _ = shutdown::shut_down(self.runtime, None);
+        let _ = shutdown::shut_down(self.runtime, Patience::drop());
     }
 }
 
@@ -254,6 +265,28 @@ impl Handle {
         task::spawn(self.runtime, location, future)
     }
 
+    /// Runs a closure that may block on this runtime; see [`spawn_blocking`]. If the runtime is shut down the closure is
+    /// dropped and the handle says so.
+    #[track_caller]
+    pub fn spawn_blocking<F, R>(&self, f: F) -> JoinHandle<R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        self.spawn_blocking_at(Location::caller(), f)
+    }
+
+    fn spawn_blocking_at<F, R>(&self, location: &'static Location<'static>, f: F) -> JoinHandle<R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        if !self.runtime.is_of_this_process() {
+            panic!("{FORKED}");
+        }
+        task::spawn_blocking(self.runtime, location, f)
+    }
+
     /// Runs `future` to its end on this thread; see [`block_on`].
     ///
     /// # Panics
@@ -320,11 +353,53 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
+    here().spawn_at(Location::caller(), future)
+}
+
+/// Runs `f`, which may block, on a thread that holds no processor, so that no task waits for it: file systems, name lookups,
+/// long computations, libraries that know nothing of async. Go: a goroutine in a system call.
+///
+/// Closures start in the order in which they were spawned, at most [`Builder::max_blocking`] at once. Inside, wakes and
+/// spawns work as everywhere, and so does [`block_on`], also for another blocking closure: one that waits in it does not
+/// count against the limit. One that waits by other means for a closure that is still queued may wait for ever.
+///
+/// On a thread of no runtime it goes to the default runtime, which is started if need be.
+///
+/// [`JoinHandle::abort`] ends a closure that has not started; one that runs is left alone. A panic goes to the handle.
+/// If the system refuses a thread, the closure waits until there is one.
+///
+/// Shutdown drops the closures that have not started; their handles say so. It waits for those that run: dropping the
+/// [`Runtime`] for a second at most, [`Runtime::shutdown_timeout`] for as long as it is told. What is left then goes on, and its
+/// thread ends with it.
+///
+/// # Panics
+///
+/// If the default runtime is needed and cannot be built, or in a forked child of the process that built the runtime.
+///
+/// # Examples
+///
+/// ```
+/// gmp::block_on(async {
+///     let text = gmp::spawn_blocking(|| std::fs::read_to_string("Cargo.toml")).await.unwrap();
+///     assert!(text.unwrap().contains("[package]"));
+/// });
+/// ```
+#[track_caller]
+pub fn spawn_blocking<F, R>(f: F) -> JoinHandle<R>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Send + 'static,
+{
+    here().spawn_blocking_at(Location::caller(), f)
+}
+
+/// The runtime that the free functions mean, whether shut down or not.
+fn here() -> Handle {
     let runtime = match context::current().runtime {
         Some(runtime) => runtime,
         None => default::get().unwrap_or_else(|e| panic!("the default runtime cannot be built: {e}")),
     };
-    Handle { runtime }.spawn_at(Location::caller(), future)
+    Handle { runtime }
 }
 
 /// How many processors the current runtime has (Go: `runtime.GOMAXPROCS(0)`).

@@ -31,7 +31,9 @@
 //! and in `runtime::shutdown`: a change of the order is made in both.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::blocking::{self, Pool};
 use crate::clock::{self, NEVER};
 use crate::context;
 use crate::idle::{HandedOff, Host, Idle};
@@ -79,6 +81,7 @@ pub(crate) struct Sched {
     /// Threads in a poll that `sysmon` has given up on.
     pub(crate) stuck: AtomicUsize,
     pub(crate) sysmon: Sysmon,
+    pub(crate) blocking: Pool,
     /// Threads that are not of the runtime and hold one of its processors or start one of its machines (see
     /// [`Sched::enter`]).
     guests: AtomicUsize,
@@ -103,6 +106,8 @@ pub(crate) struct Config {
     /// How many threads may be stuck in a poll while their processor goes on without them; `None`: no processor does.
     pub(crate) max_stuck: Option<usize>,
     pub(crate) on_stuck: Option<StuckHook>,
+    pub(crate) max_blocking: Option<usize>,
+    pub(crate) thread_keep_alive: Option<Duration>,
 }
 
 /// See `Builder::on_stuck`.
@@ -183,6 +188,7 @@ impl Sched {
             threads: threads::Threads::new(),
             stuck: AtomicUsize::new(0),
             sysmon: Sysmon::new(),
+            blocking: Pool::new(),
             guests: AtomicUsize::new(0),
             machines: Mutex::new(rank::LEAF, Vec::new()),
             shutdown: Parker::new(),
@@ -195,6 +201,8 @@ impl Sched {
     /// Makes this slot, which nobody else has, a runtime. The netpoller is open.
     pub(crate) fn open(&'static self, config: Config) -> RuntimeRef {
         let procs = config.procs;
+        let (limit, keep_alive) = (config.max_blocking, config.thread_keep_alive);
+        self.blocking.open(limit.unwrap_or(blocking::LIMIT), keep_alive.unwrap_or(blocking::KEEP_ALIVE));
         let before = std::mem::replace(&mut *self.config.lock(), Arc::new(config));
         // Shutdown took the hooks out: this one runs no user code.
         drop(before);
@@ -675,6 +683,7 @@ impl Sched {
             ..Metrics::default()
         };
         self.sysmon.count_into(&mut m);
+        self.blocking.count_into(&mut m);
         for slot in self.slots() {
             m.local_queues.push(slot.processor().queue.len_seen());
             m.timers += slot.timers.len();

@@ -2,7 +2,7 @@
 //!
 //! At each look, in order: a netpoller that nobody looked at for 10 ms; processors, one by one, for a time slice that goes
 //! on too long and for work behind a long poll beside an idle processor; sockets or due timers that no machine attends;
-//! machines that could not be started; the schedtrace line.
+//! machines, and threads for blocking closures, that could not be started; the schedtrace line.
 //!
 //! | state of the runtime                        | next look in |
 //! |---------------------------------------------|--------------|
@@ -112,6 +112,11 @@ impl Sysmon {
             .for_each(SharedCounter::reset);
     }
 
+    /// Whether it runs, or is being started.
+    pub(crate) fn is_started(&self) -> bool {
+        self.started.load(Relaxed)
+    }
+
     /// Wakes it from its sleep, deep or not.
     pub(crate) fn wake(&self) {
         self.parker.unpark();
@@ -189,8 +194,8 @@ impl Sched {
             if looked.acted {
                 acted_at = Some(clock::now());
             }
-            if looked.waiting {
-                // Perhaps a machine could not be started: it is tried again at each look.
+            if self.blocking_retry() | looked.waiting {
+                // Perhaps a thread could not be started: it is tried again at each look.
                 looks_idle = 0;
             }
             looks_blocking = if looked.blocking { looks_blocking + 1 } else { 0 };

@@ -15,9 +15,10 @@
 //! |--------|-----------------------------------------------------------------------------------------|
 //! | 63     | aborted: set by any handle, seen by the next poll, which drops the future               |
 //! | 62     | ended: the future is gone. Set under the lock of the task's shard                        |
-//! | 54–61  | shard of the registry                                                                   |
-//! | 27–53  | index in the shard                                                                      |
-//! | 0–26   | how many tasks the shard had seen before, so that ids of live tasks and their like differ |
+//! | 61     | a blocking closure: queued for the pool. Written once, before the task is queued        |
+//! | 53–60  | shard of the registry                                                                   |
+//! | 26–52  | index in the shard                                                                      |
+//! | 0–25   | how many tasks the shard had seen before, so that ids of live tasks and their like differ |
 
 use std::any::Any;
 use std::mem::ManuallyDrop;
@@ -45,6 +46,9 @@ mod yield_now;
 
 const ABORTED: u64 = 1 << 63;
 const ENDED: u64 = 1 << 62;
+const BLOCKING: u64 = 1 << 61;
+/// What is no part of the id.
+const FLAGS: u64 = ABORTED | ENDED | BLOCKING;
 
 /// What the scheduler knows of a task. It lies in the task's cell.
 #[derive(Debug)]
@@ -59,7 +63,16 @@ pub(crate) struct Meta {
 impl Meta {
     #[inline]
     fn id(&self) -> Id {
-        Id(self.word.load(Relaxed) & !(ABORTED | ENDED))
+        Id(self.word.load(Relaxed) & !FLAGS)
+    }
+
+    /// The task gets its name. Nobody else knows it yet.
+    fn set_id(&self, id: Id) {
+        self.word.store(self.word.load(Relaxed) & FLAGS | id.0, Relaxed);
+    }
+
+    fn is_blocking(&self) -> bool {
+        self.word.load(Relaxed) & BLOCKING != 0
     }
 
     #[inline]
@@ -99,8 +112,8 @@ pub struct Id(u64);
 
 impl Id {
     /// A task that never entered the registry, because the runtime was shut down.
-    const NONE: Id = Id(!(ABORTED | ENDED));
-    const COUNT_BITS: u32 = 27;
+    const NONE: Id = Id(!FLAGS);
+    const COUNT_BITS: u32 = 26;
     const INDEX_BITS: u32 = 27;
     /// Shards that an id can name.
     pub(crate) const SHARDS: u32 = 1 << 8;
@@ -279,20 +292,54 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
+    let queue = |runnable| runtime.sched.spawned(into_unit(runnable));
     // SAFETY: future and output are `Send` and 'static.
-    unsafe { spawn_unchecked(runtime, location, future) }
+    unsafe { spawn_unchecked(runtime, location, 0, future, schedule, queue) }
 }
 
+/// Makes a task of the closure `f` and queues it for the pool. If the runtime is shut down it is dropped at once and the
+/// handle says so.
+pub(crate) fn spawn_blocking<F, R>(runtime: RuntimeRef, location: &'static Location<'static>, f: F) -> JoinHandle<R>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Send + 'static,
+{
+    /// Ready at its first poll.
+    struct Closure<F>(Option<F>);
+
+    // The closure is never pinned.
+    impl<F> Unpin for Closure<F> {}
+
+    impl<F: FnOnce() -> R, R> Future for Closure<F> {
+        type Output = R;
+
+        fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<R> {
+            let f = self.0.take().expect("a closure was called twice");
+            Poll::Ready(f())
+        }
+    }
+
+    // SAFETY: closure and output are `Send` and 'static.
+    unsafe {
+        spawn_unchecked(runtime, location, BLOCKING, Closure(Some(f)), schedule_blocking, Runnable::<Meta>::schedule)
+    }
+}
+
+/// Makes a task, enters it, and queues it for the first time by `queue`. `kind` is its flags.
+///
 /// # Safety
 ///
 /// The future and its output may be polled and dropped on any thread, for as long as the runtime lives.
 unsafe fn spawn_unchecked<F: Future>(
     runtime: RuntimeRef,
     location: &'static Location<'static>,
+    kind: u64,
     future: F,
+    schedule: impl Fn(Runnable<Meta>, ScheduleInfo) + Copy + Send + Sync + 'static,
+    queue: impl FnOnce(Runnable<Meta>),
 ) -> JoinHandle<F::Output> {
     let sched = runtime.sched;
-    let meta = Meta { sched, location, word: AtomicU64::new(Id::NONE.0) };
+    let meta = Meta { sched, location, word: AtomicU64::new(Id::NONE.0 | kind) };
     let future = |meta: &Meta| Guarded { meta, future: ManuallyDrop::new(future) };
     // SAFETY: passed on; the schedule function is a function without state, and any waker may move anywhere.
     let (runnable, task) =
@@ -301,7 +348,7 @@ unsafe fn spawn_unchecked<F: Future>(
     // SAFETY: the handle keeps the cell alive as long as it has not let go of `task`.
     let handle = unsafe { JoinHandle::new(task.fallible(), meta) };
     match registry::insert(runtime, &runnable) {
-        Ok(()) => sched.spawned(into_unit(runnable)),
+        Ok(()) => queue(runnable),
         // The future is dropped here, after the registry's lock was let go.
         Err(registry::Closed) => drop(runnable),
     }
@@ -314,6 +361,12 @@ fn schedule(runnable: Runnable<Meta>, info: ScheduleInfo) {
     sched.ready(into_unit(runnable), how);
 }
 
+/// For a closure: it is queued when it is spawned, and never again.
+fn schedule_blocking(runnable: Runnable<Meta>, _: ScheduleInfo) {
+    let sched = runnable.metadata().sched;
+    sched.push_blocking(into_unit(runnable));
+}
+
 #[inline]
 fn into_unit(runnable: Runnable<Meta>) -> Unit {
     Unit::new(runnable.into_raw())
@@ -323,6 +376,13 @@ fn into_unit(runnable: Runnable<Meta>) -> Unit {
 fn from_unit(unit: Unit) -> Runnable<Meta> {
     // SAFETY: every unit was made by `into_unit`, and is the sole right to its task.
     unsafe { Runnable::from_raw(unit.into_raw()) }
+}
+
+/// Whether the task was aborted. It stays where it is.
+pub(crate) fn is_aborted(unit: &Unit) -> bool {
+    // SAFETY: the unit keeps the task, and the runnable made of it for the moment is forgotten.
+    let runnable = ManuallyDrop::new(unsafe { Runnable::<Meta>::from_raw(unit.as_raw()) });
+    runnable.metadata().is_aborted()
 }
 
 /// Polls the task once, on `p` if the thread has a processor.

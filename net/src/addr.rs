@@ -3,13 +3,13 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use crate::lookup::{Lookup, resolve};
+use crate::lookup::Lookup;
 
 /// An address, or a name that stands for some.
 ///
 /// Implemented for `SocketAddr` and its two forms, `(IpAddr, u16)` and its two forms, slices of `SocketAddr`, strings
-/// `"host:port"`, and pairs `("host", port)`. A numeric address costs nothing; a name is looked up on a thread of its
-/// own, so that no processor waits for it. It cannot be implemented elsewhere.
+/// `"host:port"`, and pairs `("host", port)`. A numeric address costs nothing; a name is looked up as a blocking closure
+/// (`spawn_blocking`), so that no processor waits for it. It cannot be implemented elsewhere.
 pub trait ToSocketAddrs: sealed::Sealed {}
 
 pub(crate) mod sealed {
@@ -39,7 +39,7 @@ impl Addrs {
     fn host(host: &str, port: u16) -> io::Result<Addrs> {
         match host.parse::<IpAddr>() {
             Ok(ip) => Addrs::one((ip, port)),
-            Err(_) => Ok(Addrs(Inner::Asked(resolve(host.to_owned(), port)?))),
+            Err(_) => Ok(Addrs(Inner::Asked(Lookup::start(host.to_owned(), port)?))),
         }
     }
 
@@ -67,7 +67,7 @@ pub(crate) async fn addrs_of(addr: impl ToSocketAddrs) -> io::Result<Vec<SocketA
 ///
 /// # Errors
 ///
-/// What the system's resolver gives, or that no thread could be started for it.
+/// What the system's resolver gives, or that there is no runtime to run it.
 ///
 /// # Cancel safety
 ///

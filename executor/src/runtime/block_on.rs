@@ -13,8 +13,10 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use super::{FORKED, SHUT_DOWN, current};
+use crate::blocking::Waiting;
 use crate::context;
 use crate::machine::Machine;
 use crate::park::Parker;
@@ -46,6 +48,10 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         Err(e) => panic!("`block_on` has no runtime: {e}"),
     }
 }
+
+/// When the system refuses the watcher its thread, nobody would start the threads that it refused too. So whoever waits
+/// tries again, every so often.
+const UNWATCHED: Duration = Duration::from_millis(5);
 
 /// Wakes the thread in `block_on`. It outlives the call if somebody keeps it.
 struct Signal {
@@ -200,8 +206,15 @@ pub(super) fn on<F: Future>(runtime: RuntimeRef, future: F) -> F::Output {
             continue;
         }
         blocking.give_up();
+        let _waiting = Waiting::new();
         while !signal.woken.swap(false, Acquire) {
-            signal.parker.park();
+            if runtime.sched.sysmon.is_started() || !runtime.is_there() {
+                signal.parker.park();
+            } else if !signal.parker.park_timeout(UNWATCHED) {
+                // Whoever takes a processor starts the watcher.
+                blocking.acquire();
+                blocking.give_up();
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! How a runtime is configured.
 
 use std::io;
+use std::time::Duration;
 
 use super::{Runtime, free_slot, take_slot};
 use crate::netpoll::Backend;
@@ -15,9 +16,11 @@ const MAX_STUCK: usize = 512;
 /// | what | default |
 /// |---|---|
 /// | `procs` | `GMP_PROCS`, else the CPUs that this process may use |
-/// | `thread_name` | `gmp`: threads are `gmp-0`, `gmp-1`, … and `gmp-sysmon` |
+/// | `thread_name` | `gmp`: threads are `gmp-0`, `gmp-1`, …, `gmp-block-0`, … and `gmp-sysmon` |
 /// | `thread_stack_size` | std's, 2 MiB |
 /// | `max_stuck` | 512 |
+/// | `max_blocking` | 512 blocking closures at once |
+/// | `thread_keep_alive` | 10 s |
 ///
 /// `GMP_SCHEDTRACE=ms` in the environment prints Go's schedtrace line every so many milliseconds.
 ///
@@ -92,13 +95,31 @@ impl Builder {
         self
     }
 
-    /// Runs on each machine's thread before its first task.
+    /// How many closures of [`spawn_blocking`](super::spawn_blocking) run at once, 1 or more; others wait for their turn.
+    /// One that waits in a [`block_on`](super::block_on) does not count meanwhile, so that what it waits for can run.
+    pub fn max_blocking(mut self, closures: usize) -> Self {
+        self.config.max_blocking = Some(closures);
+        self
+    }
+
+    /// [`Builder::max_blocking`], in tokio's words.
+    pub fn max_blocking_threads(self, closures: usize) -> Self {
+        self.max_blocking(closures)
+    }
+
+    /// How long a thread for blocking closures stays without one.
+    pub fn thread_keep_alive(mut self, keep_alive: Duration) -> Self {
+        self.config.thread_keep_alive = Some(keep_alive);
+        self
+    }
+
+    /// Runs on each thread before its first task or blocking closure.
     pub fn on_thread_start(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         self.config.on_thread_start = Some(Box::new(hook));
         self
     }
 
-    /// Runs on each machine's thread after its last task.
+    /// Runs on each thread after its last task or blocking closure.
     pub fn on_thread_stop(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         self.config.on_thread_stop = Some(Box::new(hook));
         self
@@ -136,8 +157,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if `procs`, `GMP_PROCS` or `GMP_SCHEDTRACE` is no number in its range (the error quotes it); else
-    /// those of the system for the netpoller: out of fds or memory.
+    /// `InvalidInput` if `procs`, `max_blocking`, `GMP_PROCS` or `GMP_SCHEDTRACE` is no number in its range (the error
+    /// quotes it); else those of the system for the netpoller: out of fds or memory.
     pub fn build(self) -> io::Result<Runtime> {
         let mut config = self.config;
         config.procs = match self.procs {
@@ -150,6 +171,9 @@ impl Builder {
                 None => std::thread::available_parallelism().map_or(1, |n| n.get().min(PROCS_MAX)),
             },
         };
+        if config.max_blocking == Some(0) {
+            return Err(bad_number("max_blocking", "closures from 1 on", "0"));
+        }
         config.schedtrace_ms = match env("GMP_SCHEDTRACE")? {
             Some(text) => Some(text.parse().map_err(|_| bad_number("GMP_SCHEDTRACE", "milliseconds", &text))?),
             None => None,

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::block_on::Aside;
 use super::free_slot;
+use crate::blocking::serves;
 use crate::context;
 use crate::processor::CLOSING;
 use crate::sched::{RuntimeRef, Sched};
@@ -23,17 +24,53 @@ use crate::task;
 pub struct Leftover {
     /// Tasks whose future still exists: those whose poll has not ended.
     pub tasks: usize,
-    /// Threads that have not ended.
+    /// Threads in such a poll.
     pub threads: usize,
+    /// Threads in a blocking closure that has not ended.
+    pub blocking: usize,
 }
 
 impl std::fmt::Display for Leftover {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "the runtime did not shut down in time: {} tasks in {} threads are left", self.tasks, self.threads)
+        let Leftover { tasks, threads, blocking } = self;
+        write!(f, "the runtime did not shut down in time: {tasks} tasks in {threads} threads")?;
+        write!(f, " and {blocking} blocking closures are left")
     }
 }
 
 impl std::error::Error for Leftover {}
+
+/// `Drop` waits no longer for blocking closures.
+const DROP_WAITS: Duration = Duration::from_secs(1);
+
+/// How long a shutdown waits. `None` is for ever.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    /// For anything.
+    all: Option<Instant>,
+    /// When nothing but blocking closures is left.
+    blocking: Option<Instant>,
+}
+
+impl Patience {
+    pub(super) fn timeout(timeout: Duration) -> Self {
+        let end = Instant::now().checked_add(timeout);
+        Patience { all: end, blocking: end }
+    }
+
+    pub(super) fn drop() -> Self {
+        Patience { all: None, blocking: Instant::now().checked_add(DROP_WAITS) }
+    }
+
+    fn endless() -> Self {
+        Patience { all: None, blocking: None }
+    }
+
+    /// Until when to wait for this.
+    fn end(self, leftover: Leftover) -> Option<Instant> {
+        if leftover.tasks == 0 && leftover.threads == 0 { self.blocking } else { self.all }
+    }
+}
 
 /// Steps 1 to 3: nothing new begins.
 fn close(sched: &'static Sched) {
@@ -44,28 +81,29 @@ fn close(sched: &'static Sched) {
     sched.slots().for_each(|slot| slot.registry.close());
     // 2. Machines that sleep, or want a processor, are released without one.
     sched.idle.close(sched);
-    // 3. A machine begins no further poll: it empties its processor into the global queue and ends.
+    // 3. No blocking closure starts; threads of the pool without one end. A machine begins no further poll: it empties its
+    //    processor into the global queue and ends.
+    sched.blocking.close();
     sched.slots().flat_map(|slot| slot.objects()).for_each(|p| p.ask(CLOSING));
 }
 
 /// Shuts the runtime down. A thread of its own, and one that holds one of its processors in the middle of a `block_on`,
 /// cannot wait for itself: there it is only started, and what is left is the answer. A thread that holds a processor of
 /// another runtime gives that one up meanwhile.
-pub(super) fn shut_down(runtime: RuntimeRef, timeout: Option<Duration>) -> Result<(), Leftover> {
+pub(super) fn shut_down(runtime: RuntimeRef, patience: Patience) -> Result<(), Leftover> {
     let sched = runtime.sched;
     if !runtime.is_of_this_process() {
         // The threads, and whatever they held, stayed with the parent.
         return Ok(());
     }
-    let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
     close(sched);
-    if context::is_worker_of(sched) || context::processor_of(sched).is_some() {
+    if context::is_worker_of(sched) || serves(sched) || context::processor_of(sched).is_some() {
         finish_elsewhere(runtime);
         return Err(leftover(sched));
     }
     let machine = sched.new_machine();
     let aside = Aside::new(machine);
-    let result = discard_all(runtime, deadline);
+    let result = discard_all(runtime, patience);
     match result {
         Ok(()) => finish(runtime),
         Err(_) => finish_elsewhere(runtime),
@@ -78,7 +116,7 @@ pub(super) fn shut_down(runtime: RuntimeRef, timeout: Option<Duration>) -> Resul
 /// Steps 4 to 8 on a thread of their own, which waits for as long as it takes.
 fn finish_elsewhere(runtime: RuntimeRef) {
     let rest = move || {
-        if discard_all(runtime, None).is_ok() {
+        if discard_all(runtime, Patience::endless()).is_ok() {
             finish(runtime);
         }
     };
@@ -87,11 +125,17 @@ fn finish_elsewhere(runtime: RuntimeRef) {
 }
 
 fn leftover(sched: &'static Sched) -> Leftover {
-    Leftover { tasks: sched.live_tasks(), threads: sched.threads.count() + sched.guests() }
+    let (blocking, running) = sched.blocking.counts();
+    Leftover {
+        // A closure that runs is a task too.
+        tasks: sched.live_tasks().saturating_sub(running),
+        threads: sched.threads.count() + sched.guests(),
+        blocking,
+    }
 }
 
 /// Steps 4 and 5.
-fn discard_all(runtime: RuntimeRef, deadline: Option<Instant>) -> Result<(), Leftover> {
+fn discard_all(runtime: RuntimeRef, patience: Patience) -> Result<(), Leftover> {
     let sched = runtime.sched;
     let _entered = context::enter(runtime);
     let mut threads = None;
@@ -103,14 +147,14 @@ fn discard_all(runtime: RuntimeRef, deadline: Option<Instant>) -> Result<(), Lef
             threads = now;
             sched.slots().for_each(|slot| slot.registry.wake_all());
         }
-        // 5. What is queued is dropped, until no task lives, no machine runs and no guest is left.
+        // 5. What is queued is dropped, until no task lives, no machine or blocking closure runs and no guest is left.
         discard_queued(sched);
         let leftover = leftover(sched);
-        if leftover.tasks == 0 && leftover.threads == 0 {
+        if leftover.tasks == 0 && leftover.threads == 0 && leftover.blocking == 0 {
             return Ok(());
         }
-        // Each task and machine that ends, each guest that leaves, and whoever queues a task unparks us.
-        match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
+        // Each task, machine and thread of the pool that ends, each guest that leaves, and whoever queues a task unparks us.
+        match patience.end(leftover).map(|d| d.saturating_duration_since(Instant::now())) {
             None => sched.shutdown.park(),
             Some(left) if left.is_zero() => return Err(leftover),
             Some(left) => {
@@ -150,7 +194,7 @@ fn finish(runtime: RuntimeRef) {
 /// Takes every queued task, wherever it is, and drops it.
 fn discard_queued(sched: &'static Sched) {
     loop {
-        let unit = sched.inject.pop().or_else(|| {
+        let unit = sched.inject.pop().or_else(|| sched.blocking.pop()).or_else(|| {
             sched.slots().find_map(|slot| {
                 slot.objects().into_iter().find_map(|p| {
                     let next = p.queue.next.peek();

@@ -20,7 +20,7 @@ pub(crate) struct Threads {
     machines: AtomicUsize,
     /// For names: how many have been started in all.
     started: AtomicUsize,
-    /// A machine could not be started; `sysmon` tries again.
+    /// A thread could not be started; `sysmon` tries again.
     failed: AtomicUsize,
     handles: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -72,11 +72,21 @@ impl Threads {
         if let Some(size) = config.thread_stack_size {
             builder = builder.stack_size(size);
         }
-        let handle = builder.spawn(move || {
+        let started = builder.spawn(move || {
             context::belong_to(runtime, as_worker);
             body();
+        });
+        let handle = started.inspect_err(|_| {
+            self.failed.fetch_add(1, Relaxed);
         })?;
-        self.handles.lock().push(handle);
+        // Threads of the pool come and go. What a thread has left in its handle is dropped outside the lock.
+        let mut handles = self.handles.lock();
+        let (ended, mut live): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut *handles).into_iter().partition(JoinHandle::is_finished);
+        live.push(handle);
+        *handles = live;
+        drop(handles);
+        drop(ended);
         Ok(())
     }
 }
@@ -112,7 +122,6 @@ pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by_s
         sched.free_machine(machine);
         // AcqRel: as in the addition above.
         threads.machines.fetch_sub(1, AcqRel);
-        threads.failed.fetch_add(1, Relaxed);
         sched.idle.give_back(slot, spinning);
     }
 }

@@ -57,7 +57,7 @@ impl<T> JoinHandle<T> {
     }
 
     /// Asks the task to end: its future is dropped before its next poll, and the handle gives a cancelled [`JoinError`].
-    /// A task that has ended already, or ends in the poll that goes on, is left as it is.
+    /// A task that has ended already, or ends in the poll that goes on, is left as it is; so is a blocking closure that runs.
     ///
     /// # Examples
     ///

@@ -129,7 +129,7 @@ impl Shard {
             panic!("more than {} live tasks were spawned in one place", Id::INDICES);
         };
         *slab.entry(index) = Entry::Task(waker);
-        meta.word.store(Id::new(self.index, index, slab.count).0, Relaxed);
+        meta.set_id(Id::new(self.index, index, slab.count));
         slab.count += 1;
         self.live.store(self.live.load(Relaxed) + 1, Relaxed);
         Ok(())
@@ -197,7 +197,12 @@ pub(super) fn remove(meta: &Meta) {
 pub(super) fn abort(meta: &Meta) {
     meta.abort();
     if let Some(waker) = waker(meta) {
-        waker.wake();
+        if meta.is_blocking() {
+            // It is queued, and a wake does nothing, or it runs, and is left alone.
+            meta.sched.abort_blocking();
+        } else {
+            waker.wake();
+        }
     }
 }
 

@@ -1,0 +1,372 @@
+//! The pool of machines without a processor: `spawn_blocking`'s closures run there, where a thread that waits keeps no task
+//! from running. `task` queues closures, `runtime::block_on` says when one of its threads waits, `sysmon` tries again when
+//! the system refused a thread, shutdown closes the pool and drops what is queued.
+//!
+//! 1. A queued closure is run by one thread of the pool, or dropped: by shutdown, or by the machine that its abort sends it
+//!    to. Closures start in the order in which they came.
+//! 2. While a closure is queued, as many run as the limit allows, or a thread is coming for it, or the system refused one:
+//!    then the next thread that has done with its closure takes it, or `sysmon` starts one.
+//! 3. A closure whose thread waits in a `block_on` does not count against the limit: what it waits for may be queued behind it.
+//!    When it goes on, more than the limit run for a while.
+//! 4. A thread counts from the decision to start it, under the lock under which its closure was queued, until it has ended:
+//!    the runtime's slot is not recycled before.
+//!
+//! | thread  | counted in      | it leaves by                                                                |
+//! |---------|-----------------|-----------------------------------------------------------------------------|
+//! | coming  | `coming`        | `State::next`: → running, or → idle when another one was faster              |
+//! | running | `running`       | `State::next`: → running, → idle, → ended when the runtime closes            |
+//! | waiting | `running` and `waiting` | the end of its `block_on`'s wait: → running                         |
+//! | idle    | `idle`          | `State::call`: → coming · its keep-alive is over, or `Pool::close`: → ended |
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::machine::Machine;
+use crate::metrics::Metrics;
+use crate::runq::Unit;
+use crate::sched::{How, Sched};
+use crate::sys::{Mutex, MutexGuard, rank};
+use crate::task::{self, swallow};
+
+/// At most so many closures run at once, unless the builder says otherwise.
+pub(crate) const LIMIT: usize = 512;
+/// How long an idle thread stays, unless the builder says otherwise.
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// At most so many threads, machines among them (Go: `sched.maxmcount`).
+const THREADS_MAX: usize = 10_000;
+
+/// The blocking closures of one runtime and their threads.
+pub(crate) struct Pool {
+    state: Mutex<State>,
+}
+
+/// Guarded by `Pool::state`.
+struct State {
+    /// Closures that have not started, oldest first.
+    queue: VecDeque<Unit>,
+    /// Threads without a closure; the last one is called first.
+    idle: Vec<&'static Machine>,
+    /// Threads that were called or are being started, and have not looked at the queue.
+    coming: usize,
+    /// Threads in a closure.
+    running: usize,
+    /// Those of them that wait in a `block_on`.
+    waiting: usize,
+    /// Threads that have not ended.
+    threads: usize,
+    /// For names: how many have been started in all.
+    started: usize,
+    limit: usize,
+    keep_alive: Duration,
+    /// No closure starts any more.
+    closed: bool,
+}
+
+/// Where the thread for a queued closure comes from.
+enum Call {
+    Idle(&'static Machine),
+    /// It is to be started, with this number.
+    New(usize),
+}
+
+/// What a thread does next.
+enum Next {
+    Run(Unit),
+    Rest,
+    End,
+}
+
+impl State {
+    fn new() -> Self {
+        State {
+            queue: VecDeque::new(),
+            idle: Vec::new(),
+            coming: 0,
+            running: 0,
+            waiting: 0,
+            threads: 0,
+            started: 0,
+            limit: LIMIT,
+            keep_alive: KEEP_ALIVE,
+            closed: true,
+        }
+    }
+
+    /// Closures that count against the limit.
+    fn active(&self) -> usize {
+        self.running - self.waiting
+    }
+
+    /// Calls a thread, if there is a closure that no thread comes for and the limits allow another one.
+    #[must_use]
+    fn call(&mut self, machines: usize) -> Option<Call> {
+        if self.closed || self.queue.len() <= self.coming || self.active() + self.coming >= self.limit {
+            return None;
+        }
+        if let Some(machine) = self.idle.pop() {
+            self.coming += 1;
+            return Some(Call::Idle(machine));
+        }
+        if self.threads + machines >= THREADS_MAX {
+            return None;
+        }
+        self.coming += 1;
+        self.threads += 1;
+        self.started += 1;
+        Some(Call::New(self.started - 1))
+    }
+
+    /// For a thread that has come, or has done with a closure, and is counted nowhere but in `threads`.
+    fn next(&mut self) -> Next {
+        if self.closed {
+            return Next::End;
+        }
+        if self.active() < self.limit {
+            if let Some(unit) = self.queue.pop_front() {
+                self.running += 1;
+                return Next::Run(unit);
+            }
+        }
+        Next::Rest
+    }
+}
+
+impl Pool {
+    pub(crate) fn new() -> Self {
+        Pool { state: Mutex::new(rank::LEAF, State::new()) }
+    }
+
+    /// Fresh for a runtime.
+    pub(crate) fn open(&self, limit: usize, keep_alive: Duration) {
+        let mut state = self.state.lock();
+        debug_assert_eq!(state.threads, 0, "a slot was recycled with threads of its pool");
+        debug_assert!(state.queue.is_empty(), "a slot was recycled with blocking closures");
+        state.started = 0;
+        state.limit = limit;
+        state.keep_alive = keep_alive;
+        state.closed = false;
+    }
+
+    /// No closure starts from here on, and idle threads end. What is queued is for [`Pool::pop`].
+    pub(crate) fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        let idle = std::mem::take(&mut state.idle);
+        state.coming += idle.len();
+        drop(state);
+        for machine in idle {
+            machine.parker.unpark();
+        }
+    }
+
+    /// Takes the oldest closure that has not started.
+    pub(crate) fn pop(&self) -> Option<Unit> {
+        self.state.lock().queue.pop_front()
+    }
+
+    /// Threads that have not ended, and closures that run.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.threads, state.running)
+    }
+
+    pub(crate) fn count_into(&self, metrics: &mut Metrics) {
+        let state = self.state.lock();
+        metrics.blocking_threads = state.threads;
+        metrics.blocking_idle_threads = state.idle.len();
+        metrics.blocking_queue = state.queue.len();
+    }
+}
+
+impl Sched {
+    /// Queues a closure and calls a thread for it.
+    pub(crate) fn push_blocking(&'static self, unit: Unit) {
+        let mut state = self.blocking.state.lock();
+        state.queue.push_back(unit);
+        if state.closed {
+            drop(state);
+            // Shutdown may have looked at the queue before, and waits for this very closure.
+            self.shutdown.unpark();
+            return;
+        }
+        self.call(state);
+    }
+
+    /// A closure that is still queued was aborted: it goes to a machine, which drops it. Its handle need not wait until the
+    /// pool comes to it, and its destructor does not run in `abort`.
+    #[cold]
+    pub(crate) fn abort_blocking(&'static self) {
+        // Any closure that was aborted will do: the runtime whose it was may be gone, and this be the queue of the next one.
+        let mut state = self.blocking.state.lock();
+        let aborted = state.queue.iter().position(task::is_aborted);
+        let unit = aborted.and_then(|at| state.queue.remove(at));
+        drop(state);
+        if let Some(unit) = unit {
+            self.ready(unit, How::Woken);
+        }
+    }
+
+    /// Starts the threads that the system refused before. Tells whether it still does: closures then wait for a thread, and
+    /// nobody else may ever start one.
+    pub(crate) fn blocking_retry(&'static self) -> bool {
+        loop {
+            let called = self.blocking.state.lock().call(self.threads.count());
+            let Some(call) = called else {
+                return false;
+            };
+            if !self.answer(call) {
+                return true;
+            }
+        }
+    }
+
+    /// Calls a thread if one is to come, and lets the lock go.
+    fn call(&'static self, mut state: MutexGuard<'_, State>) {
+        let called = state.call(self.threads.count());
+        drop(state);
+        let Some(call) = called else {
+            return;
+        };
+        if !self.answer(call) {
+            // It may sleep deeply.
+            self.sysmon.wake();
+        }
+    }
+
+    /// Brings the thread that was called. False if the system refuses it.
+    fn answer(&'static self, call: Call) -> bool {
+        let number = match call {
+            Call::Idle(machine) => {
+                machine.parker.unpark();
+                return true;
+            }
+            Call::New(number) => number,
+        };
+        let machine = self.new_machine();
+        if self.threads.spawn(self, &format!("block-{number}"), false, move || serve(self, machine)).is_ok() {
+            return true;
+        }
+        self.free_machine(machine);
+        // While the thread still counts: afterwards the slot may be another runtime's.
+        self.sysmon_start();
+        let mut state = self.blocking.state.lock();
+        state.coming -= 1;
+        state.threads -= 1;
+        drop(state);
+        self.shutdown.unpark();
+        false
+    }
+}
+
+thread_local! {
+    /// The runtime whose pool this thread is of.
+    static SERVES: Cell<Option<&'static Sched>> = const { Cell::new(None) };
+}
+
+/// Whether this thread is one of the pool of `sched`, which counts it. While it holds a processor it is a guest besides.
+pub(crate) fn serves(sched: &'static Sched) -> bool {
+    SERVES.get().is_some_and(|own| std::ptr::eq(own, sched))
+}
+
+/// The body of a thread of the pool.
+fn serve(sched: &'static Sched, machine: &'static Machine) {
+    SERVES.set(Some(sched));
+    let config = sched.config.lock().clone();
+    // A hook that panics has told so itself.
+    if let Some(hook) = &config.on_thread_start {
+        swallow(hook);
+    }
+    run_closures(sched, machine);
+    if let Some(hook) = &config.on_thread_stop {
+        swallow(hook);
+    }
+    drop(config);
+    // The destructors of thread-locals are still to run; nobody counts this thread then.
+    SERVES.set(None);
+    sched.free_machine(machine);
+    sched.blocking.state.lock().threads -= 1;
+    sched.shutdown.unpark();
+}
+
+fn run_closures(sched: &'static Sched, machine: &'static Machine) {
+    let pool = &sched.blocking;
+    let mut state = pool.state.lock();
+    state.coming -= 1;
+    loop {
+        match state.next() {
+            Next::Run(unit) => {
+                drop(state);
+                // What the closure throws is in its handle by now. Should anything else come out, the thread must go on:
+                // the pool counts it.
+                swallow(|| task::run(unit, None));
+                state = pool.state.lock();
+                state.running -= 1;
+            }
+            Next::Rest => {
+                let Some(called) = rest(pool, machine, state) else {
+                    return;
+                };
+                state = called;
+                state.coming -= 1;
+            }
+            Next::End => return,
+        }
+    }
+}
+
+/// Sleeps until the thread is called. `None` if its keep-alive is over; it is off the list then.
+fn rest<'a>(
+    pool: &'a Pool,
+    machine: &'static Machine,
+    mut state: MutexGuard<'a, State>,
+) -> Option<MutexGuard<'a, State>> {
+    state.idle.push(machine);
+    // `None` is for ever.
+    let end = Instant::now().checked_add(state.keep_alive);
+    loop {
+        drop(state);
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        match left {
+            Some(left) => {
+                machine.parker.park_timeout(left);
+            }
+            None => machine.parker.park(),
+        }
+        state = pool.state.lock();
+        // A token may be left over from an earlier use of the machine: only the list says whether the thread was called.
+        let Some(at) = state.idle.iter().position(|other| std::ptr::eq(*other, machine)) else {
+            return Some(state);
+        };
+        if left.is_some_and(|left| left.is_zero()) {
+            state.idle.remove(at);
+            return None;
+        }
+    }
+}
+
+/// This thread waits in a `block_on` until this is dropped. See invariant 3.
+pub(crate) struct Waiting(Option<&'static Sched>);
+
+impl Waiting {
+    pub(crate) fn new() -> Self {
+        let serves = SERVES.get();
+        if let Some(sched) = serves {
+            let mut state = sched.blocking.state.lock();
+            state.waiting += 1;
+            sched.call(state);
+        }
+        Waiting(serves)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(sched) = self.0 {
+            sched.blocking.state.lock().waiting -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! The system refuses threads: nothing is lost. One test, as the limit holds for the whole process.
+#![cfg(target_os = "linux")]
+
+use std::sync::mpsc::channel;
+
+use limit::limited;
+
+#[path = "support/limit.rs"]
+mod limit;
+
+/// The stack of a thread of the runtime: address space, not memory.
+const STACK: usize = 1 << 30;
+
+/// Limits the address space of this process; `None` is no limit.
+fn limit_memory(bytes: Option<usize>) {
+    let now = bytes.map_or(libc::RLIM_INFINITY, |bytes| bytes as libc::rlim_t);
+    let limit = libc::rlimit { rlim_cur: now, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the limit is a value on the stack.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// The address space that is in use, in bytes.
+fn used() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').next().unwrap().parse::<usize>().unwrap() * 4096
+}
+
+#[test]
+fn r11_a_closure_waits_for_a_thread_that_the_system_refuses() {
+    limited(|| {
+        let builder = || gmp::Builder::new().procs(1).thread_stack_size(STACK);
+        // The watcher is there before the lack.
+        let runtime = builder().build().unwrap();
+        runtime.block_on(async {});
+        limit_memory(Some(used() + STACK / 2));
+        let (ran, has_run) = channel();
+        let handles: Vec<_> = (0..3)
+            .map(|n| {
+                let ran = ran.clone();
+                runtime.spawn_blocking(move || ran.send(n).unwrap())
+            })
+            .collect();
+        assert!(has_run.try_recv().is_err());
+        assert_eq!(runtime.metrics().blocking_queue, 3);
+        let refused = runtime.metrics().thread_failures;
+        assert!(refused >= 3, "{refused}");
+        // The watcher tries again, and again.
+        while runtime.metrics().thread_failures < refused + 5 {
+            std::thread::yield_now();
+        }
+        assert_eq!(runtime.metrics().blocking_queue, 3);
+        limit_memory(None);
+        for handle in handles {
+            // Not `block_on`: nobody but the watcher is to help.
+            while !handle.is_finished() {
+                std::thread::yield_now();
+            }
+        }
+        let mut order: Vec<i32> = has_run.try_iter().collect();
+        order.sort_unstable();
+        assert_eq!(order, [0, 1, 2]);
+        drop(runtime);
+        // No watcher either: whoever waits tries again.
+        let runtime = builder().build().unwrap();
+        limit_memory(Some(used() + STACK / 2));
+        let closure = runtime.spawn_blocking(|| 7);
+        let refused = runtime.metrics().thread_failures;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while runtime.metrics().thread_failures < refused + 5 {
+                    std::thread::yield_now();
+                }
+                limit_memory(None);
+            });
+            assert_eq!(runtime.block_on(closure).unwrap(), 7);
+        });
+        drop(runtime);
+        // A closure that never gets a thread does not keep its runtime.
+        let runtime = builder().build().unwrap();
+        limit_memory(Some(used() + STACK / 2));
+        let orphan = runtime.spawn_blocking(|| ());
+        drop(runtime);
+        limit_memory(None);
+        assert!(gmp::block_on(orphan).unwrap_err().is_cancelled());
+    });
+}
