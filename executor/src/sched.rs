@@ -431,7 +431,8 @@ impl Sched {
     }
 
     /// A yield: the task does not jump the queue that it made way for; at the end of a slice it goes behind everybody's. No
-    /// fence is needed, as this processor comes back to the task itself; a wake is only for what else is queued here.
+    /// fence is needed, as this processor comes back to the task itself; a wake is only for what else is queued here. The
+    /// second look at the slot comes with the next pick, whichever that is.
     ///
     /// # Safety
     ///
@@ -531,9 +532,10 @@ impl Sched {
     }
 
     /// Whether anybody waits for the processor `p` or for what it could run: other tasks, a machine in `want`, due timers,
-    /// or sockets that nobody watches.
+    /// or sockets that nobody watches. A husk waits to be given back.
     pub(crate) fn has_waiting(&self, p: &Processor) -> bool {
-        self.is_work_queued(p)
+        p.queue.next.is_condemned()
+            || self.is_work_queued(p)
             || self.idle.is_wanted()
             || self.is_work_visible()
             || self.netpoll.waiters() > 0 && !self.is_netpoller_attended()

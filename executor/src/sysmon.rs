@@ -15,6 +15,7 @@
 //! 2. It sleeps deeply only if every processor is idle, which it decides under the scheduler lock.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::panic::Location;
 use std::task::Waker;
 use std::time::Duration;
@@ -211,6 +212,10 @@ impl Sched {
             looked.acted |= !ready.is_empty();
             wake_all(ready);
         }
+        if self.earliest_deadline() <= now {
+            // A processor in a long poll armed it, and the machine in the netpoller sleeps longer.
+            self.attend_netpoller();
+        }
         let unattended = !self.is_netpoller_attended();
         // Work for whoever has a processor, beside what lies in a processor's own queue.
         let common = !self.inject.is_empty()
@@ -252,8 +257,14 @@ impl Sched {
                 Some(suspect) if suspect.is(polls) => {
                     p.mark_slow();
                     let waits = (queued || common) && self.idle.counts().idle() == 0;
-                    if waits && self.max_stuck() > 0 && suspect.is_stuck() {
-                        looked.acted |= self.rescue_or_warn(p, suspect, now, warned);
+                    if waits
+                        && self.max_stuck() > 0
+                        && suspect.is_stuck()
+                        && self.rescue_or_warn(p, suspect, now, warned)
+                    {
+                        // The fresh processor may be at the same count of polls: what was seen is not of it.
+                        *seen = Seen { since: now, ..Seen::default() };
+                        looked.acted = true;
                     }
                 }
                 suspect => *suspect = Some(Suspect::new(p, polls, now)),
@@ -296,7 +307,8 @@ impl Sched {
             let last = warned.entry(location.map(std::ptr::from_ref)).or_insert(None);
             if last.is_none_or(|at| now - at >= WARN_NS) {
                 *last = Some(now);
-                eprintln!("gmp: {stuck}");
+                // Nobody reads it any more: that must not end `sysmon`.
+                let _ = writeln!(std::io::stderr(), "gmp: {stuck}");
             }
         }
         rescued

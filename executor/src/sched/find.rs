@@ -28,7 +28,7 @@ use crate::netpoll::Wait;
 use crate::processor::{CLOSING, ProcSlot, Processor, SLICE_OVER};
 use crate::runq::Unit;
 use crate::sys::atomic::Ordering::Relaxed;
-use crate::sys::{spin_loop, submit_fence};
+use crate::sys::{spin_loop, submit_fence, submit_fence_after_rmw};
 use crate::task;
 use crate::timers::WakeBatch;
 
@@ -188,6 +188,9 @@ impl Worker {
                 match self.look(p, after_global) {
                     Look::Nothing => {}
                     Look::Task(unit) => {
+                        // The second look after a yield, which is pushed without one: step 3 does not come to it.
+                        submit_fence();
+                        self.sched.after_push(p);
                         p.begin_slice();
                         count_found(p, FoundIn::GlobalTick);
                         return Some(unit);
@@ -210,7 +213,8 @@ impl Worker {
             // 3.
             // SAFETY: as above.
             if let Some(unit) = unsafe { p.queue.pop() } {
-                // The second look after a yield: the pop was a locked instruction.
+                // The second look after a yield, which is pushed without one: the pop was a locked instruction.
+                submit_fence_after_rmw();
                 self.sched.after_push(p);
                 p.begin_slice();
                 count_found(p, FoundIn::Local);

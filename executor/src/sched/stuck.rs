@@ -127,6 +127,8 @@ impl Sched {
             if !slot.is_current(p) || !suspect.is(p.polls()) || p.is_blocking() {
                 return false;
             }
+            // AcqRel: pairs with `return_husk`, which may come as soon as the sentinel is there.
+            self.stuck.fetch_add(1, AcqRel);
             // 1.
             let next = p.queue.next.condemn();
             idle_fence();
@@ -135,8 +137,6 @@ impl Sched {
             self.inject.push_batch(next.into_iter().chain(queued));
             // 3.
             slot.renew();
-            // AcqRel: pairs with `return_husk`, which may come at once.
-            self.stuck.fetch_add(1, AcqRel);
             true
         });
         if rescued && self.idle.should_wake() {
