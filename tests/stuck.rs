@@ -347,7 +347,7 @@ fn r03_short_blocking_calls_move_nothing() {
         });
         let (before, after) = runtime.block_on(task).unwrap();
         assert_eq!(after.retakes, before.retakes);
-        assert_eq!(after.wakes, before.wakes);
+        assert_eq!(after.sysmon_wakes, before.sysmon_wakes);
     });
 }
 
