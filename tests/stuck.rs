@@ -213,7 +213,8 @@ fn r03_all_stuck_at_once_again_and_again_beside_flowing_tasks() {
         const PROCS: usize = 2;
         const ROUNDS: usize = 5;
         const FLOWING: usize = 10_000;
-        let runtime = runtime(PROCS);
+        let keep_alive = Duration::from_millis(20);
+        let runtime = Builder::new().procs(PROCS).on_stuck(|_| ()).thread_keep_alive(keep_alive).build().unwrap();
         let ran = Arc::new((0..FLOWING).map(|_| AtomicUsize::new(0)).collect::<Vec<_>>());
         let flow = runtime.spawn({
             let ran = ran.clone();
@@ -251,7 +252,11 @@ fn r03_all_stuck_at_once_again_and_again_beside_flowing_tasks() {
             runtime.block_on(yield_now());
         }
         assert!(ran.iter().all(|n| n.load(Relaxed) == 1), "lost or run twice");
-        assert_eq!(runtime.metrics().stuck_threads, 0);
+        // The count of threads comes back to normal: the limit of this test is the time for it.
+        let most = PROCS + 1;
+        while runtime.metrics().stuck_threads > 0 || runtime.metrics().threads > most {
+            std::thread::yield_now();
+        }
     });
 }
 

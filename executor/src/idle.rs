@@ -338,6 +338,17 @@ impl Idle {
         Some(slot)
     }
 
+    /// A machine that has slept for long leaves the list, to end. `false`: it has its grant already.
+    #[cfg(not(gmp_loom))]
+    pub(crate) fn leave(&self, machine: &'static Machine) -> bool {
+        let mut lists = self.lists.lock();
+        let asleep = !machine.is_granted() && lists.contains(machine);
+        if asleep {
+            lists.remove(machine);
+        }
+        asleep
+    }
+
     /// A machine comes back from the netpoller with something to do.
     pub(crate) fn leave_netpoller(&self, machine: &'static Machine, host: &'static impl Host) -> Left {
         let mut lists = self.lists.lock();

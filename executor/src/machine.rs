@@ -86,6 +86,16 @@ impl Machine {
         Some(slot - 1)
     }
 
+    /// Sleeps until a grant comes, at most for `timeout`.
+    #[cfg(not(gmp_loom))]
+    pub(crate) fn park_timeout(&self, timeout: std::time::Duration) -> Option<Grant> {
+        // An early unpark is spent here and does no harm: `None` means that the machine is still on its list.
+        if !self.is_granted() {
+            self.parker.park_timeout(timeout);
+        }
+        self.take_grant()
+    }
+
     /// Sleeps until a grant comes (Go: `stopm`).
     pub(crate) fn park(&self) -> Grant {
         loop {

@@ -201,8 +201,7 @@ impl Sched {
     /// Makes this slot, which nobody else has, a runtime. The netpoller is open.
     pub(crate) fn open(&'static self, config: Config) -> RuntimeRef {
         let procs = config.procs;
-        let (limit, keep_alive) = (config.max_blocking, config.thread_keep_alive);
-        self.blocking.open(limit.unwrap_or(blocking::LIMIT), keep_alive.unwrap_or(blocking::KEEP_ALIVE));
+        self.blocking.open(config.max_blocking.unwrap_or(blocking::LIMIT), keep_alive_of(&config));
         let before = std::mem::replace(&mut *self.config.lock(), Arc::new(config));
         // Shutdown took the hooks out: this one runs no user code.
         drop(before);
@@ -581,6 +580,11 @@ impl Sched {
         self.free_machine(machine);
     }
 
+    /// How long a thread that is not needed stays.
+    pub(crate) fn keep_alive(&self) -> Duration {
+        keep_alive_of(&self.config.lock())
+    }
+
     /// A machine for a thread that is none of the runtime's own.
     pub(crate) fn new_machine(&self) -> &'static Machine {
         let recycled = self.machines.lock().pop();
@@ -722,6 +726,10 @@ impl Host for Sched {
     fn wake_sysmon(&self) {
         self.sysmon.wake();
     }
+}
+
+fn keep_alive_of(config: &Config) -> Duration {
+    config.thread_keep_alive.unwrap_or(blocking::KEEP_ALIVE)
 }
 
 /// A broken invariant of the runtime: prints what is known and ends the process.

@@ -107,7 +107,8 @@ impl Builder {
         self.max_blocking(closures)
     }
 
-    /// How long a thread for blocking closures stays without one.
+    /// How long a thread for blocking closures stays without one, and a machine beyond those that processors need without
+    /// work (10 s).
     pub fn thread_keep_alive(mut self, keep_alive: Duration) -> Self {
         self.config.thread_keep_alive = Some(keep_alive);
         self

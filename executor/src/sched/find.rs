@@ -316,8 +316,7 @@ impl Worker {
         if self.spinning {
             self.stop_spinning();
         }
-        let grant = self.machine.park();
-        Some(if self.accept(grant) { Look::ProcessorGone } else { Look::Closed })
+        Some(if self.park() { Look::ProcessorGone } else { Look::Closed })
     }
 
     /// Goes on without a processor: the poll that had it was stuck, or came back from a wait without one. Tells whether the
@@ -333,10 +332,7 @@ impl Worker {
                 self.take_processor(slot);
                 true
             }
-            Rested::Asleep => {
-                let grant = self.machine.park();
-                self.accept(grant)
-            }
+            Rested::Asleep => self.park(),
         }
     }
 
@@ -475,8 +471,7 @@ impl Worker {
             self.sleep_in_netpoller()
         } else {
             sched.attend_netpoller();
-            let grant = self.machine.park();
-            self.accept(grant)
+            self.park()
         }
     }
 
@@ -517,8 +512,7 @@ impl Worker {
             Left::Nothing => {
                 // Every processor is busy: what is ready goes to the global queue, and this machine parks.
                 self.wake_after_sleep();
-                let grant = self.machine.park();
-                self.accept(grant)
+                self.park()
             }
         }
     }
@@ -534,6 +528,26 @@ impl Worker {
                 }
             }
             None => wake_all(&mut self.ready),
+        }
+    }
+
+    /// Sleeps on the parker. Tells whether the machine goes on: it ends when the runtime closes, and after its keep-alive if
+    /// there are more machines than processors need.
+    fn park(&mut self) -> bool {
+        let sched = self.sched;
+        loop {
+            // One more than there are processors: some machine is always on its way.
+            let surplus = sched.threads.count() > sched.idle.total() as usize + 1;
+            let grant = if surplus {
+                match self.machine.park_timeout(sched.keep_alive()) {
+                    Some(grant) => grant,
+                    None if sched.idle.leave(self.machine) => return false,
+                    None => continue,
+                }
+            } else {
+                self.machine.park()
+            };
+            return self.accept(grant);
         }
     }
 
