@@ -79,7 +79,7 @@ impl Driver {
         added.map_err(|e| match e.kind() {
             io::ErrorKind::PermissionDenied => io::Error::new(
                 io::ErrorKind::Unsupported,
-                "this kind of file cannot be waited for (a regular file?): use gmp::spawn_blocking",
+                "this kind of file cannot be waited for (a regular file?): use a thread of its own",
             ),
             io::ErrorKind::AlreadyExists => io::Error::new(
                 io::ErrorKind::AlreadyExists,

@@ -497,7 +497,7 @@ fn r11_what_cannot_be_registered_says_what_to_do() {
         // SAFETY: there is no registration that could outlive the fd.
         let e = unsafe { netpoll.register(file.as_raw_fd(), Kind::Open) }.unwrap_err();
         assert_eq!(e.kind(), io::ErrorKind::Unsupported);
-        assert!(e.to_string().contains("spawn_blocking"), "{e}");
+        assert!(e.to_string().contains("a thread of its own"), "{e}");
         let (here, _there) = unix_pair();
         let here = register(netpoll, here);
         // SAFETY: as above.
