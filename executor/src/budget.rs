@@ -3,7 +3,7 @@
 //!
 //! 1. A refused operation has no effect: the leaf wakes its task and returns pending before it does anything.
 //! 2. An operation that returns pending on its own, or fails to start, gives its unit back.
-//! 3. It is a brake, not a gate: in one poll of a task the leaves refuse at most [`REFUSALS`] times, then they let
+//! 3. It is a brake, not a gate: in one poll of a task the leaves refuse at most `REFUSALS` times, then they let
 //!    operations through until the poll ends. A foreign `block_on` inside a poll would else loop for ever.
 //! 4. Where there is no processor, or inside [`unconstrained`], nothing is refused.
 
