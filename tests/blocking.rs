@@ -266,13 +266,18 @@ fn r16_idle_threads_are_used_again() {
 fn r14_shutdown_drops_what_is_queued_and_waits_for_what_runs() {
     limited(|| {
         let runtime = pool(1);
-        let (handle, drops) = (runtime.handle(), Drops::default());
+        let drops = Drops::default();
         let (started, has_started) = channel();
+        let (lives, is_gone) = channel::<()>();
+        drop(runtime.spawn(async move {
+            let _lives = lives;
+            std::future::pending::<()>().await;
+        }));
         let guard = drops.guard();
         let first = runtime.spawn_blocking(move || {
             started.send(()).unwrap();
-            // It goes on until the runtime closes.
-            while gmp::block_on(handle.spawn(async {})).is_ok() {}
+            // It goes on until the runtime drops its tasks.
+            is_gone.recv().unwrap_err();
             let refused = gmp::block_on(gmp::spawn_blocking(|| ())).unwrap_err();
             drop(guard);
             refused.to_string()
@@ -280,7 +285,7 @@ fn r14_shutdown_drops_what_is_queued_and_waits_for_what_runs() {
         has_started.recv().unwrap();
         let guard = drops.guard();
         let queued = runtime.spawn_blocking(move || drop(guard));
-        drop(runtime);
+        runtime.shutdown_timeout(Duration::MAX).expect("the closure ends");
         assert_eq!(drops.count(), 2);
         let next = pool(1);
         assert!(next.block_on(first).unwrap().contains("runtime shut down"));
