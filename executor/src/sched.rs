@@ -403,9 +403,13 @@ impl Sched {
     /// The owner of a condemned queue empties it into the global one.
     #[cold]
     fn spill(&'static self, p: &'static Processor) {
+        let mut spilled = 0;
         // SAFETY: only the owner calls this.
-        self.inject.push_batch(std::iter::from_fn(|| unsafe { p.queue.pop() }));
-        self.queued_globally();
+        let units = std::iter::from_fn(|| unsafe { p.queue.pop() });
+        self.inject.push_batch(units.inspect(|_| spilled += 1));
+        if spilled > 0 {
+            self.queued_globally();
+        }
     }
 
     /// Wakes a machine for what was just put into the global queue.

@@ -5,6 +5,7 @@
 //! which one sleeps for ever is a deadlock, which loom reports.
 
 mod closing;
+mod rescue;
 mod seats;
 mod submit;
 mod want;
@@ -316,6 +317,7 @@ impl Worker {
                 self.slot = Some(slot);
                 return true;
             }
+            Retired::Husk => unreachable!("nobody rescues here; see `rescue`"),
             Retired::Closed => return false,
         };
         if world.is_work_visible() {

@@ -1,4 +1,4 @@
-//! Models of the run-next slot: its owner against thieves. What is in the deque is crossbeam's to prove; see
+//! Models of the run-next slot: its owner against thieves and against `sysmon`. What is in the deque is crossbeam's to prove; see
 //! `sys::doubles` for what the other models assume of it.
 
 use std::ptr::NonNull;
@@ -7,7 +7,9 @@ use std::sync::Arc;
 use loom::thread;
 
 use super::{Replaced, RunNext, Unit};
-use crate::sys::UnsafeCell;
+use crate::inject::Inject;
+use crate::sys::doubles::Deque;
+use crate::sys::{UnsafeCell, idle_fence, submit_fence, submit_fence_after_rmw};
 
 /// A task whose memory says how often it was run. loom checks that whoever runs it sees what was written before.
 struct Task {
@@ -27,7 +29,6 @@ fn unit(task: &'static Task) -> Unit {
     Unit::new(NonNull::from(task).cast())
 }
 
-/// Runs what was taken, and tells how many that were.
 /// What had been in the slot.
 fn displaced(replaced: Replaced) -> Option<Unit> {
     match replaced {
@@ -36,6 +37,7 @@ fn displaced(replaced: Replaced) -> Option<Unit> {
     }
 }
 
+/// Runs what was taken, and tells how many that were.
 fn run(unit: Option<Unit>) -> u32 {
     let Some(unit) = unit else { return 0 };
     // SAFETY: it came from `unit`, and tasks are leaked.
@@ -95,5 +97,161 @@ fn r02_the_same_task_twice_in_the_slot_is_run_twice() {
         }
         let expected = if own == 0 { 1 } else { 2 };
         assert_eq!(own + thief.join().unwrap(), expected);
+    });
+}
+
+/// A processor's queue with its deque, and where its units go when it is condemned. The owner's steps mirror
+/// `Sched::ready_local`, `Sched::ready_yielded` and `Worker::find`, those of `sysmon` mirror `Sched::rescue`.
+struct Queue {
+    next: RunNext,
+    deque: Deque,
+    global: Inject,
+}
+
+impl Queue {
+    fn new() -> Arc<Self> {
+        Arc::new(Queue { next: RunNext::new(), deque: Deque::new(), global: Inject::new() })
+    }
+
+    fn wake(&self, unit: Unit) {
+        match self.next.replace(unit) {
+            Replaced::Nothing => {}
+            Replaced::Unit(displaced) => {
+                self.deque.push(displaced);
+                submit_fence();
+                self.second_look();
+            }
+            Replaced::Condemned(unit) => self.global.push(unit),
+        }
+    }
+
+    fn yields(&self, unit: Unit) {
+        self.deque.push(unit);
+    }
+
+    /// Mirrors `Sched::after_push` and `Sched::spill`.
+    fn second_look(&self) {
+        if self.next.is_condemned() {
+            self.global.push_batch(std::iter::from_fn(|| self.deque.take()));
+        }
+    }
+
+    /// A pick. With `look` it takes from the global queue first.
+    fn pick(&self, look: bool) -> Option<Unit> {
+        if self.next.is_condemned() {
+            self.global.push_batch(std::iter::from_fn(|| self.deque.take()));
+            return None;
+        }
+        if look {
+            if let Some(unit) = self.global.pop() {
+                submit_fence();
+                self.second_look();
+                return Some(unit);
+            }
+        }
+        if let Some(unit) = self.next.take() {
+            return Some(unit);
+        }
+        let unit = self.deque.take()?;
+        submit_fence_after_rmw();
+        self.second_look();
+        Some(unit)
+    }
+
+    /// Any thread.
+    fn steal(&self) -> u32 {
+        let next = self.next.peek();
+        run(self.deque.take().or_else(|| if next == 0 { None } else { self.next.steal(next) }))
+    }
+
+    fn rescue(self: &Arc<Self>) -> thread::JoinHandle<()> {
+        let queue = self.clone();
+        thread::spawn(move || {
+            let next = queue.next.condemn();
+            idle_fence();
+            queue.global.push_batch(next.into_iter().chain(std::iter::from_fn(|| queue.deque.take())));
+        })
+    }
+
+    /// The owner is in a poll that never ends: nothing is left to it. Tells how many units are in the global queue.
+    fn stranded_none(&self) -> u32 {
+        assert!(self.next.is_condemned());
+        assert_eq!(self.deque.len_seen(), 0, "a task is left in the queue of a poll that never ends");
+        std::iter::from_fn(|| self.global.pop()).map(|unit| run(Some(unit))).sum()
+    }
+}
+
+/// The poll wakes two tasks and never ends.
+#[test]
+fn r03_ready_against_rescue() {
+    loom::model(|| {
+        let queue = Queue::new();
+        let sysmon = queue.rescue();
+        queue.wake(unit(task()));
+        queue.wake(unit(task()));
+        sysmon.join().unwrap();
+        assert_eq!(queue.stranded_none(), 2);
+    });
+}
+
+/// As above, beside a thief.
+#[test]
+fn r03_ready_against_rescue_and_a_thief() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(|| {
+        let queue = Queue::new();
+        let sysmon = queue.rescue();
+        let thief = {
+            let queue = queue.clone();
+            thread::spawn(move || queue.steal())
+        };
+        queue.wake(unit(task()));
+        queue.wake(unit(task()));
+        sysmon.join().unwrap();
+        let stolen = thief.join().unwrap();
+        assert_eq!(queue.stranded_none() + stolen, 2);
+    });
+}
+
+/// The poll wakes two tasks and ends, and the next never does: that one may still be run by the owner.
+#[test]
+fn r03_ready_against_rescue_and_the_next_pick() {
+    loom::model(|| {
+        let queue = Queue::new();
+        let sysmon = queue.rescue();
+        queue.wake(unit(task()));
+        queue.wake(unit(task()));
+        let own = run(queue.pick(false));
+        sysmon.join().unwrap();
+        assert_eq!(queue.stranded_none() + own, 2);
+    });
+}
+
+/// The poll yields, which is a push without a fence, and the next one, of a task that waited in the same queue, never ends.
+#[test]
+fn r03_a_yield_against_rescue_and_the_next_pick() {
+    loom::model(|| {
+        let queue = Queue::new();
+        queue.yields(unit(task()));
+        let sysmon = queue.rescue();
+        queue.yields(unit(task()));
+        let own = run(queue.pick(false));
+        sysmon.join().unwrap();
+        assert_eq!(queue.stranded_none() + own, 2);
+    });
+}
+
+/// As above; the next one is from the global queue.
+#[test]
+fn r03_a_yield_against_rescue_and_a_look_around() {
+    loom::model(|| {
+        let queue = Queue::new();
+        queue.global.push(unit(task()));
+        let sysmon = queue.rescue();
+        queue.yields(unit(task()));
+        let own = run(queue.pick(true));
+        sysmon.join().unwrap();
+        assert_eq!(queue.stranded_none() + own, 2);
     });
 }
