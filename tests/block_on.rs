@@ -248,3 +248,39 @@ fn r12_a_panic_in_block_on_gives_the_processor_back() {
         assert_eq!(runtime.block_on(task).unwrap(), 7);
     });
 }
+
+#[test]
+fn r04_threads_in_block_on_do_not_starve_tasks_and_timers() {
+    limited(|| {
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+        // One processor, and threads that want it all the time.
+        let runtime = Builder::new().procs(1).build().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let (handle, stop) = (runtime.handle(), stop.clone());
+                std::thread::spawn(move || {
+                    handle.block_on(async {
+                        while !stop.load(Relaxed) {
+                            gmp::task::yield_now().await;
+                        }
+                    });
+                })
+            })
+            .collect();
+        for _ in 0..20 {
+            let (done, is_done) = std::sync::mpsc::channel();
+            let slept = done.clone();
+            drop(runtime.spawn(async move { done.send(()).unwrap() }));
+            drop(runtime.spawn(async move {
+                gmp::time::sleep(std::time::Duration::from_millis(1)).await;
+                slept.send(()).unwrap();
+            }));
+            is_done.recv().unwrap();
+            is_done.recv().unwrap();
+        }
+        stop.store(true, Relaxed);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}

@@ -9,7 +9,9 @@
 //! 4. The first machine to go idle becomes the poller, so if no machine is awake one of them sleeps in the netpoller with
 //!    the earliest deadline. It keeps the seat until it has left, also when it is off the list: of two machines in the
 //!    netpoller one would take the break that was meant for the other.
-//! 5. `sysmon` sleeps deeply only if every processor is idle; whoever takes the first one off the list wakes it.
+//! 5. Those who want a processor and the queues take turns: of two processors in a row that are given up in the middle of a
+//!    poll beside queued work, one goes to a machine that runs tasks.
+//! 6. `sysmon` sleeps deeply only if every processor is idle; whoever takes the first one off the list wakes it.
 //!
 //! # Submit and go idle
 //!
@@ -87,6 +89,8 @@ struct Lists {
     seat_taken: bool,
     /// Machines that wait for a processor in the middle of their own work, oldest first.
     want: VecDeque<&'static Machine>,
+    /// The last processor that was freed went to `want` (invariant 5).
+    want_was_served: bool,
     sysmon_asleep: bool,
     closed: bool,
 }
@@ -160,6 +164,7 @@ impl Idle {
                     poller: None,
                     seat_taken: false,
                     want: VecDeque::new(),
+                    want_was_served: false,
                     sysmon_asleep: false,
                     closed: true,
                 },
@@ -451,8 +456,8 @@ impl Idle {
         true
     }
 
-    /// Gives `slot` up at once (Go: `handoffp`): to a machine that wants one, else, with `work`, to a sleeping or a new
-    /// machine, else to the idle list, after which the caller looks at the queues once more.
+    /// Gives `slot` up at once (Go: `handoffp`): to a machine that wants one, or, with `work`, to a sleeping or a new
+    /// machine (invariant 5), else to the idle list, after which the caller looks at the queues once more.
     pub(crate) fn hand_off(
         &self,
         slot: u32,
@@ -464,7 +469,8 @@ impl Idle {
         if !is_current() {
             return HandedOff::Husk;
         }
-        if self.grant_to_want(&mut lists, slot) {
+        let queues_turn = work && std::mem::take(&mut lists.want_was_served);
+        if !queues_turn && self.grant_to_want(&mut lists, slot) {
             return HandedOff::ToMachine;
         }
         if !work || lists.closed {
@@ -501,7 +507,7 @@ impl Idle {
         }
     }
 
-    /// `sysmon` goes to deep sleep if every processor is idle (invariant 5). Tells whether it may.
+    /// `sysmon` goes to deep sleep if every processor is idle (invariant 6). Tells whether it may.
     pub(crate) fn sysmon_sleeps(&self) -> bool {
         let mut lists = self.lists.lock();
         let all_idle = lists.procs.len() as u32 == self.total() && !lists.closed;
@@ -567,6 +573,7 @@ impl Idle {
             return false;
         };
         self.wanting.store(lists.want.len() as u32, Relaxed);
+        lists.want_was_served = true;
         machine.grant(Grant::Processor { slot, spinning: false }, None);
         machine.parker.unpark();
         true

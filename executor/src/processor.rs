@@ -378,9 +378,16 @@ impl Processor {
     /// The next task starts a time slice of its own.
     #[inline]
     pub(crate) fn begin_slice(&self) {
+        self.begin_slice_of_chain();
+        self.own.hops.store(0, Relaxed);
+    }
+
+    /// A slice for whoever holds the processor for a moment: the chain along the run-next slot goes on afterwards, and its
+    /// hops count on.
+    #[inline]
+    fn begin_slice_of_chain(&self) {
         self.seen.schedtick.store(self.schedtick().wrapping_add(1), Relaxed);
         self.own.budget.store(BUDGET, Relaxed);
-        self.own.hops.store(0, Relaxed);
     }
 
     /// [`Processor::begin_slice`] where no pick answers a request that was meant for the slice before.
@@ -388,7 +395,7 @@ impl Processor {
         if self.attention() & SLICE_OVER != 0 {
             self.answer(SLICE_OVER);
         }
-        self.begin_slice();
+        self.begin_slice_of_chain();
     }
 
     /// The next task comes out of the run-next slot. Tells whether it may share the slice of the one before.
@@ -434,6 +441,11 @@ impl Processor {
 
     pub(crate) fn set_waking(&self, on: bool) {
         self.seen.waking.store(on, Relaxed);
+    }
+
+    /// The next pick looks around first.
+    pub(crate) fn look_soon(&self) {
+        self.own.looks_in.store(0, Relaxed);
     }
 
     /// Counts a pick down; tells whether it is time to look around.

@@ -503,7 +503,7 @@ impl Sched {
         p.end_poll();
         context::set_processor(None);
         let slot = self.slot(p.index);
-        let work = self.is_work_queued(p);
+        let work = self.is_work_queued(p) || self.earliest_deadline() <= clock::now();
         match self.idle.hand_off(p.index, || slot.is_current(p), work, self) {
             HandedOff::ToMachine => {}
             HandedOff::Husk => self.return_husk(p),

@@ -33,6 +33,9 @@ use crate::sys::atomic::{
 /// It may be called anywhere: in `main`, in a test, inside a task. The thread counts as one of the `procs` that run while
 /// it polls, and gives way while it waits.
 ///
+/// While the runtime shuts down no timer fires and no socket is looked at: a future that waits for one of them then waits for
+/// ever. Shut a runtime down when nobody is in its `block_on`, and do not wait for time in a destructor.
+///
 /// # Panics
 ///
 /// If `future` does; if the runtime cannot be built, is shut down, or belongs to the parent process.

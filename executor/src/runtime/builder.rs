@@ -176,7 +176,10 @@ impl Builder {
             return Err(bad_number("max_blocking", "closures from 1 on", "0"));
         }
         config.schedtrace_ms = match env("GMP_SCHEDTRACE")? {
-            Some(text) => Some(text.parse().map_err(|_| bad_number("GMP_SCHEDTRACE", "milliseconds", &text))?),
+            Some(text) => {
+                let ms: u64 = text.parse().map_err(|_| bad_number("GMP_SCHEDTRACE", "milliseconds", &text))?;
+                (ms > 0).then_some(ms)
+            }
             None => None,
         };
         let sched = take_slot();

@@ -51,6 +51,8 @@ pub(crate) struct Worker {
     woken_by_spawn_of: Option<u32>,
     /// The last pick was from the global queue, at a look.
     looked_global: bool,
+    /// The machine was granted its processor and has not run anything yet: that goes before machines that want one.
+    owes_a_pick: bool,
     /// Whose lone task was just stolen.
     lone_of: Option<&'static Processor>,
     /// Buffers, kept for their memory.
@@ -85,6 +87,7 @@ impl Worker {
             spinning: false,
             woken_by_spawn_of: None,
             looked_global: false,
+            owes_a_pick: false,
             lone_of: None,
             ready: Vec::new(),
             due: WakeBatch::new(),
@@ -138,6 +141,7 @@ impl Worker {
 
     #[inline]
     fn run_task(&mut self, unit: Unit) {
+        self.owes_a_pick = false;
         if let Some(p) = self.processor() {
             p.begin_poll();
             p.counters().polled.add(1);
@@ -235,7 +239,7 @@ impl Worker {
         let sched = self.sched;
         p.begin_slice();
         // A machine that waits for a processor in the middle of its own work goes first.
-        if sched.idle.is_wanted() {
+        if sched.idle.is_wanted() && !self.owes_a_pick {
             return None;
         }
         // 4.
@@ -276,7 +280,7 @@ impl Worker {
         let sched = self.sched;
         let now = clock::now();
         let netpoll = p.looked(now, sched.netpolled_at());
-        if sched.idle.is_wanted() {
+        if sched.idle.is_wanted() && !self.owes_a_pick {
             if let Some(gone) = self.hand_to_want(p) {
                 return gone;
             }
@@ -556,6 +560,7 @@ impl Worker {
             Grant::Closed => false,
             Grant::Processor { slot, spinning } => {
                 self.spinning = spinning;
+                self.owes_a_pick = true;
                 self.woken_by_spawn_of = self.machine.take_woken_by();
                 self.take_processor(slot);
                 true
@@ -566,6 +571,8 @@ impl Worker {
     fn take_processor(&mut self, slot: u32) {
         let p = self.sched.slot(slot).processor();
         p.taken(clock::now());
+        // Others may have gone without timers and the global queue for as long as it was with machines that wanted it.
+        p.look_soon();
         context::set_processor(Some(p));
     }
 
