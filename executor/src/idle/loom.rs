@@ -34,7 +34,8 @@ fn bounded(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
 }
 
 fn unit() -> Unit {
-    Unit::new(NonNull::dangling())
+    // Not the address of the sentinel, which that of a `()` would be.
+    Unit::new(NonNull::<u64>::dangling().cast())
 }
 
 /// A processor. loom checks that its holders come one after another, each after what the last one did.
