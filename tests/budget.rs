@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures::channel::mpsc;
-use futures::{SinkExt, StreamExt};
+use futures::{FutureExt, SinkExt, StreamExt};
 use gmp::runtime::{Builder, Runtime};
 use gmp::task::coop::{consume_budget, has_budget_remaining, unconstrained};
 
@@ -90,13 +90,19 @@ fn r04_what_is_left_of_the_budget_is_told() {
 /// A foreign `block_on` polls in a loop inside one poll of the task: refusing for ever would be a hang.
 #[test]
 fn r04_a_foreign_block_on_inside_a_task_is_not_refused_for_ever() {
+    // With the budget spent by operations, and with the flag that the watcher sets when a slice lasts too long.
+    receive_in_a_foreign_block_on(|| drop(consume_budget().now_or_never()));
+    receive_in_a_foreign_block_on(std::hint::spin_loop);
+}
+
+fn receive_in_a_foreign_block_on(spend: fn()) {
     const MESSAGES: usize = 1000;
     limited(|| {
         // The sender needs a processor of its own: a foreign `block_on` keeps its task's.
         let runtime = runtime(2);
-        let task = runtime.spawn(async {
+        let task = runtime.spawn(async move {
             while has_budget_remaining() {
-                consume_budget().await;
+                spend();
             }
             let (mut sender, mut receiver) = mpsc::channel(1);
             let sending = gmp::spawn(async move {

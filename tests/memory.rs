@@ -29,9 +29,31 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// One test alone: the counters are the process's.
+/// One test: the counters are the process's.
 #[test]
-fn r18_a_task_is_one_allocation_of_its_future_and_96_bytes() {
+fn r18_what_allocates_and_what_does_not() {
+    a_task_is_one_allocation_of_its_future_and_96_bytes();
+    a_reset_of_the_timer_for_hyper_allocates_nothing();
+}
+
+fn a_reset_of_the_timer_for_hyper_allocates_nothing() {
+    use hyper::rt::Timer;
+    let runtime = Builder::new().procs(1).build().unwrap();
+    let allocations = runtime.block_on(async {
+        let mut sleep = gmp::rt::GmpTimer.sleep(std::time::Duration::from_secs(3600));
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        // Armed, so that the reset moves it in the store.
+        assert!(futures::poll!(&mut sleep).is_pending());
+        let before = ALLOCATIONS.load(Ordering::SeqCst);
+        for n in 0..1000 {
+            gmp::rt::GmpTimer.reset(&mut sleep, deadline + std::time::Duration::from_secs(n));
+        }
+        ALLOCATIONS.load(Ordering::SeqCst) - before
+    });
+    assert_eq!(allocations, 0);
+}
+
+fn a_task_is_one_allocation_of_its_future_and_96_bytes() {
     /// The registry grows by doubling: a power of two fills it.
     const TASKS: usize = 1 << 14;
     let runtime = Builder::new().procs(1).build().unwrap();

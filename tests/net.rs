@@ -165,3 +165,23 @@ fn r01_a_timer_and_a_socket_of_an_otherwise_idle_block_on() {
         }
     }
 }
+
+#[test]
+fn r04_sysmon_looks_at_the_netpoller_while_every_processor_is_in_a_long_poll() {
+    let runtime = runtime(1);
+    let handle = runtime.handle();
+    let task = runtime.spawn(async move {
+        let (mut stream, mut plain) = pair().await;
+        let reader = gmp::spawn(async move { stream.read_exact(&mut [0]).await.unwrap() });
+        while handle.metrics().io_waiters == 0 {
+            yield_now().await;
+        }
+        // This poll ends only when the reader has been taken for ready: by nobody else's look.
+        plain.write_all(b"x").unwrap();
+        while handle.metrics().io_waiters > 0 {
+            std::thread::yield_now();
+        }
+        reader.await.unwrap();
+    });
+    runtime.block_on(task).unwrap();
+}
