@@ -448,21 +448,26 @@ fn r03_what_a_stuck_poll_wakes_while_it_is_rescued_runs() {
     });
 }
 
-/// A machine wants a processor; the poll ends, or `sysmon` takes the processor away from it.
+/// Two machines want a processor; the poll ends, or `sysmon` takes the processor away from it for one of them, and the husk
+/// must not go to the other.
 #[test]
 fn r03_rescue_against_want() {
-    bounded(3, || {
+    bounded(2, || {
         let table = Table::new(usize::MAX);
         let (p, polls) = polling(table);
-        let wanting = thread::spawn(move || {
-            let p = table.acquire().expect("the runtime is open");
-            table.give_up(p);
+        let wanting = [(); 2].map(|()| {
+            thread::spawn(move || {
+                let p = table.acquire().expect("the runtime is open");
+                table.give_up(p);
+            })
         });
         let sysmon = thread::spawn(move || table.rescue(p, polls));
         let mut worker = Worker::new(table, p);
         p.bump_polls();
         assert!(!worker.find(false), "there is no work");
-        wanting.join().unwrap();
+        for thread in wanting {
+            thread.join().unwrap();
+        }
         sysmon.join().unwrap();
         table.check(1);
     });
