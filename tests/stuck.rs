@@ -437,3 +437,22 @@ fn r14_a_runtime_with_a_stuck_poll_shuts_down_in_its_time() {
         assert_eq!(ran.load(Relaxed), 1);
     });
 }
+
+#[test]
+fn r14_dropping_a_runtime_does_not_wait_for_a_poll_that_was_given_up_on() {
+    limited(|| {
+        let runtime = runtime(1);
+        let (go, gone) = channel::<()>();
+        let (started, is_started) = channel();
+        drop(runtime.spawn(async move {
+            started.send(()).unwrap();
+            let _ = gone.recv();
+        }));
+        is_started.recv().unwrap();
+        runtime.block_on(runtime.spawn(async {})).unwrap();
+        assert_eq!(runtime.metrics().stuck_threads, 1);
+        drop(runtime);
+        // Only now does the poll end.
+        drop(go);
+    });
+}

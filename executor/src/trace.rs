@@ -1,6 +1,7 @@
 //! `GMP_SCHEDTRACE=ms`: Go's schedtrace line on standard error, with Go's field names. `sysmon` prints it.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::time::Duration;
 
 use crate::clock;
@@ -39,7 +40,8 @@ impl Schedtrace {
             return;
         };
         self.next = now + every;
-        eprintln!("{}", line((now - self.start) / 1_000_000, &sched.metrics()));
+        // A standard error that is closed must not end `sysmon`, as `eprintln!` would.
+        let _ = writeln!(std::io::stderr(), "{}", line((now - self.start) / 1_000_000, &sched.metrics()));
     }
 }
 

@@ -141,7 +141,7 @@ impl Builder {
     }
 
     /// Is told of each poll that is stuck, on `sysmon`'s thread, instead of the line on standard error (one for each spawn
-    /// location and minute).
+    /// location and minute). The hook must not block: nobody else watches meanwhile.
     pub fn on_stuck(mut self, hook: impl Fn(&StuckPoll) + Send + Sync + 'static) -> Self {
         self.config.on_stuck = Some(Box::new(hook));
         self

@@ -40,7 +40,7 @@ impl std::fmt::Display for Leftover {
 
 impl std::error::Error for Leftover {}
 
-/// `Drop` waits no longer for blocking closures.
+/// `Drop` waits no longer for blocking closures, and for polls that `sysmon` has given up on.
 const DROP_WAITS: Duration = Duration::from_secs(1);
 
 /// How long a shutdown waits. `None` is for ever.
@@ -48,7 +48,7 @@ const DROP_WAITS: Duration = Duration::from_secs(1);
 pub(super) struct Patience {
     /// For anything.
     all: Option<Instant>,
-    /// When nothing but blocking closures is left.
+    /// When nothing is left but blocking closures and polls that were given up on.
     blocking: Option<Instant>,
 }
 
@@ -66,9 +66,9 @@ impl Patience {
         Patience { all: None, blocking: None }
     }
 
-    /// Until when to wait for this.
-    fn end(self, leftover: Leftover) -> Option<Instant> {
-        if leftover.tasks == 0 && leftover.threads == 0 { self.blocking } else { self.all }
+    /// Until when to wait for this, with so many threads in polls that `sysmon` has given up on.
+    fn end(self, leftover: Leftover, stuck: usize) -> Option<Instant> {
+        if leftover.tasks <= stuck && leftover.threads <= stuck { self.blocking } else { self.all }
     }
 }
 
@@ -154,7 +154,7 @@ fn discard_all(runtime: RuntimeRef, patience: Patience) -> Result<(), Leftover> 
             return Ok(());
         }
         // Each task, machine and thread of the pool that ends, each guest that leaves, and whoever queues a task unparks us.
-        match patience.end(leftover).map(|d| d.saturating_duration_since(Instant::now())) {
+        match patience.end(leftover, sched.stuck_threads()).map(|d| d.saturating_duration_since(Instant::now())) {
             None => sched.shutdown.park(),
             Some(left) if left.is_zero() => return Err(leftover),
             Some(left) => {
