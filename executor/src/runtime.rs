@@ -419,6 +419,3 @@ fn here() -> Handle {
 pub fn procs() -> usize {
     Handle::current().runtime.sched.idle.total() as usize
 }
-
-#[cfg(test)]
-mod tests;

@@ -401,6 +401,3 @@ pub(crate) fn discard(unit: Unit) {
     assert_no_lock_held();
     drop(from_unit(unit));
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,170 @@
+//! A task became ready: where it goes, and whether a machine is woken for it.
+
+use super::{How, Sched};
+use crate::context;
+use crate::processor::Processor;
+use crate::runq::{Replaced, Unit};
+use crate::sys::atomic::Ordering::AcqRel;
+use crate::sys::{submit_fence, submit_fence_after_rmw};
+
+impl Sched {
+    /// Queues a task that became ready, on whatever thread (Go: `ready`).
+    #[inline]
+    pub(crate) fn ready(&'static self, unit: Unit, how: How) {
+        match context::processor_of(self) {
+            // SAFETY: the context names the processor that this thread holds.
+            Some(p) => unsafe { self.ready_local(p, unit, how) },
+            None => self.ready_foreign(unit),
+        }
+    }
+
+    /// Queues a new task.
+    #[inline]
+    pub(crate) fn spawned(&'static self, unit: Unit) {
+        match context::processor_of(self) {
+            Some(p) => {
+                p.counters().spawned.add(1);
+                // SAFETY: as above.
+                unsafe { self.ready_local(p, unit, How::Spawned) };
+            }
+            None => {
+                self.spawned_outside.add(1);
+                self.ready_foreign(unit);
+            }
+        }
+    }
+
+    /// Queues on the processor `p` and wakes a machine if that pays, always after the submit fence and only if a processor
+    /// is idle and nobody spins:
+    ///
+    /// 1. a spawn does, or a second queued task; spawns and yields that woke machines for nothing do so more and more
+    ///    rarely;
+    /// 2. a wake into an empty queue does not, because `p` is about to run it, unless `p` is slow.
+    ///
+    /// # Safety
+    ///
+    /// This thread holds `p`.
+    #[inline]
+    unsafe fn ready_local(&'static self, p: &'static Processor, unit: Unit, how: How) {
+        if how == How::Yielded {
+            // SAFETY: passed on.
+            return unsafe { self.ready_yielded(p, unit) };
+        }
+        if p.is_batching() {
+            // SAFETY: passed on.
+            unsafe { p.push(unit) };
+            submit_fence();
+            return self.after_push(p);
+        }
+        let mut second = false;
+        match p.queue.next.replace(unit) {
+            Replaced::Nothing => {}
+            Replaced::Unit(displaced) => {
+                // SAFETY: passed on.
+                unsafe { p.push(displaced) };
+                second = true;
+            }
+            // `sysmon` has rescued the tasks of `p`: from now on this thread is like one without a processor.
+            Replaced::Condemned(unit) => return self.ready_foreign(unit),
+        }
+        let (wake, by_spawn) = match how {
+            How::Spawned => (p.spawn_may_wake(), Some(p.index)),
+            // SAFETY: passed on.
+            _ => (second || unsafe { p.queue.len() } > 0 || p.take_slow(), None),
+        };
+        if second {
+            // The displaced task was pushed after the locked instruction on the slot.
+            submit_fence();
+            self.after_push(p);
+        } else if wake {
+            submit_fence_after_rmw();
+        }
+        if wake && self.idle.should_wake() {
+            self.wake_one_from(p, by_spawn);
+        }
+    }
+
+    /// The owner's second look after a push to its deque and a fence: if the queue was condemned meanwhile, whoever did that
+    /// may have emptied it before the push.
+    #[inline]
+    pub(crate) fn after_push(&'static self, p: &'static Processor) {
+        if p.queue.next.is_condemned() {
+            self.spill(p);
+        }
+    }
+
+    /// The owner of a condemned queue empties it into the global one.
+    #[cold]
+    fn spill(&'static self, p: &'static Processor) {
+        let mut spilled = 0;
+        // SAFETY: only the owner calls this.
+        let units = std::iter::from_fn(|| unsafe { p.queue.pop() });
+        self.inject.push_batch(units.inspect(|_| spilled += 1));
+        if spilled > 0 {
+            self.queued_globally();
+        }
+    }
+
+    /// Wakes a machine for what was just put into the global queue.
+    fn queued_globally(&'static self) {
+        submit_fence();
+        if self.is_closing() {
+            // Shutdown may have looked at the queue before the push, and waits for this very task.
+            self.shutdown.unpark();
+        } else if self.idle.should_wake() && self.wake_one_as_guest() {
+            self.wakes_outside.add(1);
+        }
+    }
+
+    /// The poll that was stuck is over: its husk goes back to its slot.
+    #[cold]
+    pub(crate) fn return_husk(&'static self, husk: &'static Processor) {
+        context::set_processor(None);
+        self.spill(husk);
+        self.slot(husk.index).take_back(husk);
+        // AcqRel: pairs with the count in `rescue`.
+        self.stuck.fetch_sub(1, AcqRel);
+    }
+
+    /// A yield: the task does not jump the queue that it made way for; at the end of a slice it goes behind everybody's. No
+    /// fence is needed, as this processor comes back to the task itself; a wake is only for what else is queued here. The
+    /// second look at the slot comes with the next pick, whichever that is.
+    ///
+    /// # Safety
+    ///
+    /// This thread holds `p`.
+    #[inline]
+    unsafe fn ready_yielded(&'static self, p: &'static Processor, unit: Unit) {
+        // SAFETY: passed on.
+        let others = unsafe { p.queue.len() > 0 } || p.queue.next.peek() != 0;
+        if p.has_budget() {
+            // SAFETY: passed on.
+            unsafe { p.push(unit) };
+        } else {
+            self.inject.push(unit);
+        }
+        if others && self.idle.should_wake() && p.spawn_may_wake() {
+            self.wake_one_from(p, Some(p.index));
+        }
+    }
+
+    /// Queues from a thread without a processor of this runtime. Nothing of the task is touched after the push.
+    #[cold]
+    fn ready_foreign(&'static self, unit: Unit) {
+        self.inject.push(unit);
+        self.queued_globally();
+    }
+
+    #[cold]
+    pub(super) fn wake_one_from(&'static self, p: &Processor, by_spawn: Option<u32>) {
+        p.set_waking(true);
+        let woken = self.idle.wake_one(self, by_spawn);
+        p.set_waking(false);
+        if woken {
+            p.counters().wakes.add(1);
+            if by_spawn.is_some() {
+                p.counters().spawn_wakes.add(1);
+            }
+        }
+    }
+}
