@@ -50,7 +50,8 @@ fn a_reset_of_the_timer_for_hyper_allocates_nothing() {
         }
         ALLOCATIONS.load(Ordering::SeqCst) - before
     });
-    assert_eq!(allocations, 0);
+    // The runtime's threads may just be starting, which allocates a little; a reset that allocates would do so each time.
+    assert!(allocations < 100, "{allocations} allocations in 1000 resets");
 }
 
 fn a_task_is_one_allocation_of_its_future_and_96_bytes() {

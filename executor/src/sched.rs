@@ -50,6 +50,7 @@ use crate::sys::atomic::{
 };
 use crate::sys::{Mutex, fork_count, idle_fence, rank, submit_fence};
 use crate::sysmon::Sysmon;
+use crate::task::registry::{FIRST_OUTSIDE, OUTSIDE, Shard};
 use stuck::StuckPoll;
 
 pub(crate) mod find;
@@ -69,6 +70,8 @@ pub(crate) struct Sched {
     forks: AtomicUsize,
     /// Slots made so far; the first `idle.total()` are in use.
     table: [AtomicPtr<ProcSlot>; PROCS_MAX],
+    /// Shards of the registry for tasks that are spawned from outside.
+    outside: [Line<Shard>; OUTSIDE as usize],
     pub(crate) idle: Line<Idle>,
     pub(crate) inject: Line<Inject>,
     pub(crate) netpoll: Netpoll,
@@ -180,6 +183,7 @@ impl Sched {
             closing: AtomicBool::new(false),
             forks: AtomicUsize::new(0),
             table: [const { AtomicPtr::new(std::ptr::null_mut()) }; PROCS_MAX],
+            outside: std::array::from_fn(|i| Line(Shard::new(FIRST_OUTSIDE + i as u32))),
             idle: Line(Idle::new()),
             inject: Line(Inject::new()),
             netpoll: Netpoll::new(),
@@ -216,7 +220,6 @@ impl Sched {
             let slot = self.slot(index as u32);
             slot.reset();
             slot.timers.open();
-            slot.registry.open(generation);
         }
         self.threads.reset();
         self.stuck.store(0, Relaxed);
@@ -229,6 +232,7 @@ impl Sched {
         self.spawned_outside.reset();
         self.wakes_outside.reset();
         self.idle.open(procs as u32);
+        self.shards().for_each(|shard| shard.open(generation));
         // Release: pairs with the Acquire in `RuntimeRef::is_there`, which then sees the runtime as it was built.
         self.generation.store(generation, Release);
         RuntimeRef { sched: self, generation }
@@ -307,6 +311,21 @@ impl Sched {
         debug_assert!(!slot.is_null(), "slot {index} was never made");
         // SAFETY: slots are leaked boxes, made before their index is known to anybody.
         unsafe { &*slot }
+    }
+
+    /// A shard of the registry, by the number in a task's id.
+    #[inline]
+    pub(crate) fn shard(&self, index: u32) -> &Shard {
+        match index.checked_sub(FIRST_OUTSIDE) {
+            Some(outside) => &self.outside[outside as usize],
+            None => &self.slot(index).registry,
+        }
+    }
+
+    /// All shards of the registry.
+    pub(crate) fn shards(&self) -> impl Iterator<Item = &Shard> {
+        let outside = self.outside.iter().map(|shard| &**shard);
+        self.slots().map(|slot| &slot.registry).chain(outside)
     }
 
     /// The slots in use.
@@ -510,7 +529,7 @@ impl Sched {
     }
 
     pub(crate) fn live_tasks(&self) -> usize {
-        self.slots().map(|slot| slot.registry.live()).sum()
+        self.shards().map(Shard::live).sum()
     }
 
     pub(crate) fn metrics(&self) -> Metrics {

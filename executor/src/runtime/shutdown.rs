@@ -17,6 +17,7 @@ use crate::context;
 use crate::processor::CLOSING;
 use crate::sched::{RuntimeRef, Sched};
 use crate::task;
+use crate::task::registry::Shard;
 
 /// What a shutdown left behind when its time was over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +79,7 @@ fn close(sched: &'static Sched) {
         return;
     }
     // 1. No task enters the registry from here on.
-    sched.slots().for_each(|slot| slot.registry.close());
+    sched.shards().for_each(Shard::close);
     // 2. Machines that sleep, or want a processor, are released without one.
     sched.idle.close(sched);
     // 3. No blocking closure starts; threads of the pool without one end. A machine begins no further poll: it empties its
@@ -145,7 +146,7 @@ fn discard_all(runtime: RuntimeRef, patience: Patience) -> Result<(), Leftover> 
         let now = Some(sched.threads.count());
         if now != threads {
             threads = now;
-            sched.slots().for_each(|slot| slot.registry.wake_all());
+            sched.shards().for_each(Shard::wake_all);
         }
         // 5. What is queued is dropped, until no task lives, no machine or blocking closure runs and no guest is left.
         discard_queued(sched);

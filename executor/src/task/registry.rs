@@ -1,4 +1,4 @@
-//! The registry of live tasks, in shards: one for each slot of the processor table. `task` enters and removes tasks,
+//! The registry of live tasks, in shards: one for each slot of the processor table, a few for tasks from outside. `task` enters and removes tasks,
 //! shutdown wakes them all through it, and abort finds a task's waker here.
 //!
 //! 1. A task enters before it is first queued, under the lock that shutdown takes to close the shard: it either is in or
@@ -28,6 +28,12 @@ pub(crate) struct Shard {
     live: AtomicUsize,
     slab: Mutex<Slab>,
 }
+
+/// Tasks spawned from outside go to so many shards in turn: one would be a lock that the spawning thread and the machine that
+/// runs its tasks wait for at each task.
+pub(crate) const OUTSIDE: u32 = 8;
+/// The first of them; those before are the processors'.
+pub(crate) const FIRST_OUTSIDE: u32 = Id::SHARDS - OUTSIDE;
 
 /// No free entry.
 const END: u32 = u32::MAX;
@@ -170,12 +176,13 @@ impl Shard {
 /// Enters a task that is about to be queued for the first time.
 pub(super) fn insert(runtime: RuntimeRef, runnable: &Runnable<Meta>) -> Result<(), Closed> {
     let sched = runtime.sched;
-    let index = match context::processor_of(sched) {
-        Some(p) => p.index % Id::SHARDS,
-        None => 0,
-    };
     let waker = runnable.waker();
-    let shard = &sched.slot(index).registry;
+    let index = match context::processor_of(sched) {
+        Some(p) => p.index % FIRST_OUTSIDE,
+        // Any will do, as long as the next one is another.
+        None => FIRST_OUTSIDE + (waker.data() as u32 >> 7) % OUTSIDE,
+    };
+    let shard = sched.shard(index);
     shard.insert(runtime.generation, waker, runnable.metadata()).map_err(|(closed, waker)| {
         drop(waker);
         closed
@@ -189,7 +196,7 @@ pub(super) fn remove(meta: &Meta) {
         return;
     }
     let sched = meta.sched;
-    drop(sched.slot(id.shard()).registry.remove(meta));
+    drop(sched.shard(id.shard()).remove(meta));
     sched.task_ended();
 }
 
@@ -209,5 +216,5 @@ pub(super) fn abort(meta: &Meta) {
 /// A counted reference to the task, if it is still live.
 pub(super) fn waker(meta: &Meta) -> Option<Waker> {
     let id = meta.id();
-    if id == Id::NONE { None } else { meta.sched.slot(id.shard()).registry.waker(meta) }
+    if id == Id::NONE { None } else { meta.sched.shard(id.shard()).waker(meta) }
 }
