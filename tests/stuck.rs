@@ -456,3 +456,26 @@ fn r14_dropping_a_runtime_does_not_wait_for_a_poll_that_was_given_up_on() {
         drop(go);
     });
 }
+
+#[test]
+fn r07_a_timer_behind_a_long_poll_fires_beside_an_idle_processor() {
+    limited(|| {
+        // Without rescue: the other processor's machine, asleep in the netpoller without a deadline, has to come for it.
+        let runtime = Builder::new().procs(2).rescue(None).build().unwrap();
+        for _ in 0..10 {
+            let task = runtime.spawn(async {
+                let (done, is_done) = channel();
+                let sleeper = gmp::spawn(async move {
+                    sleep(Duration::from_millis(20)).await;
+                    done.send(()).unwrap();
+                });
+                // The sleeper has armed its timer, here or where it was stolen to.
+                yield_now().await;
+                yield_now().await;
+                is_done.recv().unwrap();
+                sleeper.await.unwrap();
+            });
+            runtime.block_on(task).unwrap();
+        }
+    });
+}
