@@ -457,25 +457,41 @@ fn r14_dropping_a_runtime_does_not_wait_for_a_poll_that_was_given_up_on() {
     });
 }
 
+/// A waker that sends a message.
+struct Tell(Mutex<Sender<()>>);
+
+impl std::task::Wake for Tell {
+    fn wake(self: Arc<Self>) {
+        self.0.lock().unwrap().send(()).unwrap();
+    }
+}
+
 #[test]
 fn r07_a_timer_behind_a_long_poll_fires_beside_an_idle_processor() {
     limited(|| {
         // Without rescue: the other processor's machine, asleep in the netpoller without a deadline, has to come for it.
         let runtime = Builder::new().procs(2).rescue(None).build().unwrap();
-        for _ in 0..10 {
-            let task = runtime.spawn(async {
-                let (done, is_done) = channel();
-                let sleeper = gmp::spawn(async move {
-                    sleep(Duration::from_millis(20)).await;
-                    done.send(()).unwrap();
-                });
-                // The sleeper has armed its timer, here or where it was stolen to.
-                yield_now().await;
-                yield_now().await;
-                is_done.recv().unwrap();
-                sleeper.await.unwrap();
-            });
-            runtime.block_on(task).unwrap();
-        }
+        let handle = runtime.handle();
+        let task = runtime.spawn(async move {
+            // Both machines are there: one waits inside its poll for the other.
+            let (here, there) = channel();
+            let other = gmp::spawn(async move { here.send(()).unwrap() });
+            there.recv().unwrap();
+            other.await.unwrap();
+            loop {
+                let now = handle.metrics();
+                if now.idle_procs == 1 && now.spinning_threads == 0 && now.idle_threads > 0 {
+                    break;
+                }
+                std::thread::yield_now();
+            }
+            let (done, is_done) = channel();
+            let waker = Arc::new(Tell(Mutex::new(done))).into();
+            let mut timer = Box::pin(sleep(Duration::from_millis(20)));
+            assert!(timer.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+            // This poll ends when somebody else has fired the timer.
+            is_done.recv().unwrap();
+        });
+        runtime.block_on(task).unwrap();
     });
 }
