@@ -73,7 +73,8 @@ fn the_parent_goes_on() {
     });
 }
 
-/// One test: a thread of another one that holds a lock of the C library at the fork would hold it for ever in the child.
+/// One test: as two that ran side by side, the child once hung until its alarm. Which lock it waited for is not known; one that
+/// another thread held at the fork is never let go in the child.
 #[test]
 fn r24_use_in_a_forked_child_is_an_error_and_the_parent_goes_on() {
     the_parent_goes_on();
