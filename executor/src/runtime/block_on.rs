@@ -20,8 +20,8 @@ use crate::blocking::Waiting;
 use crate::context;
 use crate::machine::Machine;
 use crate::park::Parker;
-use crate::processor::Processor;
-use crate::sched::RuntimeRef;
+use crate::processor::{Polled, Processor};
+use crate::sched::{RuntimeRef, Sched};
 use crate::sys::atomic::{
     AtomicBool,
     Ordering::{AcqRel, Acquire},
@@ -79,8 +79,8 @@ impl Wake for Signal {
 /// has one again afterwards.
 pub(super) struct Aside {
     machine: &'static Machine,
-    /// The runtime of the processor given up.
-    given_up: Option<RuntimeRef>,
+    /// The runtime of the processor given up, and what was polled on it.
+    given_up: Option<(RuntimeRef, Polled)>,
     /// The processor, if it cannot be given up.
     kept: Option<&'static Processor>,
 }
@@ -95,7 +95,7 @@ impl Aside {
                 aside.kept = Some(p);
             } else {
                 // Before the processor is gone: nothing else keeps the slot from serving another runtime.
-                aside.given_up = Some(p.sched.runtime());
+                aside.given_up = Some((p.sched.runtime(), p.polled()));
                 p.sched.give_up(p);
             }
         }
@@ -108,8 +108,10 @@ impl Drop for Aside {
         if let Some(p) = self.kept {
             context::set_processor(Some(p));
         }
-        if let Some(runtime) = self.given_up {
-            runtime.sched.acquire(runtime, self.machine);
+        if let Some((runtime, polled)) = self.given_up {
+            if let Some(p) = runtime.sched.acquire(runtime, self.machine) {
+                p.goes_on(polled);
+            }
         }
     }
 }
@@ -125,6 +127,10 @@ struct Blocking {
     kept: bool,
     /// The processor of another runtime that the thread came with. `None` if there was none, or in the end.
     aside: Option<Aside>,
+    /// What the thread polled on the processor that it came with.
+    polled: Option<Polled>,
+    /// The runtime in whose poll the thread came without a processor, counted as stuck.
+    released_by: Option<&'static Sched>,
 }
 
 impl Blocking {
@@ -141,15 +147,21 @@ impl Blocking {
             unconstrained: nested.is_some() || before.unconstrained,
         });
         let kept = nested.is_some_and(Processor::is_batching);
-        Blocking { runtime, machine, before, nested: nested.is_some(), kept, aside }
+        let polled = nested.map(Processor::polled);
+        let released_by = context::set_released_by(None);
+        Blocking { runtime, machine, before, nested: nested.is_some(), kept, aside, polled, released_by }
     }
 
     fn processor(&self) -> Option<&'static Processor> {
         context::processor_of(self.runtime.sched)
     }
 
-    /// A processor for the next poll.
+    /// A processor for the next poll. One that is a husk goes back first.
     fn acquire(&self) {
+        self.runtime.sched.end_release();
+        if self.processor().is_some_and(|p| p.queue.next.is_condemned()) {
+            self.give_up();
+        }
         if self.processor().is_none() {
             self.runtime.sched.acquire(self.runtime, self.machine);
         }
@@ -157,6 +169,7 @@ impl Blocking {
 
     /// The wait begins.
     fn give_up(&self) {
+        self.runtime.sched.end_release();
         if let (Some(p), false) = (self.processor(), self.kept) {
             p.sched.give_up(p);
         }
@@ -184,8 +197,14 @@ impl Drop for Blocking {
         } else {
             self.give_up();
         }
+        if let (Some(p), Some(polled)) = (self.processor(), self.polled) {
+            p.goes_on(polled);
+        }
         context::set(context::Context { processor: self.processor(), ..self.before });
         drop(self.aside.take());
+        if self.released_by.is_some() {
+            context::set_released_by(self.released_by);
+        }
         self.runtime.sched.free_machine(self.machine);
     }
 }
