@@ -354,7 +354,6 @@ impl Idle {
     }
 
     /// A machine that has slept for long leaves the list, to end. `false`: it has its grant already.
-    #[cfg(not(gmp_loom))]
     pub(crate) fn leave(&self, machine: &'static Machine) -> bool {
         let mut lists = self.lists.lock();
         let asleep = !machine.is_granted() && lists.contains(machine);

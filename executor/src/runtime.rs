@@ -419,3 +419,6 @@ fn here() -> Handle {
 pub fn procs() -> usize {
     Handle::current().runtime.sched.idle.total() as usize
 }
+
+#[cfg(all(test, not(gmp_loom)))]
+mod tests;

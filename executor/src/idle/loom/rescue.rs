@@ -540,3 +540,32 @@ fn r03_rescue_against_a_blocking_call() {
         table.check(1);
     });
 }
+
+/// A blocking call in a poll that was rescued takes the idle processor when it ends; one that a rescue only catches up with does
+/// not, and gives the husk back at the end of its poll.
+#[test]
+fn r03_a_husk_is_traded_for_an_idle_processor() {
+    bounded(3, || {
+        let table = Table::new(usize::MAX);
+        let (p, polls) = polling(table);
+        let sysmon = thread::spawn(move || table.rescue(p, polls));
+        // Mirrors `InPlace`, which `sysmon` does not retake here.
+        let status = p.enter_blocking();
+        assert!(p.leave_blocking(status));
+        let mut p = p;
+        if p.next.is_condemned() {
+            // Mirrors `Sched::trade_husk`.
+            if table.idle.take(table).is_some() {
+                p.bump_polls();
+                table.return_husk(p);
+                p = table.processor();
+                p.bump_polls();
+            }
+        }
+        let mut worker = Worker::new(table, p);
+        p.bump_polls();
+        assert!(!worker.find(false), "there is no work");
+        sysmon.join().unwrap();
+        table.check(1);
+    });
+}
