@@ -63,9 +63,9 @@ pub(crate) struct Sysmon {
     looks: SharedCounter,
     flags: SharedCounter,
     wakes: SharedCounter,
-    rescues: SharedCounter,
-    retakes: SharedCounter,
-    releases: SharedCounter,
+    pub(crate) rescues: SharedCounter,
+    pub(crate) retakes: SharedCounter,
+    pub(crate) releases: SharedCounter,
     netpolls: SharedCounter,
 }
 
@@ -265,7 +265,6 @@ impl Sched {
                 seen.suspect = None;
                 looked.blocking |= queued || common;
                 if seen.blocking == Some(status) && (queued || common) && self.retake(p, status) {
-                    self.sysmon.retakes.add(1);
                     looked.acted = true;
                 }
                 seen.blocking = Some(status);
@@ -296,9 +295,7 @@ impl Sched {
         if self.idle.is_wanted() {
             let limit = self.max_stuck();
             if limit > 0 && self.stuck_threads() >= limit {
-                let released = self.release_want(now);
-                self.sysmon.releases.add(released);
-                looked.acted |= released > 0;
+                looked.acted |= self.release_want(now) > 0;
             } else {
                 self.idle.keep_want();
             }
@@ -328,9 +325,7 @@ impl Sched {
     fn rescue_or_warn(&'static self, p: &'static Processor, suspect: &Suspect, now: u64, warned: &mut Warned) -> bool {
         let polled = p.polled();
         let rescued = self.stuck_threads() < self.max_stuck() && self.rescue(p, suspect);
-        if rescued {
-            self.sysmon.rescues.add(1);
-        } else if self.stuck_threads() < self.max_stuck() {
+        if !rescued && self.stuck_threads() < self.max_stuck() {
             // The poll ended at the last moment.
             return false;
         }
