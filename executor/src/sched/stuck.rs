@@ -182,6 +182,8 @@ impl Sched {
             if !slot.is_current(p) || !p.retake(status) {
                 return None;
             }
+            // AcqRel: pairs with the end of `reacquire`, and with `quiet`.
+            self.away.fetch_add(1, AcqRel);
             // The poll goes on without the processor.
             p.end_poll();
             // A lone task of its queue too: no spinner has to look at it, and no submitter will.
