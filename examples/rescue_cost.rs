@@ -56,8 +56,9 @@ async fn load(rounds: u64) {
 /// CPU time of the watcher's thread in nanoseconds, where the system tells.
 fn watcher_ns() -> Option<u64> {
     let threads = std::fs::read_dir("/proc/self/task").ok()?;
-    let watcher = threads.flatten().map(|thread| thread.path()).find(|path| {
-        std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim() == "gmp-sysmon")
-    })?;
+    let watcher = threads
+        .flatten()
+        .map(|thread| thread.path())
+        .find(|path| std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim() == "gmp-sysmon"))?;
     std::fs::read_to_string(watcher.join("schedstat")).ok()?.split(' ').next()?.parse().ok()
 }
