@@ -418,12 +418,21 @@ impl Sched {
     /// A processor of `runtime`, which has this slot, for this thread, which is in the middle of its own work. `None` if
     /// the runtime closes or is gone. A thread of others is a guest until [`Sched::give_up`].
     pub(crate) fn acquire(&'static self, runtime: RuntimeRef, machine: &'static Machine) -> Option<&'static Processor> {
+        self.acquire_near(runtime, machine, None)
+    }
+
+    fn acquire_near(
+        &'static self,
+        runtime: RuntimeRef,
+        machine: &'static Machine,
+        slot: Option<u32>,
+    ) -> Option<&'static Processor> {
         let guest = !context::is_worker_of(self);
         if guest && !self.enter(|| runtime.is_open()) {
             return None;
         }
         self.sysmon_start();
-        let Some(slot) = self.idle.acquire(machine, self) else {
+        let Some(slot) = self.idle.acquire_near(machine, slot, self) else {
             if machine.take_released() {
                 self.was_released();
             } else if guest {
@@ -445,10 +454,10 @@ impl Sched {
         p
     }
 
-    /// A processor for this thread, whose own was taken in the middle of a blocking call; the poll of `polled` goes on with
-    /// it.
+    /// A processor for this thread, whose own, of `slot`, was taken in the middle of a blocking call: that one if it is idle, else
+    /// any. The poll of `polled` goes on with it.
     #[cold]
-    pub(crate) fn reacquire(&'static self, polled: Polled) {
+    pub(crate) fn reacquire(&'static self, slot: u32, polled: Polled) {
         let runtime = self.runtime();
         let guest = !context::is_worker_of(self);
         if guest {
@@ -459,7 +468,7 @@ impl Sched {
         }
         let machine = self.new_machine();
         // If the runtime closes the poll goes on without one.
-        if let Some(p) = self.acquire(runtime, machine) {
+        if let Some(p) = self.acquire_near(runtime, machine, Some(slot)) {
             p.goes_on(polled);
         }
         self.free_machine(machine);
