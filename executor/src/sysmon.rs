@@ -2,7 +2,7 @@
 //!
 //! At each look, in order: a netpoller that nobody looked at for 10 ms; processors, one by one, for a time slice that goes
 //! on too long and for work behind a long poll beside an idle processor; sockets or due timers that no machine attends;
-//! machines, and threads for blocking closures, that could not be started; the schedtrace line.
+//! threads of any kind that could not be started; the schedtrace line.
 //!
 //! | state of the runtime                        | next look in |
 //! |---------------------------------------------|--------------|
@@ -195,7 +195,7 @@ impl Sched {
             if looked.acted {
                 acted_at = Some(clock::now());
             }
-            if self.blocking_retry() | looked.waiting {
+            if self.blocking_retry() | self.pinned_retry() | looked.waiting {
                 // Perhaps a thread could not be started: it is tried again at each look.
                 looks_idle = 0;
             }

@@ -26,12 +26,14 @@ use crate::sys::atomic::{
     AtomicBool,
     Ordering::{AcqRel, Acquire},
 };
+use crate::task::local::Host;
 
 /// Runs `future` to its end on this thread, on the runtime the thread is in, else on the default one, which is started if
 /// need be.
 ///
 /// It may be called anywhere: in `main`, in a test, inside a task. The thread counts as one of the `procs` that run while
-/// it polls, and gives way while it waits.
+/// it polls, and gives way while it waits. Tasks that [`spawn_local`](crate::task::spawn_local) makes inside run on this
+/// thread too, until `future` has ended.
 ///
 /// While the runtime shuts down no timer fires and no socket is looked at: a future that waits for one of them then waits for
 /// ever. Shut a runtime down when nobody is in its `block_on`, and do not wait for time in a destructor.
@@ -68,7 +70,7 @@ impl Wake for Signal {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // AcqRel: pairs with the swaps in `on`; the next poll sees what the waker did before.
+        // AcqRel: pairs with the swaps in `drive`; the next poll sees what the waker did before.
         if !self.woken.swap(true, AcqRel) {
             self.parker.unpark();
         }
@@ -115,7 +117,7 @@ impl Drop for Aside {
 }
 
 /// What the thread was before, and is again afterwards, also if the future panics.
-struct Blocking {
+pub(super) struct Blocking {
     runtime: RuntimeRef,
     machine: &'static Machine,
     before: context::Context,
@@ -128,7 +130,7 @@ struct Blocking {
 }
 
 impl Blocking {
-    fn new(runtime: RuntimeRef) -> Self {
+    pub(super) fn new(runtime: RuntimeRef) -> Self {
         let sched = runtime.sched;
         let before = context::current();
         let machine = sched.new_machine();
@@ -175,6 +177,36 @@ impl Blocking {
             p.begin_poll();
         }
     }
+
+    /// Calls `poll` with a processor, and waits without one, until it is ready.
+    pub(super) fn drive<R>(&self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>) -> R {
+        let runtime = self.runtime;
+        let signal = Arc::new(Signal { woken: AtomicBool::new(false), parker: Parker::new() });
+        let waker = Waker::from(signal.clone());
+        let mut cx = Context::from_waker(&waker);
+        loop {
+            self.acquire();
+            if let Poll::Ready(output) = poll(&mut cx) {
+                return output;
+            }
+            // AcqRel: pairs with `wake_by_ref`.
+            if signal.woken.swap(false, AcqRel) {
+                self.yielded();
+                continue;
+            }
+            self.give_up();
+            let _waiting = Waiting::new();
+            while !signal.woken.swap(false, Acquire) {
+                if runtime.sched.sysmon.is_started() || !runtime.is_there() {
+                    signal.parker.park();
+                } else if !signal.parker.park_timeout(UNWATCHED) {
+                    // Whoever takes a processor starts the watcher.
+                    self.acquire();
+                    self.give_up();
+                }
+            }
+        }
+    }
 }
 
 impl Drop for Blocking {
@@ -193,31 +225,10 @@ impl Drop for Blocking {
 pub(super) fn on<F: Future>(runtime: RuntimeRef, future: F) -> F::Output {
     assert!(runtime.is_of_this_process(), "{FORKED}");
     assert!(runtime.is_there(), "{SHUT_DOWN}");
+    // What the future spawns here is dropped after it, and before the processor is given up.
     let blocking = Blocking::new(runtime);
-    let signal = Arc::new(Signal { woken: AtomicBool::new(false), parker: Parker::new() });
-    let waker = Waker::from(signal.clone());
-    let mut cx = Context::from_waker(&waker);
+    let host = Host::new();
+    let _inside = host.enter();
     let mut future = pin!(future);
-    loop {
-        blocking.acquire();
-        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
-            return output;
-        }
-        // AcqRel: pairs with `wake_by_ref`.
-        if signal.woken.swap(false, AcqRel) {
-            blocking.yielded();
-            continue;
-        }
-        blocking.give_up();
-        let _waiting = Waiting::new();
-        while !signal.woken.swap(false, Acquire) {
-            if runtime.sched.sysmon.is_started() || !runtime.is_there() {
-                signal.parker.park();
-            } else if !signal.parker.park_timeout(UNWATCHED) {
-                // Whoever takes a processor starts the watcher.
-                blocking.acquire();
-                blocking.give_up();
-            }
-        }
-    }
+    blocking.drive(|cx| host.poll(cx, |cx| future.as_mut().poll(cx)))
 }

@@ -14,6 +14,9 @@ use crate::sys::atomic::{
 use crate::sys::{Mutex, rank};
 use crate::task::swallow;
 
+/// At most so many threads of a runtime, of whatever kind (Go: `sched.maxmcount`).
+pub(crate) const THREADS_MAX: usize = 10_000;
+
 /// The threads of one runtime.
 pub(crate) struct Threads {
     /// Machines whose thread has been started and has not ended.
