@@ -32,7 +32,7 @@ fn runtime(procs: usize) -> Runtime {
 }
 
 /// Not `Send`. Aborts the process if it is dropped elsewhere than where it was made.
-struct Bound(Rc<ThreadId>, drops::Guard);
+struct Bound(Rc<ThreadId>, #[expect(dead_code, reason = "counts its drop")] drops::Guard);
 
 impl Bound {
     fn new(guard: drops::Guard) -> Bound {
@@ -649,7 +649,12 @@ fn r13_wakers_outlive_task_thread_and_runtime() {
         assert_eq!(drops.count(), 3);
         // Others have the memory.
         let runtime = runtime(1);
-        let task = runtime.spawn_pinned(|| async { Door::default().await });
+        let door = Door::default();
+        let task = runtime.spawn_pinned({
+            let door = door.clone();
+            move || async move { door.await }
+        });
+        drop(door.waker_of(1));
         thread::spawn(move || {
             for waker in wakers {
                 waker.wake_by_ref();
@@ -658,8 +663,53 @@ fn r13_wakers_outlive_task_thread_and_runtime() {
         })
         .join()
         .unwrap();
-        task.abort();
-        assert!(runtime.block_on(task).unwrap_err().is_cancelled());
+        door.open();
+        runtime.block_on(task).unwrap();
+    });
+}
+
+/// Whether this thread blocks a signal, which a thread inherits from the one that starts it.
+#[cfg(target_os = "linux")]
+fn is_marked() -> bool {
+    // SAFETY: the set is there to be written, then read.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &mut set);
+        libc::sigismember(&set, libc::SIGWINCH) == 1
+    }
+}
+
+/// Go: `TestLockOSThreadAvoidsStatePropagation`.
+#[cfg(target_os = "linux")]
+#[test]
+fn r23_no_thread_of_the_runtime_inherits_from_a_pinned_one() {
+    limited(|| {
+        for procs in [1, 2] {
+            let runtime = runtime(procs);
+            let task = runtime.spawn_pinned(|| async {
+                // SAFETY: a set on the stack, made by `sigemptyset`.
+                unsafe {
+                    let mut set = std::mem::zeroed();
+                    libc::sigemptyset(&mut set);
+                    libc::sigaddset(&mut set, libc::SIGWINCH);
+                    libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+                }
+                assert!(is_marked());
+                // No machine is there yet, no thread of the pool and no other pinned one.
+                let marked = [
+                    gmp::spawn(async { is_marked() }).await.unwrap(),
+                    gmp::spawn_blocking(is_marked).await.unwrap(),
+                    spawn_pinned(|| async { is_marked() }).await.unwrap(),
+                ];
+                // Nor if it blocks, and the others go on elsewhere.
+                let (done, is_done) = channel();
+                drop(gmp::spawn(async move { done.send(is_marked()).unwrap() }));
+                assert!(is_marked());
+                (marked, is_done.recv().unwrap())
+            });
+            assert_eq!(runtime.block_on(task).unwrap(), ([false; 3], false));
+            assert_eq!(runtime.metrics().thread_failures, 0);
+        }
     });
 }
 

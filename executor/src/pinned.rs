@@ -6,7 +6,10 @@
 //!    its future is gone and its thread about to end: the runtime's slot is not recycled before.
 //! 2. A thread is started for one task and ends with it: what the task did to its thread nobody else meets.
 //! 3. A task whose thread was refused waits in `waiting`. Nobody has polled it, so that whoever shuts down may drop it.
+//! 4. What a pinned task did to its thread (namespaces, signal mask, affinity, …) a thread that this one starts would inherit.
+//!    So it starts none of the runtime: `sysmon` does, as if the system had refused it (Go: the template thread).
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use crate::metrics::Metrics;
@@ -105,7 +108,9 @@ impl Sched {
         state.live.push(task);
         drop(state);
         self.spawned_outside.add(1);
-        self.pin(task);
+        // Before the task does anything to its thread (invariant 4).
+        self.sysmon_start();
+        self.pin(task, VecDeque::push_back);
         Ok(())
     }
 
@@ -116,7 +121,7 @@ impl Sched {
             let Some(task) = waiting else {
                 return false;
             };
-            if !self.pin(task) {
+            if !self.pin(task, VecDeque::push_front) {
                 return true;
             }
         }
@@ -135,8 +140,8 @@ impl Sched {
         }
     }
 
-    /// Starts the task's thread; if that fails the task waits.
-    fn pin(&'static self, task: Task) -> bool {
+    /// Starts the task's thread; if that fails the task waits, where `wait` puts it.
+    fn pin(&'static self, task: Task, wait: fn(&mut VecDeque<Task>, Task)) -> bool {
         let pinned = &self.pinned;
         let machines = self.threads.count() + self.blocking.counts().0;
         let started = machines + pinned.threads.fetch_add(1, Relaxed) < THREADS_MAX
@@ -145,7 +150,7 @@ impl Sched {
             pinned.threads.fetch_sub(1, Relaxed);
             // While the task still counts: afterwards the slot may be another runtime's.
             self.sysmon_start();
-            pinned.state.lock().waiting.push_front(task);
+            wait(&mut pinned.state.lock().waiting, task);
             // It may sleep deeply; and shutdown may have looked before.
             self.sysmon.wake();
             self.shutdown.unpark();
@@ -154,8 +159,19 @@ impl Sched {
     }
 }
 
+thread_local! {
+    /// This thread is a pinned task's.
+    static IS_PINNED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether `sysmon` is to start what this thread would start. See invariant 4.
+pub(crate) fn starts_no_thread(sched: &Sched) -> bool {
+    IS_PINNED.get() && sched.sysmon.is_started()
+}
+
 /// The body of a pinned task's thread.
 fn serve(sched: &'static Sched, task: Task) {
+    IS_PINNED.set(true);
     let config = sched.config.lock().clone();
     // A hook that panics has told so itself.
     if let Some(hook) = &config.on_thread_start {

@@ -223,8 +223,9 @@ impl Sched {
             || unattended && self.netpoll.waiters() > 0
             || self.earliest_deadline() <= now;
         // Case 4 of the wake rules: work behind a processor that does not move, beside an idle one.
-        let mut wake =
-            !self.inject.is_empty() || unattended && (self.netpoll.waiters() > 0 || self.earliest_deadline() != NEVER);
+        let mut wake = self.threads.take_asked()
+            || !self.inject.is_empty()
+            || unattended && (self.netpoll.waiters() > 0 || self.earliest_deadline() != NEVER);
         for (slot, seen) in self.slots().zip(seen) {
             let p = slot.processor();
             let (polls, schedtick, status) = (p.polls(), p.schedtick(), p.status());
