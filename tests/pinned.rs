@@ -275,7 +275,7 @@ fn r04_those_that_never_wait_let_others_run() {
         runtime.block_on(async {
             for _ in 0..20 {
                 gmp::spawn(gmp::time::sleep(Duration::from_micros(100))).await.unwrap();
-                spawn_pinned(|| yield_now()).await.unwrap();
+                spawn_pinned(yield_now).await.unwrap();
             }
         });
         for task in greedy {
@@ -652,7 +652,7 @@ fn r13_wakers_outlive_task_thread_and_runtime() {
         let door = Door::default();
         let task = runtime.spawn_pinned({
             let door = door.clone();
-            move || async move { door.await }
+            move || door
         });
         drop(door.waker_of(1));
         thread::spawn(move || {

@@ -1,5 +1,6 @@
 //! Models of the mailbox: what is put in beside a host that registers and then sleeps.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
@@ -25,40 +26,26 @@ fn thread_and_waker() -> (Arc<Thread>, Waker) {
     (thread.clone(), Waker::from(thread))
 }
 
-/// Two threads put something in beside the polls of one host: it sleeps between them, and comes to both.
+/// A thread puts two things in beside the polls of one host, which sleeps between them, and comes to both.
 #[test]
 fn r01_what_is_put_in_is_taken_out() {
     loom::model(|| {
         let mailbox = Arc::new(Mailbox::new());
-        let putters: Vec<_> = (0..2)
-            .map(|n| {
-                let mailbox = mailbox.clone();
-                thread::spawn(move || mailbox.put(n))
-            })
-            .collect();
+        let putter = {
+            let mailbox = mailbox.clone();
+            thread::spawn(move || (0..2).for_each(|n| mailbox.put(n)))
+        };
         let (host, waker) = thread_and_waker();
-        let mut sum = 0;
-        let mut count = 0;
-        while count < 2 {
-            let taken = std::cell::Cell::new((0, 0));
-            mailbox.register(0, &waker, |items| {
-                let (mut sum, mut count) = taken.get();
-                for n in items.drain(..) {
-                    sum += n;
-                    count += 1;
-                }
-                taken.set((sum, count));
-            });
-            sum += taken.get().0;
-            count += taken.get().1;
-            if count < 2 {
-                host.parker.park();
+        let taken = RefCell::new(Vec::new());
+        loop {
+            mailbox.register(0, &waker, |items| taken.borrow_mut().extend(items.drain(..)));
+            if taken.borrow().len() == 2 {
+                break;
             }
+            host.parker.park();
         }
-        assert_eq!(sum, 1);
-        for putter in putters {
-            putter.join().unwrap();
-        }
+        assert_eq!(taken.into_inner(), [0, 1]);
+        putter.join().unwrap();
     });
 }
 
