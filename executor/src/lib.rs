@@ -24,6 +24,8 @@ mod machine;
 mod mailbox;
 mod park;
 mod runq;
+#[cfg(not(gmp_loom))]
+mod waits;
 
 mod idle;
 mod timers;

@@ -16,7 +16,10 @@ use crate::metrics::Metrics;
 use crate::runtime;
 use crate::sched::threads::THREADS_MAX;
 use crate::sched::{RuntimeRef, Sched};
-use crate::sys::atomic::{AtomicUsize, Ordering::Relaxed};
+use crate::sys::atomic::{
+    AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
 use crate::sys::{Mutex, rank};
 use crate::task::local::{HomeRef, Set};
 use crate::task::registry::Closed;
@@ -26,6 +29,8 @@ use crate::task::{Id, swallow};
 pub(crate) struct Pinned {
     /// Threads that were started and have not ended.
     threads: AtomicUsize,
+    /// Tasks whose thread has not come to its `block_on`, where `Waits` knows it.
+    coming: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -54,7 +59,7 @@ pub(crate) struct Task {
 impl Pinned {
     pub(crate) fn new() -> Self {
         let state = State { generation: 0, live: Vec::new(), waiting: VecDeque::new(), spawned: 0 };
-        Pinned { threads: AtomicUsize::new(0), state: Mutex::new(rank::LEAF, state) }
+        Pinned { threads: AtomicUsize::new(0), coming: AtomicUsize::new(0), state: Mutex::new(rank::LEAF, state) }
     }
 
     /// Fresh for a runtime.
@@ -83,6 +88,18 @@ impl Pinned {
         self.threads.load(Relaxed)
     }
 
+    /// Tasks that no processor and no waiting thread stands for yet.
+    pub(crate) fn coming(&self) -> usize {
+        // Acquire: pairs with `has_come`, after which `Waits` has the thread.
+        self.coming.load(Acquire)
+    }
+
+    /// A task's thread is entered in `Waits`, or the task was dropped.
+    pub(crate) fn has_come(&self) {
+        // AcqRel: pairs with `coming`.
+        self.coming.fetch_sub(1, AcqRel);
+    }
+
     pub(crate) fn count_into(&self, metrics: &mut Metrics) {
         let state = self.state.lock();
         metrics.pinned_threads = self.threads();
@@ -106,6 +123,8 @@ impl Sched {
         let task = Task { set, root, number: state.spawned };
         state.spawned += 1;
         state.live.push(task);
+        // AcqRel: pairs with `coming`.
+        self.pinned.coming.fetch_add(1, AcqRel);
         drop(state);
         self.spawned_outside.add(1);
         // Before the task does anything to its thread (invariant 4).
@@ -136,6 +155,7 @@ impl Sched {
             };
             // SAFETY: no thread was started for it (invariant 3).
             drop(unsafe { Set::adopt(task.set) });
+            self.pinned.has_come();
             self.pinned.remove(task);
         }
     }

@@ -11,6 +11,7 @@ use crate::task::local::{Host, Set};
 /// processor, unless the runtime closes.
 pub(crate) fn run(runtime: RuntimeRef, set: Set, root: Id) {
     let blocking = Blocking::new(runtime);
+    runtime.sched.pinned.has_come();
     let host = Host::with(set);
     let _inside = host.enter();
     let closing = || if runtime.sched.is_closing() { Poll::Ready(()) } else { Poll::Pending };

@@ -29,7 +29,7 @@ use crate::clock;
 use crate::context;
 use crate::mailbox::Mailbox;
 use crate::park::Parker;
-use crate::processor::Processor;
+use crate::processor::{Polled, Processor};
 use crate::sys::{Mutex, rank};
 
 /// At most so many tasks are polled in one poll of their set.
@@ -376,13 +376,13 @@ fn run(task: Runnable<Meta>) {
     let processor = || context::current().processor;
     let before = processor().map(|p| {
         p.counters().polled.add(1);
-        let before = p.location();
-        p.polls_for(Some(task.metadata().location));
+        let before = p.polled();
+        p.goes_on(Polled::Task(task.metadata().location));
         before
     });
     task.run();
     if let (Some(before), Some(p)) = (before, processor()) {
-        p.polls_for(before);
+        p.goes_on(before);
     }
 }
 
