@@ -20,6 +20,7 @@ mod sys;
 
 mod clock;
 mod inject;
+mod leak;
 mod machine;
 mod park;
 mod runq;

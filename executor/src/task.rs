@@ -24,10 +24,12 @@ use std::any::Any;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use async_task::{Runnable, ScheduleInfo, WithInfo};
 
+use crate::leak::{Counted, Tally};
 use crate::processor::Processor;
 use crate::runq::Unit;
 use crate::sched::{How, RuntimeRef, Sched};
@@ -293,8 +295,16 @@ where
     F::Output: Send + 'static,
 {
     let queue = |runnable| runtime.sched.spawned(into_unit(runnable));
+    if runtime.sched.detects() {
+        // Boxed, so that a program has this form once for each type of output, not for each future.
+        let future: Pin<Box<dyn Future<Output = F::Output> + Send>> = Box::pin(future);
+        let future = Counted::new(future, false);
+        let tally = Some(future.tally().clone());
+        // SAFETY: as below.
+        return unsafe { spawn_unchecked(runtime, location, 0, tally, future, schedule, queue) };
+    }
     // SAFETY: future and output are `Send` and 'static.
-    unsafe { spawn_unchecked(runtime, location, 0, future, schedule, queue) }
+    unsafe { spawn_unchecked(runtime, location, 0, None, future, schedule, queue) }
 }
 
 /// Makes a task of the closure `f` and queues it for the pool. If the runtime is shut down it is dropped at once and the
@@ -319,13 +329,14 @@ where
         }
     }
 
+    let closure = Closure(Some(f));
+    let queue = Runnable::<Meta>::schedule;
     // SAFETY: closure and output are `Send` and 'static.
-    unsafe {
-        spawn_unchecked(runtime, location, BLOCKING, Closure(Some(f)), schedule_blocking, Runnable::<Meta>::schedule)
-    }
+    unsafe { spawn_unchecked(runtime, location, BLOCKING, None, closure, schedule_blocking, queue) }
 }
 
-/// Makes a task, enters it, and queues it for the first time by `queue`. `kind` is its flags.
+/// Makes a task, enters it, and queues it for the first time by `queue`. `kind` is its flags; `tally` that of its wakers, if
+/// they are counted.
 ///
 /// # Safety
 ///
@@ -334,6 +345,7 @@ unsafe fn spawn_unchecked<F: Future>(
     runtime: RuntimeRef,
     location: &'static Location<'static>,
     kind: u64,
+    tally: Option<Arc<Tally>>,
     future: F,
     schedule: impl Fn(Runnable<Meta>, ScheduleInfo) + Copy + Send + Sync + 'static,
     queue: impl FnOnce(Runnable<Meta>),
@@ -347,7 +359,7 @@ unsafe fn spawn_unchecked<F: Future>(
     let meta = std::ptr::from_ref(task.metadata());
     // SAFETY: the handle keeps the cell alive as long as it has not let go of `task`.
     let handle = unsafe { JoinHandle::new(task.fallible(), meta) };
-    match registry::insert(runtime, &runnable) {
+    match registry::insert(runtime, &runnable, tally) {
         Ok(()) => queue(runnable),
         // The future is dropped here, after the registry's lock was let go.
         Err(registry::Closed) => drop(runnable),

@@ -10,7 +10,8 @@
 //! When the runtime closes there are no processors to be had; the future is then polled without one. A processor whose
 //! machine collects wakes cannot be given up: the user's waker that calls `block_on` then waits with it.
 
-use std::pin::pin;
+use std::panic::Location;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -18,11 +19,13 @@ use std::time::Duration;
 use super::{FORKED, SHUT_DOWN, current};
 use crate::blocking::Waiting;
 use crate::context;
+use crate::leak::{Counted, Tally};
 use crate::machine::Machine;
 use crate::processor::Processor;
 use crate::sched::RuntimeRef;
+use crate::sched::deadlock::Why;
 use crate::sys::atomic::Ordering::AcqRel;
-use crate::waits::Wait;
+use crate::waits::{Outcome, Wait};
 
 /// Runs `future` to its end on this thread, on the runtime the thread is in, else on the default one, which is started if
 /// need be.
@@ -35,13 +38,15 @@ use crate::waits::Wait;
 ///
 /// # Panics
 ///
-/// If `future` does; if the runtime cannot be built, is shut down, or belongs to the parent process.
+/// If `future` does; if the runtime cannot be built, is shut down, or belongs to the parent process; if the runtime looks for
+/// deadlocks ([`Builder::detect_deadlocks`](super::Builder::detect_deadlocks)) and finds one.
 ///
 /// # Examples
 ///
 /// ```
 /// assert_eq!(gmp::block_on(async { 6 * 7 }), 42);
 /// ```
+#[track_caller]
 pub fn block_on<F: Future>(future: F) -> F::Output {
     match current() {
         Ok(runtime) => on(runtime, future),
@@ -119,11 +124,11 @@ struct Blocking {
 }
 
 impl Blocking {
-    fn new(runtime: RuntimeRef) -> Self {
+    fn new(runtime: RuntimeRef, location: &'static Location<'static>) -> Self {
         let sched = runtime.sched;
         let before = context::current();
         let machine = sched.new_machine();
-        let wait = Arc::new(Wait::new());
+        let wait = Arc::new(Wait::new(location));
         sched.waits.enter(&wait);
         let nested = context::processor_of(sched);
         let aside = if nested.is_some() { None } else { Some(Aside::new(machine)) };
@@ -184,27 +189,61 @@ impl Drop for Blocking {
     }
 }
 
+#[track_caller]
 pub(super) fn on<F: Future>(runtime: RuntimeRef, future: F) -> F::Output {
     assert!(runtime.is_of_this_process(), "{FORKED}");
     assert!(runtime.is_there(), "{SHUT_DOWN}");
-    let blocking = Blocking::new(runtime);
-    let wait = &blocking.wait;
+    let blocking = Blocking::new(runtime, Location::caller());
+    let future = pin!(future);
+    let ended = if runtime.sched.detects() {
+        // Behind a pointer, so that a program has this form once for each type of output.
+        let future: Pin<&mut dyn Future<Output = F::Output>> = future;
+        let mut counted = Counted::new(future, true);
+        let tally = counted.tally().clone();
+        drive(&blocking, Pin::new(&mut counted), Some(&tally))
+    } else {
+        drive(&blocking, future, None)
+    };
+    match ended {
+        Ok(output) => output,
+        Err(report) => {
+            drop(blocking);
+            panic!("{report}")
+        }
+    }
+}
+
+/// Polls until the future is ready, or until it is known to wait in vain: the error says why.
+fn drive<F: Future>(blocking: &Blocking, mut future: Pin<&mut F>, tally: Option<&Tally>) -> Result<F::Output, String> {
+    let (runtime, wait) = (blocking.runtime, &blocking.wait);
     let waker = Waker::from(wait.clone());
     let mut cx = Context::from_waker(&waker);
-    let mut future = pin!(future);
     loop {
         blocking.acquire();
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
-            return output;
+            return Ok(output);
+        }
+        // The last waker may go in the poll, or later: then it wakes this thread, which is not to poll.
+        let leaked = || tally.is_some_and(Tally::is_leaked);
+        if leaked() {
+            return Err(runtime.sched.deadlock_report(&Why::Leak(wait.location())));
         }
         if wait.take_wake() {
             blocking.yielded();
             continue;
         }
         blocking.give_up();
-        let _waiting = Waiting::new(runtime.sched);
+        let waiting = Waiting::new(runtime.sched);
         wait.begin();
-        while !wait.end() {
+        loop {
+            match wait.end() {
+                Outcome::Woken if leaked() => {
+                    return Err(runtime.sched.deadlock_report(&Why::Leak(wait.location())));
+                }
+                Outcome::Woken => break,
+                Outcome::Condemned(report) => return Err(report),
+                Outcome::Waits => {}
+            }
             if runtime.sched.sysmon.is_started() || !runtime.is_there() {
                 wait.parker.park();
             } else if !wait.parker.park_timeout(UNWATCHED) {
@@ -213,5 +252,6 @@ pub(super) fn on<F: Future>(runtime: RuntimeRef, future: F) -> F::Output {
                 blocking.give_up();
             }
         }
+        drop(waiting);
     }
 }
