@@ -42,7 +42,7 @@ use crate::machine::Machine;
 use crate::metrics::{FoundIn, Metrics, SharedCounter};
 use crate::netpoll::Netpoll;
 use crate::park::Parker;
-use crate::processor::{ProcSlot, Processor};
+use crate::processor::{Polled, ProcSlot, Processor};
 
 use crate::sys::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
@@ -439,22 +439,31 @@ impl Sched {
         }
         self.sysmon_start();
         let Some(slot) = self.idle.acquire(machine, self) else {
-            if guest {
+            if machine.take_released() {
+                self.was_released();
+            } else if guest {
                 self.leave();
             }
             return None;
         };
+        Some(self.go_on_with(slot, Polled::BlockOn))
+    }
+
+    /// A poll of this thread goes on with the processor of `slot`.
+    fn go_on_with(&'static self, slot: u32, polled: Polled) -> &'static Processor {
         let p = self.slot(slot).processor();
         p.taken(clock::now());
+        p.goes_on(polled);
         p.restart_slice();
         p.begin_poll();
         context::set_processor(Some(p));
-        Some(p)
+        p
     }
 
-    /// A processor for this thread, whose own was taken in the middle of a blocking call.
+    /// A processor for this thread, whose own was taken in the middle of a blocking call; the poll of `polled` goes on with
+    /// it.
     #[cold]
-    pub(crate) fn reacquire(&'static self) {
+    pub(crate) fn reacquire(&'static self, polled: Polled) {
         let runtime = self.runtime();
         let guest = !context::is_worker_of(self);
         if guest {
@@ -465,7 +474,9 @@ impl Sched {
         }
         let machine = self.new_machine();
         // If the runtime closes the poll goes on without one.
-        let _ = self.acquire(runtime, machine);
+        if let Some(p) = self.acquire(runtime, machine) {
+            p.goes_on(polled);
+        }
         self.free_machine(machine);
         if !guest {
             // AcqRel: pairs with `quiet`.
