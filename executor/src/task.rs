@@ -122,6 +122,15 @@ impl Id {
     /// Tasks of a shard that an id can name.
     const INDICES: usize = 1 << Self::INDEX_BITS;
 
+    #[inline]
+    pub(crate) fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Id {
+        Id(bits)
+    }
+
     fn new(shard: u32, index: u32, count: u64) -> Id {
         let count = count & ((1 << Self::COUNT_BITS) - 1);
         let shard = u64::from(shard % Self::SHARDS);
@@ -403,7 +412,8 @@ pub(crate) fn run(unit: Unit, p: Option<&Processor>) {
     assert_no_lock_held();
     let runnable = from_unit(unit);
     if let Some(p) = p {
-        p.polls_for(Some(runnable.metadata().location));
+        let meta = runnable.metadata();
+        p.polls_for(meta.id(), meta.location);
     }
     runnable.run();
 }
