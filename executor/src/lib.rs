@@ -22,6 +22,7 @@ mod clock;
 mod inject;
 mod leak;
 mod machine;
+mod mailbox;
 mod park;
 mod runq;
 #[cfg(not(gmp_loom))]
@@ -42,6 +43,8 @@ pub mod budget;
 mod context;
 #[cfg(not(gmp_loom))]
 pub mod metrics;
+#[cfg(not(gmp_loom))]
+mod pinned;
 #[cfg(not(gmp_loom))]
 mod processor;
 #[cfg(not(gmp_loom))]

@@ -38,10 +38,19 @@ pub(crate) struct Wait {
     pub(crate) parker: Parker,
     /// The thread.
     tid: i32,
-    /// Where the `block_on` was called.
+    /// Where the `block_on` was called, or the pinned task spawned.
     location: &'static Location<'static>,
+    /// It is told when it waits in vain: a `block_on`.
+    is_told: bool,
     /// Why it waits in vain. Written before the state says that it does.
     verdict: Mutex<String>,
+}
+
+/// Whose wait it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WaitOf {
+    BlockOn,
+    Pinned,
 }
 
 /// How a wait goes on.
@@ -58,12 +67,22 @@ pub(crate) enum Outcome {
 
 impl Wait {
     /// A wait of this thread, in a `block_on` that was called there.
-    pub(crate) fn new(location: &'static Location<'static>) -> Self {
+    pub(crate) fn of_block_on(location: &'static Location<'static>) -> Self {
+        Wait::new(location, true)
+    }
+
+    /// A wait of this thread, which is that of a pinned task.
+    pub(crate) fn of_pinned(location: &'static Location<'static>) -> Self {
+        Wait::new(location, false)
+    }
+
+    fn new(location: &'static Location<'static>, is_told: bool) -> Self {
         Wait {
             state: AtomicU32::new(0),
             parker: Parker::new(),
             tid: thread_id(),
             location,
+            is_told,
             verdict: Mutex::new(rank::LEAF, String::new()),
         }
     }
@@ -100,6 +119,9 @@ impl Wait {
 
     /// Ends the wait of a thread that waits in vain, unless somebody wakes it at the last moment.
     fn condemn(&self, why: &str) -> bool {
+        if !self.is_told {
+            return false;
+        }
         why.clone_into(&mut self.verdict.lock());
         // AcqRel: pairs with `end`.
         let condemned = self.state.compare_exchange(WAITING, WAITING | CONDEMNED, AcqRel, Acquire).is_ok();
@@ -191,9 +213,10 @@ impl Waits {
         self.0.lock().waiting().next().is_some()
     }
 
-    /// Where those that wait were called.
-    pub(crate) fn waiting(&self) -> Vec<&'static Location<'static>> {
-        self.0.lock().waiting().map(|wait| wait.location).collect()
+    /// Those that wait: where the `block_on` was called, or the pinned task spawned, and which of them it is.
+    pub(crate) fn waiting(&self) -> Vec<(&'static Location<'static>, WaitOf)> {
+        let of = |wait: &Wait| if wait.is_told { WaitOf::BlockOn } else { WaitOf::Pinned };
+        self.0.lock().waiting().map(|wait| (wait.location, of(wait))).collect()
     }
 
     /// Ends the waits that go on: each thread is told `why`. Tells whether there was one.

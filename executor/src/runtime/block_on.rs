@@ -10,6 +10,7 @@
 //! When the runtime closes there are no processors to be had; the future is then polled without one. A processor whose
 //! machine collects wakes cannot be given up: the user's waker that calls `block_on` then waits with it.
 
+use std::future::poll_fn;
 use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -25,13 +26,15 @@ use crate::processor::{Polled, Processor};
 use crate::sched::deadlock::Why;
 use crate::sched::{RuntimeRef, Sched};
 use crate::sys::atomic::Ordering::AcqRel;
+use crate::task::local::Host;
 use crate::waits::{Outcome, Wait};
 
 /// Runs `future` to its end on this thread, on the runtime the thread is in, else on the default one, which is started if
 /// need be.
 ///
 /// It may be called anywhere: in `main`, in a test, inside a task. The thread counts as one of the `procs` that run while
-/// it polls, and gives way while it waits.
+/// it polls, and gives way while it waits. Tasks that [`spawn_local`](crate::task::spawn_local) makes inside run on this
+/// thread too, until `future` has ended.
 ///
 /// While the runtime shuts down no timer fires and no socket is looked at: a future that waits for one of them then waits for
 /// ever. Shut a runtime down when nobody is in its `block_on`, and do not wait for time in a destructor.
@@ -111,7 +114,7 @@ impl Drop for Aside {
 }
 
 /// What the thread was before, and is again afterwards, also if the future panics.
-struct Blocking {
+pub(super) struct Blocking {
     runtime: RuntimeRef,
     machine: &'static Machine,
     before: context::Context,
@@ -130,11 +133,12 @@ struct Blocking {
 }
 
 impl Blocking {
-    fn new(runtime: RuntimeRef, location: &'static Location<'static>) -> Self {
+    /// `wait` is what this thread is to whoever wakes it.
+    pub(super) fn new(runtime: RuntimeRef, wait: Wait) -> Self {
         let sched = runtime.sched;
         let before = context::current();
         let machine = sched.new_machine();
-        let wait = Arc::new(Wait::new(location));
+        let wait = Arc::new(wait);
         sched.waits.enter(&wait);
         let nested = context::processor_of(sched);
         let aside = if nested.is_some() { None } else { Some(Aside::new(machine)) };
@@ -186,6 +190,53 @@ impl Blocking {
             p.begin_poll();
         }
     }
+
+    /// Calls `poll` with a processor, and waits without one, until it is ready, or until it is known to wait in vain: the
+    /// error says why. `tally` is that of the wakers that it gets, if they are counted.
+    pub(super) fn drive<R>(
+        &self,
+        tally: Option<&Tally>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>,
+    ) -> Result<R, String> {
+        let (runtime, wait) = (self.runtime, &self.wait);
+        let waker = Waker::from(wait.clone());
+        let mut cx = Context::from_waker(&waker);
+        loop {
+            self.acquire();
+            if let Poll::Ready(output) = poll(&mut cx) {
+                return Ok(output);
+            }
+            // The last waker may go in the poll, or later: then it wakes this thread, which is not to poll.
+            let leaked = || tally.is_some_and(Tally::is_leaked);
+            if leaked() {
+                return Err(runtime.sched.deadlock_report(&Why::Leak(wait.location())));
+            }
+            if wait.take_wake() {
+                self.yielded();
+                continue;
+            }
+            self.give_up();
+            let _waiting = Waiting::new(runtime.sched);
+            wait.begin();
+            loop {
+                match wait.end() {
+                    Outcome::Woken if leaked() => {
+                        return Err(runtime.sched.deadlock_report(&Why::Leak(wait.location())));
+                    }
+                    Outcome::Woken => break,
+                    Outcome::Condemned(report) => return Err(report),
+                    Outcome::Waits => {}
+                }
+                if runtime.sched.sysmon.is_started() || !runtime.is_there() {
+                    wait.parker.park();
+                } else if !wait.parker.park_timeout(UNWATCHED) {
+                    // Whoever takes a processor starts the watcher.
+                    self.acquire();
+                    self.give_up();
+                }
+            }
+        }
+    }
 }
 
 impl Drop for Blocking {
@@ -212,65 +263,23 @@ impl Drop for Blocking {
 pub(super) fn on<F: Future>(runtime: RuntimeRef, future: F) -> F::Output {
     assert!(runtime.is_of_this_process(), "{FORKED}");
     assert!(runtime.is_there(), "{SHUT_DOWN}");
-    let blocking = Blocking::new(runtime, Location::caller());
-    let future = pin!(future);
+    let blocking = Blocking::new(runtime, Wait::of_block_on(Location::caller()));
+    // What the future spawns here is dropped after it, and before the processor is given up.
+    let host = Host::new();
+    let _inside = host.enter();
+    let mut future = pin!(future);
+    let mut poll = |cx: &mut Context<'_>| host.poll(cx, |cx| future.as_mut().poll(cx));
     let ended = if runtime.sched.detects() {
         // Behind a pointer, so that a program has this form once for each type of output.
-        let future: Pin<&mut dyn Future<Output = F::Output>> = future;
-        let mut counted = Counted::new(future, true);
+        let poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<F::Output> = &mut poll;
+        let mut counted = Counted::new(poll_fn(poll), true);
         let tally = counted.tally().clone();
-        drive(&blocking, Pin::new(&mut counted), Some(&tally))
+        blocking.drive(Some(&tally), |cx| Pin::new(&mut counted).poll(cx))
     } else {
-        drive(&blocking, future, None)
+        blocking.drive(None, poll)
     };
     match ended {
         Ok(output) => output,
-        Err(report) => {
-            drop(blocking);
-            panic!("{report}")
-        }
-    }
-}
-
-/// Polls until the future is ready, or until it is known to wait in vain: the error says why.
-fn drive<F: Future>(blocking: &Blocking, mut future: Pin<&mut F>, tally: Option<&Tally>) -> Result<F::Output, String> {
-    let (runtime, wait) = (blocking.runtime, &blocking.wait);
-    let waker = Waker::from(wait.clone());
-    let mut cx = Context::from_waker(&waker);
-    loop {
-        blocking.acquire();
-        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
-            return Ok(output);
-        }
-        // The last waker may go in the poll, or later: then it wakes this thread, which is not to poll.
-        let leaked = || tally.is_some_and(Tally::is_leaked);
-        if leaked() {
-            return Err(runtime.sched.deadlock_report(&Why::Leak(wait.location())));
-        }
-        if wait.take_wake() {
-            blocking.yielded();
-            continue;
-        }
-        blocking.give_up();
-        let waiting = Waiting::new(runtime.sched);
-        wait.begin();
-        loop {
-            match wait.end() {
-                Outcome::Woken if leaked() => {
-                    return Err(runtime.sched.deadlock_report(&Why::Leak(wait.location())));
-                }
-                Outcome::Woken => break,
-                Outcome::Condemned(report) => return Err(report),
-                Outcome::Waits => {}
-            }
-            if runtime.sched.sysmon.is_started() || !runtime.is_there() {
-                wait.parker.park();
-            } else if !wait.parker.park_timeout(UNWATCHED) {
-                // Whoever takes a processor starts the watcher.
-                blocking.acquire();
-                blocking.give_up();
-            }
-        }
-        drop(waiting);
+        Err(report) => panic!("{report}"),
     }
 }

@@ -17,6 +17,7 @@ use super::Sched;
 use crate::clock::NEVER;
 use crate::task::Id;
 use crate::task::registry::WaitingTask;
+use crate::waits::WaitOf;
 
 /// How long a runtime is quiet before that is called a deadlock, unless the builder says otherwise.
 const AFTER: Duration = Duration::from_secs(1);
@@ -91,7 +92,10 @@ impl Sched {
             let leaked = if task.leaked { "; it is leaked: no waker of it is left" } else { "" };
             format!("\n  task {} waits, spawned at {}{leaked}", task.id, task.location)
         }));
-        lines.extend(threads.iter().map(|at| format!("\n  a thread waits in the `block_on` at {at}")));
+        lines.extend(threads.iter().map(|(at, of)| match of {
+            WaitOf::BlockOn => format!("\n  a thread waits in the `block_on` at {at}"),
+            WaitOf::Pinned => format!("\n  a pinned task waits, spawned at {at}"),
+        }));
         let more = lines.len().saturating_sub(NAMED);
         lines.truncate(NAMED);
         let list = lines.concat();
@@ -171,8 +175,8 @@ impl DeadlockWatch {
         let report = sched.deadlock_report(&Why::Quiet(after));
         if !sched.waits.condemn(&report) {
             // No thread waits for the tasks that it could be told: they stay as they are.
-            // Nobody reads it any more: that must not end `sysmon`.
-            let _ = writeln!(std::io::stderr(), "gmp: {report}");
+            // In one piece, among what others write. Nobody reads it any more: that must not end `sysmon`.
+            let _ = std::io::stderr().write_all(format!("gmp: {report}\n").as_bytes());
         }
         None
     }
