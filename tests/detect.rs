@@ -417,6 +417,30 @@ fn r24_every_block_on_inside_another_is_told() {
     });
 }
 
+/// Tasks that are bound to a thread are told of like others.
+#[test]
+fn r24_local_and_pinned_tasks_are_told() {
+    limited(|| {
+        let runtime = runtime(SOON);
+        let at_pinned = here(1);
+        let pinned = runtime.spawn(async { gmp::task::spawn_pinned(pending::<()>).await.unwrap() });
+        let report = report_of(|| {
+            runtime.block_on(async {
+                let local = gmp::task::spawn_local(pending::<()>());
+                let (_sender, receiver) = oneshot::channel::<()>();
+                let never_sent = gmp::task::spawn_local(receiver);
+                drop((local.await, never_sent.await));
+            })
+        });
+        assert!(report.contains("3 tasks wait, 1 of them leaked; 2 threads wait"), "{report}");
+        assert!(report.contains(&format!("a pinned task waits, spawned at {at_pinned}")), "{report}");
+        assert_eq!(report.matches(&format!("spawned at {}", file!())).count(), 4, "{report}");
+        // It goes on to wait.
+        assert!(!pinned.is_finished());
+        assert_eq!(runtime.leaked_tasks(), []);
+    });
+}
+
 /// Nobody waits in a `block_on`: what a plain thread is told is a line on standard error.
 #[test]
 fn r24_without_a_block_on_the_report_is_printed() {

@@ -71,6 +71,7 @@ impl Sched {
         let mut waiting = Vec::new();
         if self.detects() {
             self.shards().for_each(|shard| shard.list_waiting(&mut waiting));
+            self.local_tasks.list_waiting(&mut waiting);
         }
         waiting.sort_by_key(|task| (task.location.file(), task.location.line(), task.location.column(), task.id));
         waiting
