@@ -51,7 +51,7 @@ use crate::sys::atomic::{
 };
 use crate::sys::{Mutex, fork_count, idle_fence, rank, submit_fence};
 use crate::sysmon::Sysmon;
-use crate::task::registry::{FIRST_OUTSIDE, OUTSIDE, Shard};
+use crate::task::registry::{FIRST_OUTSIDE, LocalTasks, OUTSIDE, Shard};
 use crate::waits::Waits;
 use stuck::StuckPoll;
 
@@ -94,6 +94,7 @@ pub(crate) struct Sched {
     /// `sysmon` took it in a blocking call, or they wait in another runtime.
     pub(crate) away: AtomicUsize,
     pub(crate) waits: Waits,
+    pub(crate) local_tasks: LocalTasks,
     pub(crate) sysmon: Sysmon,
     pub(crate) blocking: Pool,
     pub(crate) pinned: Pinned,
@@ -210,6 +211,7 @@ impl Sched {
             stuck: AtomicUsize::new(0),
             away: AtomicUsize::new(0),
             waits: Waits::new(),
+            local_tasks: LocalTasks::new(),
             sysmon: Sysmon::new(),
             blocking: Pool::new(),
             pinned: Pinned::new(),
@@ -244,6 +246,7 @@ impl Sched {
         self.threads.reset();
         self.stuck.store(0, Relaxed);
         self.away.store(0, Relaxed);
+        self.local_tasks.reset();
         // Release: pairs with the Acquire in `is_closing`; whoever sees it sees that the runtime before is gone.
         self.closing.store(false, Release);
         self.forks.store(fork_count(), Relaxed);

@@ -341,11 +341,12 @@ impl Sched {
             // The poll ended at the last moment.
             return false;
         }
-        let stuck = StuckPoll::new(polled, suspect.polling_for(now), rescued, self.stuck_threads());
+        let stuck = StuckPoll::new(polled, suspect, now, rescued, self.stuck_threads());
         let config = self.config.lock().clone();
+        let traced = is_traced(&stuck);
         if let Some(hook) = &config.on_stuck {
             swallow(|| hook(&stuck));
-        } else {
+        } else if !traced {
             let last = warned.entry((stuck.stuck_in, stuck.location.map(std::ptr::from_ref))).or_insert(None);
             if last.is_none_or(|at| now - at >= WARN_NS) {
                 *last = Some(now);
@@ -355,6 +356,34 @@ impl Sched {
         }
         rescued
     }
+}
+
+/// Tells `tracing` of a stuck poll. `false`: no subscriber wants to hear of it.
+#[cfg(feature = "tracing")]
+fn is_traced(stuck: &StuckPoll) -> bool {
+    if !tracing::event_enabled!(target: "gmp", tracing::Level::WARN) {
+        return false;
+    }
+    // A subscriber that panics has told so itself, and must not end `sysmon`.
+    swallow(|| {
+        tracing::warn!(
+            target: "gmp",
+            stuck_in = ?stuck.stuck_in,
+            task = stuck.task.map(crate::task::Id::to_bits),
+            spawned_at = stuck.location.map(tracing::field::display),
+            thread = stuck.thread,
+            polling_for_ms = stuck.polling_for.as_millis() as u64,
+            rescued = stuck.rescued,
+            stuck_threads = stuck.stuck_threads,
+            "{stuck}"
+        );
+    });
+    true
+}
+
+#[cfg(not(feature = "tracing"))]
+fn is_traced(_: &StuckPoll) -> bool {
+    false
 }
 
 /// When a line was last printed for what was stuck and where it was spawned.

@@ -143,6 +143,10 @@ impl Builder {
 
     /// Is told of each poll that is stuck, on `sysmon`'s thread, instead of the line on standard error (one for each spawn
     /// location and minute). The hook must not block: nobody else watches meanwhile.
+    ///
+    /// With feature `tracing` each such poll is also a `WARN` event with target `gmp`, hook or not, with the fields `stuck_in`,
+    /// `task`, `spawned_at`, `thread`, `polling_for_ms`, `rescued` and `stuck_threads`. If a subscriber wants to hear of it, it
+    /// stands in for the line on standard error. It must be the global one: `sysmon`'s thread has no other.
     pub fn on_stuck(mut self, hook: impl Fn(&StuckPoll) + Send + Sync + 'static) -> Self {
         self.config.on_stuck = Some(Box::new(hook));
         self
