@@ -454,7 +454,7 @@ impl Sched {
             return None;
         }
         self.sysmon_start();
-        let Some(slot) = self.idle.acquire_near(machine, slot, self) else {
+        let Some(slot) = self.idle.acquire(machine, slot, self) else {
             if machine.take_released() {
                 self.was_released();
             } else if guest {
