@@ -93,6 +93,8 @@ struct Lists {
     want_was_served: bool,
     sysmon_asleep: bool,
     closed: bool,
+    /// How many processors were taken off the idle list so far.
+    taken: u64,
 }
 
 /// What came of giving a processor up.
@@ -167,6 +169,7 @@ impl Idle {
                     want_was_served: false,
                     sysmon_asleep: false,
                     closed: true,
+                    taken: 0,
                 },
             ),
         }
@@ -515,6 +518,16 @@ impl Idle {
         all_idle
     }
 
+    /// Whether every processor is idle, nobody wants one or spins, and `rest` says so too, which is asked under the lock with
+    /// whether a machine has the netpoller's seat. Gives how many processors were taken so far.
+    #[cfg(not(gmp_loom))]
+    pub(crate) fn quiet(&self, rest: impl FnOnce(bool) -> bool) -> Option<u64> {
+        let lists = self.lists.lock();
+        let all_idle = lists.procs.len() as u32 == self.total() && lists.want.is_empty();
+        let quiet = all_idle && !lists.closed && self.counts().spinning() == 0 && rest(lists.seat_taken);
+        quiet.then_some(lists.taken)
+    }
+
     /// From here on every machine is told to end: those that sleep, now; those that run, when they retire or want.
     pub(crate) fn close(&self, host: &'static impl Host) {
         let mut lists = self.lists.lock();
@@ -551,6 +564,7 @@ impl Idle {
             return None;
         }
         let slot = lists.procs.pop()?;
+        lists.taken += 1;
         // AcqRel: pairs with the CAS in `wake_one`; the list itself is handed over by the lock.
         self.word.fetch_sub(IDLE, AcqRel);
         if std::mem::take(&mut lists.sysmon_asleep) {

@@ -51,9 +51,11 @@ use crate::sys::atomic::{
 use crate::sys::{Mutex, fork_count, idle_fence, rank, submit_fence};
 use crate::sysmon::Sysmon;
 use crate::task::registry::{FIRST_OUTSIDE, OUTSIDE, Shard};
+use crate::waits::Waits;
 use stuck::StuckPoll;
 
 pub(crate) mod find;
+mod quiet;
 mod ready;
 pub mod stuck;
 pub(crate) mod threads;
@@ -84,6 +86,10 @@ pub(crate) struct Sched {
     pub(crate) threads: threads::Threads,
     /// Threads in a poll that `sysmon` has given up on.
     pub(crate) stuck: AtomicUsize,
+    /// Threads of the runtime's own that are in the middle of a poll without a processor, but not in that slot's `block_on`:
+    /// `sysmon` took it in a blocking call, or they wait in another runtime.
+    pub(crate) away: AtomicUsize,
+    pub(crate) waits: Waits,
     pub(crate) sysmon: Sysmon,
     pub(crate) blocking: Pool,
     /// Threads that are not of the runtime and hold one of its processors or start one of its machines (see
@@ -192,6 +198,8 @@ impl Sched {
             poll_until: AtomicU64::new(0),
             threads: threads::Threads::new(),
             stuck: AtomicUsize::new(0),
+            away: AtomicUsize::new(0),
+            waits: Waits::new(),
             sysmon: Sysmon::new(),
             blocking: Pool::new(),
             guests: AtomicUsize::new(0),
@@ -223,6 +231,7 @@ impl Sched {
         }
         self.threads.reset();
         self.stuck.store(0, Relaxed);
+        self.away.store(0, Relaxed);
         // Release: pairs with the Acquire in `is_closing`; whoever sees it sees that the runtime before is gone.
         self.closing.store(false, Release);
         self.forks.store(fork_count(), Relaxed);
@@ -432,7 +441,10 @@ impl Sched {
     #[cold]
     pub(crate) fn reacquire(&'static self) {
         let runtime = self.runtime();
-        if !context::is_worker_of(self) {
+        let guest = !context::is_worker_of(self);
+        if guest {
+            // AcqRel: pairs with `quiet`. From here on its `block_on` says that it runs.
+            self.away.fetch_sub(1, AcqRel);
             // It was a guest with the processor that it does not have any more.
             self.leave();
         }
@@ -440,6 +452,10 @@ impl Sched {
         // If the runtime closes the poll goes on without one.
         let _ = self.acquire(runtime, machine);
         self.free_machine(machine);
+        if !guest {
+            // AcqRel: pairs with `quiet`.
+            self.away.fetch_sub(1, AcqRel);
+        }
     }
 
     /// How long a thread that is not needed stays.

@@ -55,6 +55,8 @@ const WARN_NS: u64 = 60_000_000_000;
 pub(crate) struct Sysmon {
     parker: Parker,
     started: AtomicBool,
+    /// It looks at the netpoller, and wakes what that brings.
+    delivering: AtomicBool,
     /// The runtime closes.
     ended: AtomicBool,
     looks: SharedCounter,
@@ -95,6 +97,7 @@ impl Sysmon {
         Sysmon {
             parker: Parker::new(),
             started: AtomicBool::new(false),
+            delivering: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             looks: SharedCounter::default(),
             flags: SharedCounter::default(),
@@ -116,6 +119,12 @@ impl Sysmon {
     /// Whether it runs, or is being started.
     pub(crate) fn is_started(&self) -> bool {
         self.started.load(Relaxed)
+    }
+
+    /// Whether it holds wakers that it took out of the netpoller, or is about to.
+    pub(crate) fn is_delivering(&self) -> bool {
+        // Acquire: pairs with the Release in `deliver`: if it has done, what it woke is in the queues.
+        self.delivering.load(Acquire)
     }
 
     /// Wakes it from its sleep, deep or not.
@@ -208,9 +217,8 @@ impl Sched {
         self.sysmon.looks.add(1);
         let now = clock::now();
         let mut looked = Looked::default();
-        if now.saturating_sub(self.netpolled_at()) > NETPOLL_NS && self.netpoll_now(ready, now) {
-            looked.acted |= !ready.is_empty();
-            wake_all(ready);
+        if now.saturating_sub(self.netpolled_at()) > NETPOLL_NS {
+            looked.acted |= self.deliver(ready, now);
         }
         if self.earliest_deadline() <= now {
             // A processor in a long poll armed it, and the machine in the netpoller sleeps longer.
@@ -285,6 +293,16 @@ impl Sched {
         }
         looked.waiting = wake;
         looked
+    }
+
+    /// Looks at the netpoller and wakes what is ready. Tells whether anything was.
+    fn deliver(&'static self, ready: &mut Vec<Waker>, now: u64) -> bool {
+        self.sysmon.delivering.store(true, Relaxed);
+        let found = self.netpoll_now(ready, now) && !ready.is_empty();
+        wake_all(ready);
+        // Release: pairs with the Acquire in `is_delivering`.
+        self.sysmon.delivering.store(false, Release);
+        found
     }
 
     /// A poll is stuck, something waits and no processor is idle: rescues the tasks, unless as many threads as may be are

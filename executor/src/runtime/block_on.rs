@@ -12,20 +12,17 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::{FORKED, SHUT_DOWN, current};
 use crate::blocking::Waiting;
 use crate::context;
 use crate::machine::Machine;
-use crate::park::Parker;
 use crate::processor::Processor;
 use crate::sched::RuntimeRef;
-use crate::sys::atomic::{
-    AtomicBool,
-    Ordering::{AcqRel, Acquire},
-};
+use crate::sys::atomic::Ordering::AcqRel;
+use crate::waits::Wait;
 
 /// Runs `future` to its end on this thread, on the runtime the thread is in, else on the default one, which is started if
 /// need be.
@@ -56,31 +53,14 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 /// tries again, every so often.
 const UNWATCHED: Duration = Duration::from_millis(5);
 
-/// Wakes the thread in `block_on`. It outlives the call if somebody keeps it.
-struct Signal {
-    woken: AtomicBool,
-    parker: Parker,
-}
-
-impl Wake for Signal {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        // AcqRel: pairs with the swaps in `on`; the next poll sees what the waker did before.
-        if !self.woken.swap(true, AcqRel) {
-            self.parker.unpark();
-        }
-    }
-}
-
 /// A thread that waits for something else than its task gives up the processor it came with, of whatever runtime, and
 /// has one again afterwards.
 pub(super) struct Aside {
     machine: &'static Machine,
     /// The runtime of the processor given up.
     given_up: Option<RuntimeRef>,
+    /// That runtime counts the thread as away: it is one of its own.
+    away: bool,
     /// The processor, if it cannot be given up.
     kept: Option<&'static Processor>,
 }
@@ -88,7 +68,7 @@ pub(super) struct Aside {
 impl Aside {
     /// `machine` is what this thread will be to the scheduler when it wants a processor again.
     pub(super) fn new(machine: &'static Machine) -> Self {
-        let mut aside = Aside { machine, given_up: None, kept: None };
+        let mut aside = Aside { machine, given_up: None, away: false, kept: None };
         if let Some(p) = context::current().processor {
             if p.is_batching() {
                 context::set_processor(None);
@@ -96,6 +76,11 @@ impl Aside {
             } else {
                 // Before the processor is gone: nothing else keeps the slot from serving another runtime.
                 aside.given_up = Some(p.sched.runtime());
+                aside.away = context::is_worker_of(p.sched);
+                if aside.away {
+                    // AcqRel: pairs with `quiet`.
+                    p.sched.away.fetch_add(1, AcqRel);
+                }
                 p.sched.give_up(p);
             }
         }
@@ -110,6 +95,10 @@ impl Drop for Aside {
         }
         if let Some(runtime) = self.given_up {
             runtime.sched.acquire(runtime, self.machine);
+            if self.away {
+                // AcqRel: pairs with `quiet`.
+                runtime.sched.away.fetch_sub(1, AcqRel);
+            }
         }
     }
 }
@@ -123,6 +112,8 @@ struct Blocking {
     nested: bool,
     /// That processor cannot be given up.
     kept: bool,
+    /// What wakes the thread.
+    wait: Arc<Wait>,
     /// The processor of another runtime that the thread came with. `None` if there was none, or in the end.
     aside: Option<Aside>,
 }
@@ -132,6 +123,8 @@ impl Blocking {
         let sched = runtime.sched;
         let before = context::current();
         let machine = sched.new_machine();
+        let wait = Arc::new(Wait::new());
+        sched.waits.enter(&wait);
         let nested = context::processor_of(sched);
         let aside = if nested.is_some() { None } else { Some(Aside::new(machine)) };
         context::set(context::Context {
@@ -141,7 +134,7 @@ impl Blocking {
             unconstrained: nested.is_some() || before.unconstrained,
         });
         let kept = nested.is_some_and(Processor::is_batching);
-        Blocking { runtime, machine, before, nested: nested.is_some(), kept, aside }
+        Blocking { runtime, machine, before, nested: nested.is_some(), kept, wait, aside }
     }
 
     fn processor(&self) -> Option<&'static Processor> {
@@ -186,6 +179,7 @@ impl Drop for Blocking {
         }
         context::set(context::Context { processor: self.processor(), ..self.before });
         drop(self.aside.take());
+        self.runtime.sched.waits.leave(&self.wait);
         self.runtime.sched.free_machine(self.machine);
     }
 }
@@ -194,8 +188,8 @@ pub(super) fn on<F: Future>(runtime: RuntimeRef, future: F) -> F::Output {
     assert!(runtime.is_of_this_process(), "{FORKED}");
     assert!(runtime.is_there(), "{SHUT_DOWN}");
     let blocking = Blocking::new(runtime);
-    let signal = Arc::new(Signal { woken: AtomicBool::new(false), parker: Parker::new() });
-    let waker = Waker::from(signal.clone());
+    let wait = &blocking.wait;
+    let waker = Waker::from(wait.clone());
     let mut cx = Context::from_waker(&waker);
     let mut future = pin!(future);
     loop {
@@ -203,17 +197,17 @@ pub(super) fn on<F: Future>(runtime: RuntimeRef, future: F) -> F::Output {
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
             return output;
         }
-        // AcqRel: pairs with `wake_by_ref`.
-        if signal.woken.swap(false, AcqRel) {
+        if wait.take_wake() {
             blocking.yielded();
             continue;
         }
         blocking.give_up();
-        let _waiting = Waiting::new();
-        while !signal.woken.swap(false, Acquire) {
+        let _waiting = Waiting::new(runtime.sched);
+        wait.begin();
+        while !wait.end() {
             if runtime.sched.sysmon.is_started() || !runtime.is_there() {
-                signal.parker.park();
-            } else if !signal.parker.park_timeout(UNWATCHED) {
+                wait.parker.park();
+            } else if !wait.parker.park_timeout(UNWATCHED) {
                 // Whoever takes a processor starts the watcher.
                 blocking.acquire();
                 blocking.give_up();

@@ -153,6 +153,8 @@ impl Sched {
             if won {
                 // The poll goes on without the processor.
                 p.end_poll();
+                // AcqRel: pairs with the end of `reacquire`, and with `quiet`.
+                self.away.fetch_add(1, AcqRel);
             }
             won
         });
