@@ -40,11 +40,11 @@ pub mod task {
     }
 }
 
-/// Sleeping, ticking, and time limits.
+/// Sleeping, ticking, time limits, and time that stands.
 pub mod time {
     pub use gmp_executor::time::{
-        Instant, Interval, MissedTickBehavior, Sleep, Timeout, error, interval, interval_at, sleep, sleep_until,
-        timeout, timeout_at,
+        Instant, Interval, MissedTickBehavior, Sleep, Timeout, advance, error, interval, interval_at, pause, resume,
+        sleep, sleep_until, timeout, timeout_at,
     };
 }
 

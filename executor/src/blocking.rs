@@ -313,6 +313,11 @@ fn run_closures(sched: &'static Sched, machine: &'static Machine) {
                 state.running -= 1;
             }
             Next::Rest => {
+                if sched.clock.is_paused() {
+                    drop(state);
+                    sched.clock_may_advance();
+                    state = pool.state.lock();
+                }
                 let Some(called) = rest(pool, machine, state) else {
                     return;
                 };

@@ -18,6 +18,7 @@ pub use crate::sched::stuck::StuckPoll;
 pub use block_in_place::block_in_place;
 pub use block_on::block_on;
 pub use builder::Builder;
+pub(crate) use default::peek as default_if_any;
 pub use metrics::{FoundIn, Metrics};
 pub use shutdown::Leftover;
 use shutdown::Patience;

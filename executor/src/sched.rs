@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::blocking::{self, Pool};
-use crate::clock::{self, NEVER};
+use crate::clock::{self, NEVER, PausableClock};
 use crate::context;
 use crate::idle::{HandedOff, Host, Idle};
 use crate::inject::Inject;
@@ -55,6 +55,7 @@ use crate::waits::Waits;
 use stuck::StuckPoll;
 
 pub(crate) mod find;
+pub(crate) mod paused;
 mod quiet;
 mod ready;
 pub mod stuck;
@@ -77,6 +78,7 @@ pub(crate) struct Sched {
     pub(crate) idle: Line<Idle>,
     pub(crate) inject: Line<Inject>,
     pub(crate) netpoll: Netpoll,
+    pub(crate) clock: PausableClock,
     /// A thread looks at the netpoller without waiting: one at a time.
     polling: AtomicBool,
     /// When somebody last looked at the netpoller.
@@ -87,7 +89,8 @@ pub(crate) struct Sched {
     /// Threads in a poll that `sysmon` has given up on.
     pub(crate) stuck: AtomicUsize,
     /// Threads of the runtime's own that are in the middle of a poll without a processor, but not in that slot's `block_on`:
-    /// `sysmon` took it in a blocking call, or they wait in another runtime.
+    /// `sysmon` took it in a blocking call, or they wait in another runtime; and machines that bring wakers from the netpoller
+    /// and have no processor yet.
     pub(crate) away: AtomicUsize,
     pub(crate) waits: Waits,
     pub(crate) sysmon: Sysmon,
@@ -118,6 +121,7 @@ pub(crate) struct Config {
     pub(crate) on_stuck: Option<StuckHook>,
     pub(crate) max_blocking: Option<usize>,
     pub(crate) thread_keep_alive: Option<Duration>,
+    pub(crate) start_paused: bool,
 }
 
 /// See `Builder::on_stuck`.
@@ -193,6 +197,7 @@ impl Sched {
             idle: Line(Idle::new()),
             inject: Line(Inject::new()),
             netpoll: Netpoll::new(),
+            clock: PausableClock::new(),
             polling: AtomicBool::new(false),
             last_netpoll: AtomicU64::new(0),
             poll_until: AtomicU64::new(0),
@@ -214,6 +219,7 @@ impl Sched {
     /// Makes this slot, which nobody else has, a runtime. The netpoller is open.
     pub(crate) fn open(&'static self, config: Config) -> RuntimeRef {
         let procs = config.procs;
+        self.clock.open(config.start_paused);
         self.blocking.open(config.max_blocking.unwrap_or(blocking::LIMIT), keep_alive_of(&config));
         let before = std::mem::replace(&mut *self.config.lock(), Arc::new(config));
         // Shutdown took the hooks out: this one runs no user code.
@@ -272,7 +278,7 @@ impl Sched {
 
     /// Makes this thread a guest unless `open` says no. Call [`Sched::leave`] then.
     #[must_use]
-    fn enter(&self, open: impl FnOnce() -> bool) -> bool {
+    fn enter(&'static self, open: impl FnOnce() -> bool) -> bool {
         // AcqRel: pairs with `guests`. If that came first, we see that the runtime closes; else it sees us.
         self.guests.fetch_add(1, AcqRel);
         let open = open();
@@ -282,12 +288,13 @@ impl Sched {
         open
     }
 
-    fn leave(&self) {
+    fn leave(&'static self) {
         // AcqRel: as in `enter`; shutdown sees what the guest did, or the guest sees that it is to unpark it.
         self.guests.fetch_sub(1, AcqRel);
         if self.is_closing() {
             self.shutdown.unpark();
         }
+        self.clock_may_advance();
     }
 
     /// How many threads of others are in the runtime. Once none is, after [`Sched::start_closing`], none will be.
@@ -360,7 +367,7 @@ impl Sched {
             }
             deadline = deadline.min(slot.timers.earliest());
         }
-        deadline != NEVER && deadline <= clock::now()
+        deadline != NEVER && deadline <= self.clock.now()
     }
 
     /// Gives `p` up at once, in the middle of a poll that is going to wait (Go: `entersyscallblock`, `handoffp`).
@@ -370,7 +377,7 @@ impl Sched {
         p.end_poll();
         context::set_processor(None);
         let slot = self.slot(p.index);
-        let work = self.is_work_queued(p) || self.earliest_deadline() <= clock::now();
+        let work = self.is_work_queued(p) || self.earliest_deadline() <= self.clock.now();
         match self.idle.hand_off(p.index, || slot.is_current(p), work, self) {
             HandedOff::ToMachine => {}
             HandedOff::Husk => self.return_husk(p),
@@ -455,6 +462,7 @@ impl Sched {
         if !guest {
             // AcqRel: pairs with `quiet`.
             self.away.fetch_sub(1, AcqRel);
+            self.clock_may_advance();
         }
     }
 
@@ -479,6 +487,12 @@ impl Sched {
     /// The earliest deadline of all timers.
     pub(crate) fn earliest_deadline(&self) -> u64 {
         self.slots().map(|slot| slot.timers.earliest()).min().unwrap_or(NEVER)
+    }
+
+    /// Until when to sleep: the earliest deadline. While the clock stands one that lies ahead does not come by itself.
+    fn wake_deadline(&self) -> u64 {
+        let deadline = self.earliest_deadline();
+        if self.clock.is_paused() && deadline > self.clock.now() { NEVER } else { deadline }
     }
 
     /// A timer with this deadline became the earliest of its store. A worker needs no help: it looks when it goes idle.
@@ -521,10 +535,10 @@ impl Sched {
     /// The machine in the netpoller publishes until when it will sleep, then looks at the timers once more: either it sees
     /// a timer that another thread put in, or that thread sees that it must break the wait.
     fn publish_poll_deadline(&self) -> u64 {
-        let deadline = self.earliest_deadline();
+        let deadline = self.wake_deadline();
         self.poll_until.store(deadline, Relaxed);
         idle_fence();
-        let deadline = deadline.min(self.earliest_deadline());
+        let deadline = deadline.min(self.wake_deadline());
         self.poll_until.store(deadline, Relaxed);
         deadline
     }

@@ -98,6 +98,7 @@ impl Drop for Aside {
             if self.away {
                 // AcqRel: pairs with `quiet`.
                 runtime.sched.away.fetch_sub(1, AcqRel);
+                runtime.sched.clock_may_advance();
             }
         }
     }
@@ -180,6 +181,7 @@ impl Drop for Blocking {
         context::set(context::Context { processor: self.processor(), ..self.before });
         drop(self.aside.take());
         self.runtime.sched.waits.leave(&self.wait);
+        self.runtime.sched.clock_may_advance();
         self.runtime.sched.free_machine(self.machine);
     }
 }
@@ -204,6 +206,7 @@ pub(super) fn on<F: Future>(runtime: RuntimeRef, future: F) -> F::Output {
         blocking.give_up();
         let _waiting = Waiting::new(runtime.sched);
         wait.begin();
+        runtime.sched.clock_may_advance();
         while !wait.end() {
             if runtime.sched.sysmon.is_started() || !runtime.is_there() {
                 wait.parker.park();

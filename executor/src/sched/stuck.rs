@@ -151,7 +151,7 @@ impl Sched {
         let retaken = self.idle.take_away(p.index, || {
             let won = slot.is_current(p) && p.retake(status);
             if won {
-                // The poll goes on without the processor.
+                // The poll goes on without the processor: until it has one again, in `reacquire`.
                 p.end_poll();
                 // AcqRel: pairs with the end of `reacquire`, and with `quiet`.
                 self.away.fetch_add(1, AcqRel);
