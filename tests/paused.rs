@@ -196,7 +196,8 @@ where
         drop(guard);
     }
     open.send(()).unwrap();
-    let end = run(&runtime, sleeper).unwrap();
+    // Not with the runtime's `block_on`, which would have somebody look again.
+    let end = limited(|| futures::executor::block_on(sleeper)).unwrap();
     assert_eq!(end - start, HOUR);
 }
 
@@ -233,10 +234,16 @@ fn r07_the_clock_goes_on_for_tasks_after_block_on_has_ended() {
     on_paused_outside(|runtime| {
         let (send, receive) = channel();
         runtime.block_on(async {
-            gmp::spawn(async move {
-                sleep(HOUR).await;
+            let (armed, is_armed) = futures::channel::oneshot::channel();
+            drop(gmp::spawn(async move {
+                let mut nap = pin!(sleep(HOUR));
+                assert!(futures::poll!(nap.as_mut()).is_pending());
+                armed.send(()).unwrap();
+                nap.await;
                 send.send(()).unwrap();
-            });
+            }));
+            // In the poll that ends `block_on` nothing is left to do but to move the clock.
+            is_armed.await.unwrap();
         });
         receive.recv_timeout(Duration::from_secs(60)).expect("the clock stands although all is idle");
     });
@@ -267,24 +274,45 @@ fn r07_an_insertion_from_outside_moves_the_clock_of_a_sleeping_runtime() {
     });
 }
 
+/// Waits until every processor is idle.
+fn rest(runtime: &Runtime) {
+    while runtime.metrics().idle_procs < runtime.metrics().procs {
+        std::thread::yield_now();
+    }
+    // Perhaps the last machine is still on its way to the netpoller.
+    std::thread::sleep(ms(1));
+}
+
 #[test]
 fn r07_pause_from_outside_while_all_sleep() {
-    let runtime = Builder::new().procs(2).build().unwrap();
-    let (send, receive) = channel();
-    let task = runtime.spawn(async move {
-        let mut nap = pin!(sleep(HOUR));
-        poll_fn(|cx| {
-            let poll = nap.as_mut().poll(cx);
-            let _ = send.send(());
-            poll
-        })
-        .await;
-    });
-    receive.recv().unwrap();
-    let guard = runtime.enter();
-    pause();
-    drop(guard);
-    run(&runtime, task).unwrap();
+    for _ in 0..20 {
+        let runtime = Builder::new().procs(2).build().unwrap();
+        let task = runtime.spawn(sleep(HOUR));
+        rest(&runtime);
+        let guard = runtime.enter();
+        pause();
+        drop(guard);
+        limited(|| futures::executor::block_on(task)).unwrap();
+    }
+}
+
+#[test]
+fn r07_resume_from_outside_while_all_sleep() {
+    for _ in 0..20 {
+        let runtime = paused(2);
+        let (open, gate) = channel();
+        let task = runtime.block_on(async {
+            // It holds the clock, also when that goes on.
+            drop(gmp::spawn_blocking(move || gate.recv().unwrap()));
+            gmp::spawn(sleep(ms(5)))
+        });
+        rest(&runtime);
+        let guard = runtime.enter();
+        resume();
+        drop(guard);
+        limited(|| futures::executor::block_on(task)).unwrap();
+        open.send(()).unwrap();
+    }
 }
 
 #[test]

@@ -42,7 +42,7 @@ use crate::machine::Machine;
 use crate::metrics::{FoundIn, Metrics, SharedCounter};
 use crate::netpoll::Netpoll;
 use crate::park::Parker;
-use crate::processor::{ProcSlot, Processor};
+use crate::processor::{Polled, ProcSlot, Processor};
 
 use crate::sys::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
@@ -377,7 +377,7 @@ impl Sched {
         p.end_poll();
         context::set_processor(None);
         let slot = self.slot(p.index);
-        let work = self.is_work_queued(p) || self.earliest_deadline() <= self.clock.now();
+        let work = self.is_work_queued(p) || self.is_timer_due();
         match self.idle.hand_off(p.index, || slot.is_current(p), work, self) {
             HandedOff::ToMachine => {}
             HandedOff::Husk => self.return_husk(p),
@@ -431,22 +431,31 @@ impl Sched {
         }
         self.sysmon_start();
         let Some(slot) = self.idle.acquire(machine, self) else {
-            if guest {
+            if machine.take_released() {
+                self.was_released();
+            } else if guest {
                 self.leave();
             }
             return None;
         };
+        Some(self.go_on_with(slot, Polled::BlockOn))
+    }
+
+    /// A poll of this thread goes on with the processor of `slot`.
+    fn go_on_with(&'static self, slot: u32, polled: Polled) -> &'static Processor {
         let p = self.slot(slot).processor();
         p.taken(clock::now());
+        p.goes_on(polled);
         p.restart_slice();
         p.begin_poll();
         context::set_processor(Some(p));
-        Some(p)
+        p
     }
 
-    /// A processor for this thread, whose own was taken in the middle of a blocking call.
+    /// A processor for this thread, whose own was taken in the middle of a blocking call; the poll of `polled` goes on with
+    /// it.
     #[cold]
-    pub(crate) fn reacquire(&'static self) {
+    pub(crate) fn reacquire(&'static self, polled: Polled) {
         let runtime = self.runtime();
         let guest = !context::is_worker_of(self);
         if guest {
@@ -457,7 +466,9 @@ impl Sched {
         }
         let machine = self.new_machine();
         // If the runtime closes the poll goes on without one.
-        let _ = self.acquire(runtime, machine);
+        if let Some(p) = self.acquire(runtime, machine) {
+            p.goes_on(polled);
+        }
         self.free_machine(machine);
         if !guest {
             // AcqRel: pairs with `quiet`.
@@ -487,6 +498,11 @@ impl Sched {
     /// The earliest deadline of all timers.
     pub(crate) fn earliest_deadline(&self) -> u64 {
         self.slots().map(|slot| slot.timers.earliest()).min().unwrap_or(NEVER)
+    }
+
+    /// Whether the time of some timer has come.
+    fn is_timer_due(&self) -> bool {
+        self.earliest_deadline() <= self.clock.now()
     }
 
     /// Until when to sleep: the earliest deadline. While the clock stands one that lies ahead does not come by itself.

@@ -1,8 +1,9 @@
 //! The watcher: a thread without a processor that mends what workers cannot see (Go: `sysmon`).
 //!
 //! At each look, in order: a netpoller that nobody looked at for 10 ms; processors, one by one, for a time slice that goes
-//! on too long and for work behind a long poll beside an idle processor; sockets or due timers that no machine attends;
-//! machines, and threads for blocking closures, that could not be started; the schedtrace line.
+//! on too long, for a poll that is stuck or a blocking call before work, and for work behind a long poll beside an idle
+//! processor; machines that have wanted one for long while no more threads may be stuck; sockets or due timers that no machine
+//! attends; machines, and threads for blocking closures, that could not be started; the schedtrace line.
 //!
 //! | state of the runtime                        | next look in |
 //! |---------------------------------------------|--------------|
@@ -26,7 +27,7 @@ use crate::park::Parker;
 use crate::processor::{Processor, SLICE_OVER};
 use crate::sched::Sched;
 use crate::sched::find::wake_all;
-use crate::sched::stuck::{StuckPoll, Suspect};
+use crate::sched::stuck::{StuckIn, StuckPoll, Suspect};
 use crate::sys::atomic::{
     AtomicBool,
     Ordering::{Acquire, Relaxed, Release},
@@ -65,8 +66,8 @@ pub(crate) struct Sysmon {
     wakes: SharedCounter,
     rescues: SharedCounter,
     retakes: SharedCounter,
-    /// Looks in a row that found a machine in `want` while the limit of stuck threads is reached.
-    want_looks: SharedCounter,
+    releases: SharedCounter,
+    netpolls: SharedCounter,
 }
 
 /// What the looks have seen of one slot.
@@ -105,16 +106,28 @@ impl Sysmon {
             wakes: SharedCounter::default(),
             rescues: SharedCounter::default(),
             retakes: SharedCounter::default(),
-            want_looks: SharedCounter::default(),
+            releases: SharedCounter::default(),
+            netpolls: SharedCounter::default(),
         }
     }
 
     pub(crate) fn reset(&self) {
         self.started.store(false, Relaxed);
         self.ended.store(false, Relaxed);
-        [&self.looks, &self.flags, &self.wakes, &self.rescues, &self.retakes, &self.want_looks]
-            .into_iter()
-            .for_each(SharedCounter::reset);
+        let Sysmon {
+            parker: _,
+            started: _,
+            delivering: _,
+            ended: _,
+            looks,
+            flags,
+            wakes,
+            rescues,
+            retakes,
+            releases,
+            netpolls,
+        } = self;
+        [looks, flags, wakes, rescues, retakes, releases, netpolls].into_iter().for_each(SharedCounter::reset);
     }
 
     /// Whether it runs, or is being started.
@@ -146,6 +159,8 @@ impl Sysmon {
         metrics.sysmon_wakes = self.wakes.get();
         metrics.rescues = self.rescues.get();
         metrics.retakes = self.retakes.get();
+        metrics.releases = self.releases.get();
+        metrics.sysmon_netpolls = self.netpolls.get();
     }
 }
 
@@ -280,14 +295,15 @@ impl Sched {
                 suspect => *suspect = Some(Suspect::new(p, polls, now)),
             }
         }
-        if self.idle.is_wanted() && self.stuck_threads() >= self.max_stuck().max(1) {
-            // No processor is made free for them any more: they go on without one, or all might wait for each other.
-            self.sysmon.want_looks.add(1);
-            if self.sysmon.want_looks.get() > 2 && self.idle.release_want() {
-                looked.acted = true;
+        if self.idle.is_wanted() {
+            let limit = self.max_stuck();
+            if limit > 0 && self.stuck_threads() >= limit {
+                let released = self.release_want(now);
+                self.sysmon.releases.add(released);
+                looked.acted |= released > 0;
+            } else {
+                self.idle.keep_want();
             }
-        } else {
-            self.sysmon.want_looks.reset();
         }
         if wake && self.idle.should_wake() && self.idle.wake_one(self, None) {
             self.sysmon.wakes.add(1);
@@ -302,7 +318,9 @@ impl Sched {
         self.sysmon.delivering.store(true, Relaxed);
         // The machine that sits down in the netpoller says so before it asks whether all is quiet: it sees that, or we see it.
         submit_fence();
-        let found = self.netpoll_now(ready, now) && !ready.is_empty();
+        let looked = self.netpoll_now(ready, now);
+        self.sysmon.netpolls.add(looked.into());
+        let found = !ready.is_empty();
         wake_all(ready);
         // Release: pairs with the Acquire in `is_delivering`.
         self.sysmon.delivering.store(false, Release);
@@ -313,7 +331,7 @@ impl Sched {
     /// A poll is stuck, something waits and no processor is idle: rescues the tasks, unless as many threads as may be are
     /// stuck already.
     fn rescue_or_warn(&'static self, p: &'static Processor, suspect: &Suspect, now: u64, warned: &mut Warned) -> bool {
-        let location = p.location();
+        let polled = p.polled();
         let rescued = self.stuck_threads() < self.max_stuck() && self.rescue(p, suspect);
         if rescued {
             self.sysmon.rescues.add(1);
@@ -321,13 +339,12 @@ impl Sched {
             // The poll ended at the last moment.
             return false;
         }
-        let stuck =
-            StuckPoll { location, polling_for: suspect.polling_for(now), rescued, stuck_threads: self.stuck_threads() };
+        let stuck = StuckPoll::new(polled, suspect.polling_for(now), rescued, self.stuck_threads());
         let config = self.config.lock().clone();
         if let Some(hook) = &config.on_stuck {
             swallow(|| hook(&stuck));
         } else {
-            let last = warned.entry(location.map(std::ptr::from_ref)).or_insert(None);
+            let last = warned.entry((stuck.stuck_in, stuck.location.map(std::ptr::from_ref))).or_insert(None);
             if last.is_none_or(|at| now - at >= WARN_NS) {
                 *last = Some(now);
                 // Nobody reads it any more: that must not end `sysmon`.
@@ -338,5 +355,5 @@ impl Sched {
     }
 }
 
-/// When a line was last printed for a spawn location.
-type Warned = HashMap<Option<*const Location<'static>>, Option<u64>>;
+/// When a line was last printed for what was stuck and where it was spawned.
+type Warned = HashMap<(StuckIn, Option<*const Location<'static>>), Option<u64>>;

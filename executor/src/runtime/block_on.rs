@@ -19,8 +19,8 @@ use super::{FORKED, SHUT_DOWN, current};
 use crate::blocking::Waiting;
 use crate::context;
 use crate::machine::Machine;
-use crate::processor::Processor;
-use crate::sched::RuntimeRef;
+use crate::processor::{Polled, Processor};
+use crate::sched::{RuntimeRef, Sched};
 use crate::sys::atomic::Ordering::AcqRel;
 use crate::waits::Wait;
 
@@ -57,8 +57,8 @@ const UNWATCHED: Duration = Duration::from_millis(5);
 /// has one again afterwards.
 pub(super) struct Aside {
     machine: &'static Machine,
-    /// The runtime of the processor given up.
-    given_up: Option<RuntimeRef>,
+    /// The runtime of the processor given up, and what was polled on it.
+    given_up: Option<(RuntimeRef, Polled)>,
     /// That runtime counts the thread as away: it is one of its own.
     away: bool,
     /// The processor, if it cannot be given up.
@@ -75,7 +75,7 @@ impl Aside {
                 aside.kept = Some(p);
             } else {
                 // Before the processor is gone: nothing else keeps the slot from serving another runtime.
-                aside.given_up = Some(p.sched.runtime());
+                aside.given_up = Some((p.sched.runtime(), p.polled()));
                 aside.away = context::is_worker_of(p.sched);
                 if aside.away {
                     // AcqRel: pairs with `quiet`.
@@ -93,8 +93,10 @@ impl Drop for Aside {
         if let Some(p) = self.kept {
             context::set_processor(Some(p));
         }
-        if let Some(runtime) = self.given_up {
-            runtime.sched.acquire(runtime, self.machine);
+        if let Some((runtime, polled)) = self.given_up {
+            if let Some(p) = runtime.sched.acquire(runtime, self.machine) {
+                p.goes_on(polled);
+            }
             if self.away {
                 // AcqRel: pairs with `quiet`.
                 runtime.sched.away.fetch_sub(1, AcqRel);
@@ -117,6 +119,10 @@ struct Blocking {
     wait: Arc<Wait>,
     /// The processor of another runtime that the thread came with. `None` if there was none, or in the end.
     aside: Option<Aside>,
+    /// What the thread polled on the processor that it came with.
+    polled: Option<Polled>,
+    /// The runtime in whose poll the thread came without a processor, counted as stuck.
+    released_by: Option<&'static Sched>,
 }
 
 impl Blocking {
@@ -135,15 +141,21 @@ impl Blocking {
             unconstrained: nested.is_some() || before.unconstrained,
         });
         let kept = nested.is_some_and(Processor::is_batching);
-        Blocking { runtime, machine, before, nested: nested.is_some(), kept, wait, aside }
+        let polled = nested.map(Processor::polled);
+        let released_by = context::set_released_by(None);
+        Blocking { runtime, machine, before, nested: nested.is_some(), kept, wait, aside, polled, released_by }
     }
 
     fn processor(&self) -> Option<&'static Processor> {
         context::processor_of(self.runtime.sched)
     }
 
-    /// A processor for the next poll.
+    /// A processor for the next poll. One that is a husk goes back first.
     fn acquire(&self) {
+        self.runtime.sched.end_release();
+        if self.processor().is_some_and(|p| p.queue.next.is_condemned()) {
+            self.give_up();
+        }
         if self.processor().is_none() {
             self.runtime.sched.acquire(self.runtime, self.machine);
         }
@@ -151,6 +163,7 @@ impl Blocking {
 
     /// The wait begins.
     fn give_up(&self) {
+        self.runtime.sched.end_release();
         if let (Some(p), false) = (self.processor(), self.kept) {
             p.sched.give_up(p);
         }
@@ -178,8 +191,14 @@ impl Drop for Blocking {
         } else {
             self.give_up();
         }
+        if let (Some(p), Some(polled)) = (self.processor(), self.polled) {
+            p.goes_on(polled);
+        }
         context::set(context::Context { processor: self.processor(), ..self.before });
         drop(self.aside.take());
+        if self.released_by.is_some() {
+            context::set_released_by(self.released_by);
+        }
         self.runtime.sched.waits.leave(&self.wait);
         self.runtime.sched.clock_may_advance();
         self.runtime.sched.free_machine(self.machine);
