@@ -394,7 +394,7 @@ impl Sched {
     /// A thread that has no processor any more leaves timers or sockets behind: somebody must sleep for them, and not too
     /// long.
     pub(crate) fn attend_netpoller(&'static self) {
-        let deadline = self.earliest_deadline();
+        let deadline = self.settled_deadline();
         let until = self.poll_until.load(Relaxed);
         if until != 0 {
             if deadline < until {
@@ -495,9 +495,14 @@ impl Sched {
 
     // Timers and netpoller.
 
-    /// The earliest deadline of all timers.
+    /// No timer is due before this.
     pub(crate) fn earliest_deadline(&self) -> u64 {
         self.slots().map(|slot| slot.timers.earliest()).min().unwrap_or(NEVER)
+    }
+
+    /// The earliest deadline of all timers. For whoever goes to sleep: one that was cancelled wakes nobody.
+    fn settled_deadline(&self) -> u64 {
+        self.slots().map(|slot| slot.timers.settled()).min().unwrap_or(NEVER)
     }
 
     /// Whether the time of some timer has come.
@@ -507,7 +512,7 @@ impl Sched {
 
     /// Until when to sleep: the earliest deadline. While the clock stands one that lies ahead does not come by itself.
     fn wake_deadline(&self) -> u64 {
-        let deadline = self.earliest_deadline();
+        let deadline = self.settled_deadline();
         if self.clock.is_paused() && deadline > self.clock.now() { NEVER } else { deadline }
     }
 

@@ -78,7 +78,7 @@ impl Sched {
                 return false;
             }
             // 3.
-            let deadline = self.earliest_deadline();
+            let deadline = self.settled_deadline();
             deadline != NEVER && self.clock.advance_to(deadline) && deadline <= self.clock.now()
         });
         advanced.is_some() || !ready.is_empty()
