@@ -1,27 +1,20 @@
-//! S10 and S11: a million timers at once, timers that are armed and never fire, as those of time limits are, and how late
-//! one comes on an idle machine.
+//! S10 and S11: timers that fire, timers that are armed and never fire, as those of timeouts are, and how late one comes on
+//! an idle machine.
 
-use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures::poll;
 
 use super::{Batch, Better, Info, Kind};
 use crate::cell::Cell;
-use crate::laps::{Extra, Laps, Outcome};
+use crate::laps::{Extra, Outcome};
 use crate::peer::Peer;
-use crate::stats;
-use crate::usage::{Usage, proc_status};
+use crate::usage::Usage;
+use crate::{rate, stats};
 
 /// A runtime with a budget for each poll (tokio: 128) refuses what goes beyond it, and arms no timer then.
 const YIELD_EVERY: u64 = 100;
-
-/// Far enough that it never fires.
-const FAR: Duration = Duration::from_secs(10);
 
 /// Arms and drops one timer at a time.
 #[derive(Debug)]
@@ -34,7 +27,7 @@ impl Batch for Churn {
 
     async fn batch<P: Peer>(ops: u64) {
         for n in 1..=ops {
-            let sleep = pin!(P::sleep(FAR));
+            let sleep = pin!(P::sleep(Duration::from_secs(10)));
             assert!(poll!(sleep).is_pending());
             if n % YIELD_EVERY == 0 {
                 P::yield_now().await;
@@ -43,107 +36,83 @@ impl Batch for Churn {
     }
 }
 
-/// S11: time limits around something that is ready soon, in ten thousand tasks.
-pub const LIMITS: Info = Info::scheduler(
-    "timer-limits",
-    "10k tasks each give something that yields once a limit of 10 s, again and again",
-    Some(75.0),
-);
+/// S11 to the letter: timeouts around what is ready after a yield.
+#[derive(Debug)]
+pub struct Timeouts;
 
-/// Runs [`LIMITS`]. So many turns a task that its spawn does not count.
-pub fn limits<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
-    const TURNS: u64 = 100;
-    let tasks = cell.pick(10_000, 100);
-    let mut laps = Laps::new(cell, tasks * TURNS);
-    peer.block_on_inside(async move {
-        while laps.again() {
-            let tasks: Vec<_> = (0..tasks)
-                .map(|_| {
-                    P::spawn(async {
-                        for _ in 0..TURNS {
-                            assert!(within::<P, _>(FAR, P::yield_now()).await.is_some());
-                        }
-                    })
-                })
-                .collect();
-            for task in tasks {
-                task.await;
-            }
+const GUARDED: u64 = 10_000;
+
+impl Batch for Timeouts {
+    const INFO: Info = Info::scheduler(
+        "timeout",
+        "10k tasks put a timeout of 10 s around a yield, 100 times each; spawning included",
+        Some(75.0),
+    );
+    const OPS: (u64, u64) = (GUARDED * 100, GUARDED);
+
+    async fn batch<P: Peer>(ops: u64) {
+        let guarded = |_| {
+            P::spawn(async move {
+                for _ in 0..ops / GUARDED {
+                    P::timeout(Duration::from_secs(10), P::yield_now()).await;
+                }
+            })
+        };
+        let tasks: Vec<_> = (0..GUARDED).map(guarded).collect();
+        for task in tasks {
+            task.await;
         }
-        laps.finish()
-    })
+    }
 }
 
-/// `future`, or nothing if it takes longer: the same code for all peers, on their own sleep.
-async fn within<P: Peer, F: Future>(limit: Duration, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let mut limit = pin!(P::sleep(limit));
-    poll_fn(|cx: &mut Context<'_>| {
-        if let Poll::Ready(output) = future.as_mut().poll(cx) {
-            return Poll::Ready(Some(output));
-        }
-        limit.as_mut().poll(cx).map(|()| None)
-    })
-    .await
-}
-
-/// S10: very many timers that all fire.
-pub const MILLION: Info = Info {
-    name: "timer-million",
-    about: "1M tasks, each asleep for a random time up to 1 s, all spawned: CPU time of all",
-    unit: "s",
+/// S10.
+pub const BULK: Info = Info {
+    name: "timers-bulk",
+    about: "1M tasks sleep for a random time of up to 1 s: how late the 99th of 100 wakes",
+    unit: "ms",
     better: Better::Less,
     target: None,
     kind: Kind::Scheduler,
     slow: true,
 };
 
-/// Runs [`MILLION`].
-pub fn million<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
+/// Runs [`BULK`].
+pub fn bulk<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
     let n = cell.pick(1_000_000, 1_000);
-    let late: Arc<[AtomicU32]> = (0..n).map(|_| AtomicU32::new(0)).collect();
+    let longest = cell.pick(Duration::from_secs(1), Duration::from_millis(50));
     peer.block_on_inside(async move {
-        // The times are drawn before, and are the same for all peers.
-        let mut random = fastrand::Rng::with_seed(10);
-        let micros: Vec<u32> = (0..n).map(|_| random.u32(..1_000_000)).collect();
-        let before = proc_status("VmRSS").unwrap_or(0);
-        let (usage, start) = (Usage::now(), Instant::now());
-        let mut tasks = Vec::with_capacity(n);
-        for (index, micros) in micros.into_iter().enumerate() {
-            let late = late.clone();
-            tasks.push(P::spawn(async move {
-                let duration = Duration::from_micros(micros.into());
-                let due = Instant::now() + duration;
-                P::sleep(duration).await;
-                let nanos = Instant::now().saturating_duration_since(due).as_nanos();
-                late[index].store(u32::try_from(nanos).unwrap_or(u32::MAX), Relaxed);
-            }));
+        let mut rng = fastrand::Rng::with_seed(7);
+        let usage = Usage::now();
+        let sleeps: Vec<_> = (0..n)
+            .map(|_| {
+                let time = longest.mul_f64(rng.f64());
+                P::spawn(async move {
+                    let due = Instant::now() + time;
+                    P::sleep(time).await;
+                    due.elapsed().as_secs_f64() * 1e3
+                })
+            })
+            .collect();
+        let mut late_ms = Vec::with_capacity(n);
+        for sleep in sleeps {
+            late_ms.push(sleep.await);
         }
-        let spawned = start.elapsed();
-        let rss = proc_status("VmRSS").unwrap_or(0).saturating_sub(before);
-        for task in tasks {
-            task.await;
-        }
-        let (usage, took) = (Usage::now() - usage, start.elapsed());
-        let mut late: Vec<f64> = late.iter().map(|nanos| f64::from(nanos.load(Relaxed)) / 1e6).collect();
-        late.sort_by(f64::total_cmp);
-        let extras = vec![
-            Extra::new("late p50", stats::quantile(&late, 0.5), "ms"),
-            Extra::new("late p99", stats::quantile(&late, 0.99), "ms"),
-            Extra::new("late max", stats::most(&late), "ms"),
-            Extra::new("resident when all are spawned", rss as f64 / 1024.0, "MiB"),
-            Extra::new("spawning", spawned.as_secs_f64(), "s"),
-            Extra::new("all", took.as_secs_f64(), "s"),
-        ];
-        Outcome::single(usage.cpu_ns as f64 / 1e9, n as u64, usage, extras)
+        let usage = Usage::now() - usage;
+        late_ms.sort_by(f64::total_cmp);
+        let distribution = rate::quantiles(&late_ms);
+        let at = |share| stats::at(&distribution, share);
+        let extras = vec![Extra::new("p50", at(0.5), "ms"), Extra::new("max", at(1.0), "ms")];
+        let mut outcome = Outcome::single(at(0.99), n as u64, usage, extras);
+        outcome.distribution = distribution;
+        outcome
     })
 }
 
 /// The shortest sleep that is worth one.
-pub const SHORT: Info = nap("sleep-50us", "one task alone sleeps 50 µs at a time: how long it takes", 200.0);
+pub const SHORT: Info = nap("sleep-50us", "one task alone sleeps 50 µs at a time: how long that takes", 200.0);
 
-/// What tokio rounds up.
-pub const MILLI: Info = nap("sleep-1ms", "one task alone sleeps 1 ms at a time: how long it takes", 1200.0);
+/// What rounding up to milliseconds would double.
+pub const MILLI: Info = nap("sleep-1ms", "one task alone sleeps 1 ms at a time: how long that takes", 1200.0);
 
 const fn nap(name: &'static str, about: &'static str, target: f64) -> Info {
     let target = Some(target);
@@ -162,22 +131,20 @@ pub fn milli<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
 
 fn naps<P: Peer>(peer: &P, duration: Duration, n: usize) -> Outcome {
     peer.block_on_inside(async move {
-        let mut took = Vec::with_capacity(n);
+        let mut took_us = Vec::with_capacity(n);
         let usage = Usage::now();
         for _ in 0..n {
             let start = Instant::now();
             P::sleep(duration).await;
-            took.push(start.elapsed().as_secs_f64() * 1e6);
+            took_us.push(start.elapsed().as_secs_f64() * 1e6);
         }
         let usage = Usage::now() - usage;
-        took.sort_by(f64::total_cmp);
-        let extras = vec![
-            Extra::new("p99", stats::quantile(&took, 0.99), "µs"),
-            Extra::new("least", stats::least(&took), "µs"),
-            Extra::new("max", stats::most(&took), "µs"),
-        ];
-        let mut outcome = Outcome::single(stats::quantile(&took, 0.5), n as u64, usage, extras);
-        outcome.batches = n;
+        took_us.sort_by(f64::total_cmp);
+        let distribution = rate::quantiles(&took_us);
+        let at = |share| stats::at(&distribution, share);
+        let extras = vec![Extra::new("p99", at(0.99), "µs"), Extra::new("max", at(1.0), "µs")];
+        let mut outcome = Outcome::single(at(0.5), n as u64, usage, extras);
+        outcome.distribution = distribution;
         outcome
     })
 }
