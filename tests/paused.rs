@@ -115,6 +115,8 @@ fn r01_nothing_that_is_ready_is_overtaken_by_the_clock() {
             stands("`block_on` in blocking closures, one in the other");
             gmp::block_on(gmp::spawn(async { gmp::block_on(gmp::spawn(yield_now())).unwrap() })).unwrap();
             stands("`block_on` in `block_on`");
+            gmp::task::spawn_pinned(|| async { gmp::task::spawn_local(yield_now()).await.unwrap() }).await.unwrap();
+            stands("a pinned task with a local one");
         }
         sleeper.await.unwrap();
         assert_eq!(start.elapsed(), HOUR);

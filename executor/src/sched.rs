@@ -107,6 +107,7 @@ pub(crate) struct Sched {
     pub(crate) config: Mutex<Arc<Config>>,
     pub(crate) spawned_outside: SharedCounter,
     pub(crate) wakes_outside: SharedCounter,
+    netpoll_breaks: SharedCounter,
 }
 
 /// What a runtime is built with.
@@ -216,6 +217,7 @@ impl Sched {
             config: Mutex::new(rank::RUNTIME, Arc::new(Config::default())),
             spawned_outside: SharedCounter::default(),
             wakes_outside: SharedCounter::default(),
+            netpoll_breaks: SharedCounter::default(),
         }
     }
 
@@ -249,6 +251,7 @@ impl Sched {
         self.sysmon.reset();
         self.spawned_outside.reset();
         self.wakes_outside.reset();
+        self.netpoll_breaks.reset();
         self.idle.open(procs as u32);
         self.shards().for_each(|shard| shard.open(generation));
         self.pinned.open(generation);
@@ -402,7 +405,7 @@ impl Sched {
         let until = self.poll_until.load(Relaxed);
         if until != 0 {
             if deadline < until {
-                self.netpoll.wake_blocked();
+                self.break_netpoller();
             }
         } else if (deadline != NEVER || self.netpoll.waiters() > 0)
             && self.idle.should_wake()
@@ -541,8 +544,14 @@ impl Sched {
                 self.wake_one_as_guest();
             }
         } else if deadline < until {
-            self.netpoll.wake_blocked();
+            self.break_netpoller();
         }
+    }
+
+    /// Breaks the blocked wait in the netpoller.
+    fn break_netpoller(&self) {
+        self.netpoll_breaks.add(1);
+        self.netpoll.wake_blocked();
     }
 
     /// Whether a machine is blocked in the netpoller, or about to be.
@@ -612,6 +621,7 @@ impl Sched {
             io_waiters: self.netpoll.waiters(),
             spawned: self.spawned_outside.get(),
             wakes: self.wakes_outside.get(),
+            netpoll_breaks: self.netpoll_breaks.get(),
             ..Metrics::default()
         };
         self.sysmon.count_into(&mut m);
@@ -647,7 +657,7 @@ impl Host for Sched {
     }
 
     fn break_poller(&self) {
-        self.netpoll.wake_blocked();
+        self.break_netpoller();
     }
 
     fn wake_sysmon(&self) {

@@ -112,7 +112,7 @@ impl Sched {
     fn reconsider_clock(&'static self) {
         submit_fence();
         if self.poll_until.load(Relaxed) != 0 {
-            self.netpoll.wake_blocked();
+            self.break_netpoller();
         } else if self.earliest_deadline() != NEVER && self.idle.should_wake() && !self.idle.has_poller() {
             // Nobody sits there yet: whoever is woken finds nothing else and sits down.
             self.wake_one_as_guest();
