@@ -408,13 +408,15 @@ impl Idle {
         self.pop_proc(&mut lists, host)
     }
 
-    /// A processor for `machine`: an idle one at once, else the first that is freed (Go: `exitsyscall`). It sleeps
-    /// meanwhile. `None` if the runtime closes, or if the machine was released ([`Machine::take_released`]).
+    /// [`Idle::acquire_near`], wherever.
+    #[cfg(test)]
     pub(crate) fn acquire(&self, machine: &'static Machine, host: &'static impl Host) -> Option<u32> {
         self.acquire_near(machine, None, host)
     }
 
-    /// [`Idle::acquire`], of `slot` if that one is idle: what the machine needs is still in its caches.
+    /// A processor for `machine`: an idle one at once, that of `slot` if it is one of them, as what the machine needs is still
+    /// near it; else the first that is freed (Go: `exitsyscall`). It sleeps meanwhile. `None` if the runtime closes, or if the
+    /// machine was released ([`Machine::take_released`]).
     pub(crate) fn acquire_near(
         &self,
         machine: &'static Machine,

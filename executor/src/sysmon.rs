@@ -63,9 +63,10 @@ pub(crate) struct Sysmon {
     looks: SharedCounter,
     flags: SharedCounter,
     wakes: SharedCounter,
-    rescues: SharedCounter,
-    retakes: SharedCounter,
-    releases: SharedCounter,
+    /// These three are counted before what they count can be seen.
+    pub(crate) rescues: SharedCounter,
+    pub(crate) retakes: SharedCounter,
+    pub(crate) releases: SharedCounter,
     netpolls: SharedCounter,
 }
 
@@ -265,7 +266,6 @@ impl Sched {
                 seen.suspect = None;
                 looked.blocking |= queued || common;
                 if seen.blocking == Some(status) && (queued || common) && self.retake(p, status) {
-                    self.sysmon.retakes.add(1);
                     looked.acted = true;
                 }
                 seen.blocking = Some(status);
@@ -296,9 +296,7 @@ impl Sched {
         if self.idle.is_wanted() {
             let limit = self.max_stuck();
             if limit > 0 && self.stuck_threads() >= limit {
-                let released = self.release_want(now);
-                self.sysmon.releases.add(released);
-                looked.acted |= released > 0;
+                looked.acted |= self.release_want(now) > 0;
             } else {
                 self.idle.keep_want();
             }
@@ -325,20 +323,28 @@ impl Sched {
 
     /// A poll is stuck, something waits and no processor is idle: rescues the tasks, unless as many threads as may be are
     /// stuck already.
-    fn rescue_or_warn(&'static self, p: &'static Processor, suspect: &Suspect, now: u64, warned: &mut Warned) -> bool {
+    fn rescue_or_warn(
+        &'static self,
+        p: &'static Processor,
+        suspect: &mut Suspect,
+        now: u64,
+        warned: &mut Warned,
+    ) -> bool {
         let polled = p.polled();
-        let rescued = self.stuck_threads() < self.max_stuck() && self.rescue(p, suspect);
-        if rescued {
-            self.sysmon.rescues.add(1);
-        } else if self.stuck_threads() < self.max_stuck() {
-            // The poll ended at the last moment.
+        let is_limit = self.stuck_threads() >= self.max_stuck();
+        let threads = if is_limit { None } else { self.rescue(p, suspect) };
+        // Not rescued, and below the limit: the poll ended at the last moment.
+        if threads.is_none() && (!is_limit || suspect.is_told()) {
             return false;
         }
-        let stuck = StuckPoll::new(polled, suspect.polling_for(now), rescued, self.stuck_threads());
+        let rescued = threads.is_some();
+        let threads = threads.unwrap_or_else(|| self.stuck_threads());
+        let stuck = StuckPoll::new(polled, suspect.polling_for(now), rescued, threads);
         let config = self.config.lock().clone();
         if let Some(hook) = &config.on_stuck {
             swallow(|| hook(&stuck));
-        } else {
+        }
+        if !stuck.trace() && config.on_stuck.is_none() {
             let last = warned.entry((stuck.stuck_in, stuck.location.map(std::ptr::from_ref))).or_insert(None);
             if last.is_none_or(|at| now - at >= WARN_NS) {
                 *last = Some(now);

@@ -140,8 +140,9 @@ impl Builder {
         self
     }
 
-    /// Is told of each poll that is stuck, on `sysmon`'s thread, instead of the line on standard error (one for each spawn
-    /// location and minute). The hook must not block: nobody else watches meanwhile.
+    /// Is told of each poll that is stuck, when it is rescued, and once at the limit, on `sysmon`'s thread, instead of the line
+    /// on standard error (one for each spawn location and minute). With the feature `tracing` each is an event too, with the
+    /// target `gmp`; if the program has a subscriber there is no line. The hook must not block: nobody else watches meanwhile.
     pub fn on_stuck(mut self, hook: impl Fn(&StuckPoll) + Send + Sync + 'static) -> Self {
         self.config.on_stuck = Some(Box::new(hook));
         self

@@ -70,6 +70,29 @@ impl StuckPoll {
         };
         StuckPoll { stuck_in, location, polling_for, rescued, stuck_threads }
     }
+
+    /// Tells the program's subscriber, if it has one. A panic of it has been printed.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn trace(&self) -> bool {
+        let heard = tracing::dispatcher::has_been_set();
+        crate::task::swallow(|| {
+            tracing::warn!(
+                target: "gmp",
+                location = self.location.map(tracing::field::display),
+                polling_for_ms = self.polling_for.as_millis() as u64,
+                rescued = self.rescued,
+                stuck_threads = self.stuck_threads,
+                "{self}"
+            );
+        });
+        heard
+    }
+
+    /// Without the feature `tracing` nobody is told.
+    #[cfg(not(feature = "tracing"))]
+    pub(crate) fn trace(&self) -> bool {
+        false
+    }
 }
 
 impl std::fmt::Display for StuckPoll {
@@ -99,6 +122,8 @@ pub(crate) struct Suspect {
     /// CPU time of its thread at that look, and at the last one; `None` where the system does not tell.
     cpu_first: Option<u64>,
     cpu_last: Option<u64>,
+    /// It was reported.
+    told: bool,
 }
 
 impl Suspect {
@@ -106,7 +131,7 @@ impl Suspect {
     pub(crate) fn new(p: &Processor, polls: u32, now: u64) -> Self {
         let tid = p.tid();
         let cpu = cpu_ns(tid);
-        Suspect { polls, tid, since: now, cpu_first: cpu, cpu_last: cpu }
+        Suspect { polls, tid, since: now, cpu_first: cpu, cpu_last: cpu, told: false }
     }
 
     pub(crate) fn is(&self, polls: u32) -> bool {
@@ -115,6 +140,11 @@ impl Suspect {
 
     pub(crate) fn polling_for(&self, now: u64) -> Duration {
         Duration::from_nanos(now - self.since)
+    }
+
+    /// Whether the poll has been reported, which it is once; at the limit it stays where it is and is seen again.
+    pub(crate) fn is_told(&mut self) -> bool {
+        std::mem::replace(&mut self.told, true)
     }
 
     /// A further look at the same poll: whether it is stuck.
@@ -153,15 +183,17 @@ fn is_blocked(tid: i32) -> Option<bool> {
 }
 
 impl Sched {
-    /// Takes the processor of `slot` from the poll that `suspect` names, if it is still in it.
-    pub(crate) fn rescue(&'static self, p: &'static Processor, suspect: &Suspect) -> bool {
+    /// Takes the processor `p` from the poll that `suspect` names, if it is still in it. Gives how many threads are stuck then.
+    pub(crate) fn rescue(&'static self, p: &'static Processor, suspect: &Suspect) -> Option<usize> {
         let slot = self.slot(p.index);
+        let mut stuck = 0;
         let taken = self.idle.take_away(p.index, self, || {
             if !slot.is_current(p) || !suspect.is(p.polls()) || p.is_blocking() {
                 return None;
             }
             // AcqRel: pairs with `return_husk`, which may come as soon as the sentinel is there.
-            self.stuck.fetch_add(1, AcqRel);
+            stuck = self.stuck.fetch_add(1, AcqRel) + 1;
+            self.sysmon.rescues.add(1);
             // 1.
             let next = p.queue.next.condemn();
             idle_fence();
@@ -172,7 +204,7 @@ impl Sched {
             slot.renew();
             Some(!self.inject.is_empty() || self.earliest_deadline() <= clock::now())
         });
-        self.went_on(taken)
+        self.went_on(taken).then_some(stuck)
     }
 
     /// Takes the processor of `slot` from a blocking call that stood at `status` for two looks.
@@ -184,6 +216,7 @@ impl Sched {
             }
             // AcqRel: pairs with the end of `reacquire`, and with `quiet`.
             self.away.fetch_add(1, AcqRel);
+            self.sysmon.retakes.add(1);
             // The poll goes on without the processor.
             p.end_poll();
             // A lone task of its queue too: no spinner has to look at it, and no submitter will.
@@ -218,6 +251,7 @@ impl Sched {
         // AcqRel: pairs with `end_release`, which may come as soon as the machine has been told.
         self.idle.release_want(now, WANT_NS, || {
             self.stuck.fetch_add(1, AcqRel);
+            self.sysmon.releases.add(1);
         })
     }
 
