@@ -30,7 +30,7 @@ fn runtime(procs: usize) -> Runtime {
 
 /// One task that is stuck until 200 tasks in its queue, one in its run-next slot, three due timers, a readable socket, a task
 /// spawned from a plain thread and a `block_on` of another thread have all had their turn.
-/// First so many such tasks must be in that poll.
+/// So many such tasks are in that poll at once.
 async fn stuck_before_all_sorts(stuck: Stuck, in_poll: Arc<AtomicUsize>, tasks: usize) {
     const QUEUED: usize = 200;
     let (done, all) = channel();
@@ -56,6 +56,11 @@ async fn stuck_before_all_sorts(stuck: Stuck, in_poll: Arc<AtomicUsize>, tasks: 
     // They wait by now.
     yield_now().await;
     yield_now().await;
+    // Before anything is queued: one that had its turn before all are stuck would free a processor for the others.
+    in_poll.fetch_add(1, Relaxed);
+    while in_poll.load(Relaxed) < tasks {
+        std::hint::spin_loop();
+    }
     let queued: Vec<_> = (0..=QUEUED).map(|_| gmp::spawn(tell(&done))).collect();
     let handle = Handle::current();
     let (outside, blocking) = (tell(&done), tell(&done));
@@ -66,10 +71,6 @@ async fn stuck_before_all_sorts(stuck: Stuck, in_poll: Arc<AtomicUsize>, tasks: 
         handle.block_on(blocking);
         handle.block_on(spawned).unwrap();
     });
-    in_poll.fetch_add(1, Relaxed);
-    while in_poll.load(Relaxed) < tasks {
-        std::hint::spin_loop();
-    }
     stuck.until(&all, QUEUED + 1 + 3 + 1 + 2);
     // Not stuck any more: the plain thread may want this processor.
     for task in queued.into_iter().chain(waiting).chain([reader]) {

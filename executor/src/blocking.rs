@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::runq::Unit;
+use crate::sched::threads::THREADS_MAX;
 use crate::sched::{How, Sched};
 use crate::sys::{Mutex, MutexGuard, rank};
 use crate::task::{self, swallow};
@@ -33,8 +34,6 @@ use crate::task::{self, swallow};
 pub(crate) const LIMIT: usize = 512;
 /// How long an idle thread stays, unless the builder says otherwise.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// At most so many threads, machines among them (Go: `sched.maxmcount`).
-const THREADS_MAX: usize = 10_000;
 
 /// The blocking closures of one runtime and their threads.
 pub(crate) struct Pool {
@@ -220,7 +219,7 @@ impl Sched {
     /// nobody else may ever start one.
     pub(crate) fn blocking_retry(&'static self) -> bool {
         loop {
-            let called = self.blocking.state.lock().call(self.threads.count());
+            let called = self.blocking.state.lock().call(self.machines_of_tasks());
             let Some(call) = called else {
                 return false;
             };
@@ -232,7 +231,7 @@ impl Sched {
 
     /// Calls a thread if one is to come, and lets the lock go.
     fn call(&'static self, mut state: MutexGuard<'_, State>) {
-        let called = state.call(self.threads.count());
+        let called = state.call(self.machines_of_tasks());
         drop(state);
         let Some(call) = called else {
             return;
@@ -241,6 +240,11 @@ impl Sched {
             // It may sleep deeply.
             self.sysmon.wake();
         }
+    }
+
+    /// Threads that are not of the pool.
+    fn machines_of_tasks(&self) -> usize {
+        self.threads.count() + self.pinned.threads()
     }
 
     /// Brings the thread that was called. False if the system refuses it.

@@ -42,6 +42,7 @@ use crate::machine::Machine;
 use crate::metrics::{FoundIn, Metrics, SharedCounter};
 use crate::netpoll::Netpoll;
 use crate::park::Parker;
+use crate::pinned::Pinned;
 use crate::processor::{Polled, ProcSlot, Processor};
 
 use crate::sys::atomic::{
@@ -92,6 +93,7 @@ pub(crate) struct Sched {
     pub(crate) waits: Waits,
     pub(crate) sysmon: Sysmon,
     pub(crate) blocking: Pool,
+    pub(crate) pinned: Pinned,
     /// Threads that are not of the runtime and hold one of its processors or start one of its machines (see
     /// [`Sched::enter`]).
     guests: AtomicUsize,
@@ -202,6 +204,7 @@ impl Sched {
             waits: Waits::new(),
             sysmon: Sysmon::new(),
             blocking: Pool::new(),
+            pinned: Pinned::new(),
             guests: AtomicUsize::new(0),
             machines: Mutex::new(rank::LEAF, Vec::new()),
             shutdown: Parker::new(),
@@ -242,6 +245,7 @@ impl Sched {
         self.wakes_outside.reset();
         self.idle.open(procs as u32);
         self.shards().for_each(|shard| shard.open(generation));
+        self.pinned.open(generation);
         // Release: pairs with the Acquire in `RuntimeRef::is_there`, which then sees the runtime as it was built.
         self.generation.store(generation, Release);
         RuntimeRef { sched: self, generation }
@@ -253,7 +257,7 @@ impl Sched {
         self.generation.fetch_add(1, Release);
     }
 
-    fn is_closing(&self) -> bool {
+    pub(crate) fn is_closing(&self) -> bool {
         // Acquire: pairs with `start_closing`, and with the Release in `open`.
         self.closing.load(Acquire)
     }
@@ -588,6 +592,7 @@ impl Sched {
         };
         self.sysmon.count_into(&mut m);
         self.blocking.count_into(&mut m);
+        self.pinned.count_into(&mut m);
         for slot in self.slots() {
             m.local_queues.push(slot.processor().queue.len_seen());
             m.timers += slot.timers.len();

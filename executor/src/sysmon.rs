@@ -3,7 +3,7 @@
 //! At each look, in order: a netpoller that nobody looked at for 10 ms; processors, one by one, for a time slice that goes
 //! on too long, for a poll that is stuck or a blocking call before work, and for work behind a long poll beside an idle
 //! processor; machines that have wanted one for long while no more threads may be stuck; sockets or due timers that no machine
-//! attends; machines, and threads for blocking closures, that could not be started; the schedtrace line.
+//! attends; threads of any kind that could not be started; the schedtrace line.
 //!
 //! | state of the runtime                        | next look in |
 //! |---------------------------------------------|--------------|
@@ -220,7 +220,7 @@ impl Sched {
             if looked.acted {
                 acted_at = Some(clock::now());
             }
-            if self.blocking_retry() | looked.waiting {
+            if self.blocking_retry() | self.pinned_retry() | looked.waiting {
                 // Perhaps a thread could not be started: it is tried again at each look.
                 looks_idle = 0;
             }
@@ -247,8 +247,9 @@ impl Sched {
             || unattended && self.netpoll.waiters() > 0
             || self.earliest_deadline() <= now;
         // Case 4 of the wake rules: work behind a processor that does not move, beside an idle one.
-        let mut wake =
-            !self.inject.is_empty() || unattended && (self.netpoll.waiters() > 0 || self.earliest_deadline() != NEVER);
+        let mut wake = self.threads.take_asked()
+            || !self.inject.is_empty()
+            || unattended && (self.netpoll.waiters() > 0 || self.earliest_deadline() != NEVER);
         for (slot, seen) in self.slots().zip(seen) {
             let p = slot.processor();
             let (polls, schedtick, status) = (p.polls(), p.schedtick(), p.status());

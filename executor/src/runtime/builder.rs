@@ -16,7 +16,7 @@ const MAX_STUCK: usize = 512;
 /// | what | default |
 /// |---|---|
 /// | `procs` | `GMP_PROCS`, else the CPUs that this process may use |
-/// | `thread_name` | `gmp`: threads are `gmp-0`, `gmp-1`, …, `gmp-block-0`, … and `gmp-sysmon` |
+/// | `thread_name` | `gmp`: threads are `gmp-0`, `gmp-1`, …, `gmp-block-0`, `gmp-pin-0`, … and `gmp-sysmon` |
 /// | `thread_stack_size` | std's, 2 MiB |
 /// | `max_stuck` | 512 |
 /// | `max_blocking` | 512 blocking closures at once |
