@@ -11,6 +11,7 @@
 //! | `sysmon` acted less than a second ago       | 1 ms         |
 //! | work waits beside a `block_in_place`        | 100 µs, at most 50 times in a row |
 //! | all processors idle at 20 looks in a row    | it sleeps until the first one is taken off the idle list |
+//! | the same, and it may be a deadlock          | 100 ms, for a second, if the runtime looks for deadlocks |
 //!
 //! 1. It holds no processor and runs no task. What it wakes goes to the global queue.
 //! 2. It sleeps deeply only if every processor is idle, which it decides under the scheduler lock.
@@ -26,6 +27,7 @@ use crate::metrics::{Metrics, SharedCounter};
 use crate::park::Parker;
 use crate::processor::{Processor, SLICE_OVER};
 use crate::sched::Sched;
+use crate::sched::deadlock::DeadlockWatch;
 use crate::sched::find::wake_all;
 use crate::sched::stuck::{StuckIn, StuckPoll, Suspect};
 use crate::sys::atomic::{
@@ -191,6 +193,7 @@ impl Sched {
         let mut ready = Vec::new();
         let mut warned = HashMap::new();
         let mut trace = trace::Schedtrace::new(self);
+        let mut deadlock = DeadlockWatch::new(self);
         let (mut looks_idle, mut looks_blocking) = (0, 0);
         let mut acted_at = None;
         // Acquire: pairs with the Release in `Sysmon::end`.
@@ -201,9 +204,17 @@ impl Sched {
             } else {
                 looks_idle = 0;
             }
+            let deadlock_in = deadlock.look(self, now);
             if looks_idle >= LOOKS_IDLE && !trace.is_on() && self.idle.sysmon_sleeps() {
-                self.sysmon.parker.park();
-                looks_idle = 0;
+                match deadlock_in {
+                    Some(left) => {
+                        self.sysmon.parker.park_timeout(left);
+                    }
+                    None => {
+                        self.sysmon.parker.park();
+                        looks_idle = 0;
+                    }
+                }
                 continue;
             }
             let look = match acted_at {

@@ -10,7 +10,8 @@
 //! When the runtime closes there are no processors to be had; the future is then polled without one. A processor whose
 //! machine collects wakes cannot be given up: the user's waker that calls `block_on` then waits with it.
 
-use std::pin::pin;
+use std::panic::Location;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -18,12 +19,14 @@ use std::time::Duration;
 use super::{FORKED, SHUT_DOWN, current};
 use crate::blocking::Waiting;
 use crate::context;
+use crate::leak::Counted;
 use crate::machine::Machine;
 use crate::processor::{Polled, Processor};
+use crate::sched::deadlock::Why;
 use crate::sched::{RuntimeRef, Sched};
 use crate::sys::atomic::Ordering::AcqRel;
 use crate::task::local::Host;
-use crate::waits::Wait;
+use crate::waits::{Outcome, Wait};
 
 /// Runs `future` to its end on this thread, on the runtime the thread is in, else on the default one, which is started if
 /// need be.
@@ -37,13 +40,15 @@ use crate::waits::Wait;
 ///
 /// # Panics
 ///
-/// If `future` does; if the runtime cannot be built, is shut down, or belongs to the parent process.
+/// If `future` does; if the runtime cannot be built, is shut down, or belongs to the parent process; if the runtime looks for
+/// deadlocks ([`Builder::detect_deadlocks`](super::Builder::detect_deadlocks)) and finds one.
 ///
 /// # Examples
 ///
 /// ```
 /// assert_eq!(gmp::block_on(async { 6 * 7 }), 42);
 /// ```
+#[track_caller]
 pub fn block_on<F: Future>(future: F) -> F::Output {
     match current() {
         Ok(runtime) => on(runtime, future),
@@ -127,11 +132,11 @@ pub(super) struct Blocking {
 }
 
 impl Blocking {
-    pub(super) fn new(runtime: RuntimeRef) -> Self {
+    pub(super) fn new(runtime: RuntimeRef, wait: Wait) -> Self {
         let sched = runtime.sched;
         let before = context::current();
         let machine = sched.new_machine();
-        let wait = Arc::new(Wait::new());
+        let wait = Arc::new(wait);
         sched.waits.enter(&wait);
         let nested = context::processor_of(sched);
         let aside = if nested.is_some() { None } else { Some(Aside::new(machine)) };
@@ -184,15 +189,25 @@ impl Blocking {
         }
     }
 
-    /// Calls `poll` with a processor, and waits without one, until it is ready.
-    pub(super) fn drive<R>(&self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>) -> R {
+    /// Calls `poll` with a processor, and waits without one, until it is ready, or until it is known to wait in vain: the
+    /// error says why. `leaked` says that nobody can wake what is polled.
+    pub(super) fn drive<R>(
+        &self,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>,
+        leaked: impl Fn() -> bool,
+    ) -> Result<R, String> {
         let (runtime, wait) = (self.runtime, &self.wait);
+        let leak = || Err(runtime.sched.deadlock_report(&Why::Leak(wait.location())));
         let waker = Waker::from(wait.clone());
         let mut cx = Context::from_waker(&waker);
         loop {
             self.acquire();
             if let Poll::Ready(output) = poll(&mut cx) {
-                return output;
+                return Ok(output);
+            }
+            // The last waker may go in the poll, or later: then it wakes this thread, which is not to poll.
+            if leaked() {
+                return leak();
             }
             if wait.take_wake() {
                 self.yielded();
@@ -201,7 +216,13 @@ impl Blocking {
             self.give_up();
             let _waiting = Waiting::new(runtime.sched);
             wait.begin();
-            while !wait.end() {
+            loop {
+                match wait.end() {
+                    Outcome::Woken if leaked() => return leak(),
+                    Outcome::Woken => break,
+                    Outcome::Condemned(report) => return Err(report),
+                    Outcome::Waits => {}
+                }
                 if runtime.sched.sysmon.is_started() || !runtime.is_there() {
                     wait.parker.park();
                 } else if !wait.parker.park_timeout(UNWATCHED) {
@@ -234,13 +255,33 @@ impl Drop for Blocking {
     }
 }
 
+#[track_caller]
 pub(super) fn on<F: Future>(runtime: RuntimeRef, future: F) -> F::Output {
     assert!(runtime.is_of_this_process(), "{FORKED}");
     assert!(runtime.is_there(), "{SHUT_DOWN}");
-    // What the future spawns here is dropped after it, and before the processor is given up.
-    let blocking = Blocking::new(runtime);
-    let host = Host::new();
-    let _inside = host.enter();
-    let mut future = pin!(future);
-    blocking.drive(|cx| host.poll(cx, |cx| future.as_mut().poll(cx)))
+    let blocking = Blocking::new(runtime, Wait::new(Location::caller()));
+    let ended = {
+        // What the future spawns here is dropped after it, and before the processor is given up.
+        let host = Host::new();
+        let _inside = host.enter();
+        let mut future = pin!(future);
+        if runtime.sched.detects() {
+            // Behind a pointer, so that a program has this form once for each type of output.
+            let future: Pin<&mut dyn Future<Output = F::Output>> = future;
+            let mut counted = Counted::new(future, true);
+            let tally = counted.tally().clone();
+            // Whatever wakes the tasks of this thread has the future polled too.
+            let leaked = || tally.is_leaked() && host.is_empty();
+            blocking.drive(|cx| host.poll(cx, |cx| Pin::new(&mut counted).poll(cx)), leaked)
+        } else {
+            blocking.drive(|cx| host.poll(cx, |cx| future.as_mut().poll(cx)), || false)
+        }
+    };
+    match ended {
+        Ok(output) => output,
+        Err(report) => {
+            drop(blocking);
+            panic!("{report}")
+        }
+    }
 }

@@ -469,6 +469,11 @@ impl Host {
         }
     }
 
+    /// Whether no task is there.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.set.get().is_none_or(Set::is_empty)
+    }
+
     /// Whether this task is there.
     pub(crate) fn has(&self, task: Id) -> bool {
         self.set.get().is_some_and(|set| set.has(task))
