@@ -8,7 +8,9 @@
 //!    then the next thread that has done with its closure takes it, or `sysmon` starts one.
 //! 3. A closure whose thread waits in a `block_on` does not count against the limit: what it waits for may be queued behind it.
 //!    When it goes on, more than the limit run for a while.
-//! 4. A thread counts from the decision to start it, under the lock under which its closure was queued, until it has ended:
+//! 4. While a thread is refused by `Builder::max_threads`, another one of the pool is there; when that one has done with its
+//!    closure it takes the next, and when it ends it looks whether there is room now.
+//! 5. A thread counts from the decision to start it, under the lock under which its closure was queued, until it has ended:
 //!    the runtime's slot is not recycled before.
 //!
 //! | thread  | counted in      | it leaves by                                                                |
@@ -33,8 +35,6 @@ use crate::task::{self, swallow};
 pub(crate) const LIMIT: usize = 512;
 /// How long an idle thread stays, unless the builder says otherwise.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// At most so many threads, machines among them (Go: `sched.maxmcount`).
-const THREADS_MAX: usize = 10_000;
 
 /// The blocking closures of one runtime and their threads.
 pub(crate) struct Pool {
@@ -98,9 +98,9 @@ impl State {
         self.running - self.waiting
     }
 
-    /// Calls a thread, if there is a closure that no thread comes for and the limits allow another one.
+    /// Calls a thread, if there is a closure that no thread comes for and the limits allow another one. A new one is `counted`.
     #[must_use]
-    fn call(&mut self, machines: usize) -> Option<Call> {
+    fn call(&mut self, counted: impl FnOnce() -> bool) -> Option<Call> {
         if self.closed || self.queue.len() <= self.coming || self.active() + self.coming >= self.limit {
             return None;
         }
@@ -108,7 +108,7 @@ impl State {
             self.coming += 1;
             return Some(Call::Idle(machine));
         }
-        if self.threads + machines >= THREADS_MAX {
+        if !counted() {
             return None;
         }
         self.coming += 1;
@@ -211,7 +211,7 @@ impl Sched {
     /// nobody else may ever start one.
     pub(crate) fn blocking_retry(&'static self) -> bool {
         loop {
-            let called = self.blocking.state.lock().call(self.threads.count());
+            let called = self.blocking.state.lock().call(|| self.count_pool_thread());
             let Some(call) = called else {
                 return false;
             };
@@ -221,9 +221,13 @@ impl Sched {
         }
     }
 
+    fn count_pool_thread(&self) -> bool {
+        self.threads.take_pool(self.idle.procs() as usize)
+    }
+
     /// Calls a thread if one is to come, and lets the lock go.
     fn call(&'static self, mut state: MutexGuard<'_, State>) {
-        let called = state.call(self.threads.count());
+        let called = state.call(|| self.count_pool_thread());
         drop(state);
         let Some(call) = called else {
             return;
@@ -250,6 +254,7 @@ impl Sched {
         self.free_machine(machine);
         // While the thread still counts: afterwards the slot may be another runtime's.
         self.sysmon_start();
+        self.threads.give_pool();
         let mut state = self.blocking.state.lock();
         state.coming -= 1;
         state.threads -= 1;
@@ -285,7 +290,10 @@ fn serve(sched: &'static Sched, machine: &'static Machine) {
     // The destructors of thread-locals are still to run; nobody counts this thread then.
     SERVES.set(None);
     sched.free_machine(machine);
-    sched.blocking.state.lock().threads -= 1;
+    sched.threads.give_pool();
+    let mut state = sched.blocking.state.lock();
+    state.threads -= 1;
+    sched.call(state);
     sched.shutdown.unpark();
 }
 

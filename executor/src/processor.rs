@@ -44,6 +44,8 @@ const BACKOFF_MAX: u32 = 12;
 pub(crate) const SLICE_OVER: u32 = 1;
 /// `attention`: the runtime closes.
 pub(crate) const CLOSING: u32 = 2;
+/// `attention`: the processor may be one too many.
+pub(crate) const QUIT: u32 = 4;
 
 /// A slot of the processor table, with what outlives a processor object.
 pub(crate) struct ProcSlot {
@@ -81,6 +83,12 @@ impl ProcSlot {
         unsafe { &*self.current.load(Acquire) }
     }
 
+    /// Fresh, with one object, for a runtime that has not used the slot yet.
+    pub(crate) fn open(&self) {
+        self.reset();
+        self.timers.open();
+    }
+
     /// Whether `p` is the table's. Exact under the scheduler lock.
     pub(crate) fn is_current(&self, p: &Processor) -> bool {
         std::ptr::eq(self.current.load(Relaxed), p)
@@ -112,8 +120,8 @@ impl ProcSlot {
         self.objects.lock().all.clone()
     }
 
-    /// Fresh for another runtime: the first object is the table's, no husk is left.
-    pub(crate) fn reset(&self) {
+    /// The first object is the table's, no husk is left.
+    fn reset(&self) {
         let mut objects = self.objects.lock();
         objects.all.iter().for_each(|p| p.reset());
         objects.spare = objects.all[1..].to_vec();
@@ -140,7 +148,7 @@ struct Seen {
     polls: AtomicU32,
     /// Goes up with each time slice (Go: `schedtick`).
     schedtick: AtomicU32,
-    /// Requests from outside: [`SLICE_OVER`], [`CLOSING`]. Any thread sets a bit, the owner clears it.
+    /// Requests from outside: [`SLICE_OVER`], [`CLOSING`], [`QUIT`]. Any thread sets a bit, the owner clears it.
     attention: AtomicU32,
     /// Spawns of this processor wake a machine only every 2^k times. Raised by a machine that one of them woke for nothing,
     /// reset by a thief that found something.

@@ -19,6 +19,7 @@ pub use block_in_place::block_in_place;
 pub use block_on::block_on;
 pub use builder::Builder;
 pub use metrics::{FoundIn, Metrics};
+pub use procs::{procs, set_procs};
 pub use shutdown::Leftover;
 use shutdown::Patience;
 
@@ -26,6 +27,7 @@ mod block_in_place;
 mod block_on;
 mod builder;
 mod default;
+mod procs;
 mod shutdown;
 
 /// Slots of runtimes that are gone, for the next one.
@@ -400,22 +402,4 @@ fn here() -> Handle {
         None => default::get().unwrap_or_else(|e| panic!("the default runtime cannot be built: {e}")),
     };
     Handle { runtime }
-}
-
-/// How many processors the current runtime has (Go: `runtime.GOMAXPROCS(0)`).
-///
-/// # Panics
-///
-/// As [`Handle::current`].
-///
-/// # Examples
-///
-/// ```
-/// let runtime = gmp::runtime::Builder::new().procs(3).build()?;
-/// assert_eq!(runtime.block_on(async { gmp::procs() }), 3);
-/// # Ok::<(), std::io::Error>(())
-/// ```
-#[must_use]
-pub fn procs() -> usize {
-    Handle::current().runtime.sched.idle.total() as usize
 }

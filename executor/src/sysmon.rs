@@ -2,7 +2,8 @@
 //!
 //! At each look, in order: a netpoller that nobody looked at for 10 ms; processors, one by one, for a time slice that goes
 //! on too long and for work behind a long poll beside an idle processor; sockets or due timers that no machine attends;
-//! machines, and threads for blocking closures, that could not be started; the schedtrace line.
+//! machines, and threads for blocking closures, that could not be started; once a second, and first of all after deep sleep,
+//! how many processors there are to be; the schedtrace line.
 //!
 //! | state of the runtime                        | next look in |
 //! |---------------------------------------------|--------------|
@@ -23,7 +24,7 @@ use std::time::Duration;
 use crate::clock::{self, NEVER};
 use crate::metrics::{Metrics, SharedCounter};
 use crate::park::Parker;
-use crate::processor::{Processor, SLICE_OVER};
+use crate::processor::{Processor, QUIT, SLICE_OVER};
 use crate::sched::Sched;
 use crate::sched::find::wake_all;
 use crate::sched::stuck::{StuckPoll, Suspect};
@@ -46,6 +47,8 @@ const LOOKS_BLOCKING: u32 = 50;
 const LOOKS_IDLE: u32 = 20;
 /// A netpoller that nobody looked at for so long is looked at.
 const NETPOLL_NS: u64 = 10_000_000;
+/// Between two looks at how many CPUs there are.
+const REFRESH_NS: u64 = 1_000_000_000;
 /// A time slice (Go: `forcePreemptNS`).
 const SLICE_NS: u64 = 10_000_000;
 /// Between two lines about stuck polls of tasks that were spawned in one place.
@@ -62,6 +65,8 @@ pub(crate) struct Sysmon {
     wakes: SharedCounter,
     rescues: SharedCounter,
     retakes: SharedCounter,
+    /// Looks at how many CPUs there are.
+    refreshes: SharedCounter,
     /// Looks in a row that found a machine in `want` while the limit of stuck threads is reached.
     want_looks: SharedCounter,
 }
@@ -101,6 +106,7 @@ impl Sysmon {
             wakes: SharedCounter::default(),
             rescues: SharedCounter::default(),
             retakes: SharedCounter::default(),
+            refreshes: SharedCounter::default(),
             want_looks: SharedCounter::default(),
         }
     }
@@ -108,7 +114,7 @@ impl Sysmon {
     pub(crate) fn reset(&self) {
         self.started.store(false, Relaxed);
         self.ended.store(false, Relaxed);
-        [&self.looks, &self.flags, &self.wakes, &self.rescues, &self.retakes, &self.want_looks]
+        [&self.looks, &self.flags, &self.wakes, &self.rescues, &self.retakes, &self.refreshes, &self.want_looks]
             .into_iter()
             .for_each(SharedCounter::reset);
     }
@@ -136,6 +142,12 @@ impl Sysmon {
         metrics.sysmon_wakes = self.wakes.get();
         metrics.rescues = self.rescues.get();
         metrics.retakes = self.retakes.get();
+        metrics.procs_refreshes = self.refreshes.get();
+    }
+
+    /// A look at how many CPUs there are.
+    pub(crate) fn count_refresh(&self) {
+        self.refreshes.add(1);
     }
 }
 
@@ -162,7 +174,8 @@ impl Sched {
     }
 
     fn watch(&'static self) {
-        let mut seen = vec![Seen::default(); self.idle.total() as usize];
+        let mut seen = Vec::new();
+        let mut refreshed_at = clock::now();
         let mut ready = Vec::new();
         let mut warned = HashMap::new();
         let mut trace = trace::Schedtrace::new(self);
@@ -171,7 +184,7 @@ impl Sched {
         // Acquire: pairs with the Release in `Sysmon::end`.
         while !self.sysmon.ended.load(Acquire) {
             let now = clock::now();
-            if self.idle.counts().idle() == self.idle.total() {
+            if self.idle.counts().idle() == self.idle.procs() {
                 looks_idle += 1;
             } else {
                 looks_idle = 0;
@@ -179,6 +192,12 @@ impl Sched {
             if looks_idle >= LOOKS_IDLE && !trace.is_on() && self.idle.sysmon_sleeps() {
                 self.sysmon.parker.park();
                 looks_idle = 0;
+                // At once: the limits may have changed long ago.
+                refreshed_at = 0;
+                // Acquire: as above.
+                if !self.sysmon.ended.load(Acquire) {
+                    self.refresh_procs_after(&mut refreshed_at);
+                }
                 continue;
             }
             let look = match acted_at {
@@ -191,6 +210,8 @@ impl Sched {
             if self.sysmon.ended.load(Acquire) {
                 break;
             }
+            self.refresh_procs_after(&mut refreshed_at);
+            seen.resize(self.idle.slots() as usize, Seen::default());
             let looked = self.look_around(&mut seen, &mut ready, &mut warned);
             if looked.acted {
                 acted_at = Some(clock::now());
@@ -201,6 +222,15 @@ impl Sched {
             }
             looks_blocking = if looked.blocking { looks_blocking + 1 } else { 0 };
             trace.print_if_due(self, clock::now());
+        }
+    }
+
+    /// Looks how many CPUs there are, if a second is over.
+    fn refresh_procs_after(&'static self, last: &mut u64) {
+        let now = clock::now();
+        if now.saturating_sub(*last) >= REFRESH_NS {
+            *last = now;
+            self.refresh_procs();
         }
     }
 
@@ -240,8 +270,10 @@ impl Sched {
             seen.polls = polls;
             if p.is_blocking() {
                 seen.suspect = None;
-                looked.blocking |= queued || common;
-                if seen.blocking == Some(status) && (queued || common) && self.retake(p, status) {
+                // One that is too many waits to be given up.
+                let waits = queued || common || p.attention() & QUIT != 0;
+                looked.blocking |= waits;
+                if seen.blocking == Some(status) && waits && self.retake(p, status) {
                     self.sysmon.retakes.add(1);
                     looked.acted = true;
                 }

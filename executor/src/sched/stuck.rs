@@ -123,7 +123,7 @@ impl Sched {
     /// Takes the processor of `slot` from the poll that `suspect` names, if it is still in it.
     pub(crate) fn rescue(&'static self, p: &'static Processor, suspect: &Suspect) -> bool {
         let slot = self.slot(p.index);
-        let rescued = self.idle.take_away(p.index, || {
+        let rescued = self.idle.take_away(p.index, self, || {
             if !slot.is_current(p) || !suspect.is(p.polls()) || p.is_blocking() {
                 return false;
             }
@@ -148,7 +148,7 @@ impl Sched {
     /// Takes the processor of `slot` from a blocking call that stood at `status` for two looks.
     pub(crate) fn retake(&'static self, p: &'static Processor, status: u32) -> bool {
         let slot = self.slot(p.index);
-        let retaken = self.idle.take_away(p.index, || {
+        let retaken = self.idle.take_away(p.index, self, || {
             let won = slot.is_current(p) && p.retake(status);
             if won {
                 // The poll goes on without the processor.

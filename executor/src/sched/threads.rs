@@ -1,43 +1,104 @@
-//! The threads that machines run on: started when first needed, joined at shutdown.
+//! The threads that machines run on: started when first needed, joined at shutdown. How many there may be, those of the pool
+//! for blocking closures among them.
+//!
+//! 1. There are never more than `Builder::max_threads`, the watcher and threads of others not counted. A machine is started
+//!    only if one place is left for the pool, and a thread of the pool, but for its first one, only if one is left for each
+//!    processor: neither can keep the other from ever having one.
+//! 2. What is refused waits: a processor is idle again, and `sysmon` tries later; a closure stays queued until another one or
+//!    a thread ends.
 
 use std::io;
 use std::thread::JoinHandle;
 
 use crate::context;
 use crate::machine::Grant;
+use crate::metrics::SharedCounter;
 use crate::sched::Sched;
 use crate::sched::find::Worker;
 use crate::sys::atomic::{
-    AtomicUsize,
+    AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed},
 };
 use crate::sys::{Mutex, rank};
 use crate::task::swallow;
 
+/// At most so many threads, unless the builder says otherwise (Go: `sched.maxmcount`).
+pub(crate) const LIMIT: usize = 10_000;
+
+/// One machine in `held`.
+const MACHINE: u64 = 1;
+/// One thread of the pool in `held`.
+const POOL: u64 = 1 << 32;
+
 /// The threads of one runtime.
 pub(crate) struct Threads {
-    /// Machines whose thread has been started and has not ended.
-    machines: AtomicUsize,
+    /// Threads that have been started, or are just being, and have not ended: machines in the low half, those of the pool in
+    /// the high half.
+    held: AtomicU64,
+    limit: AtomicUsize,
     /// For names: how many have been started in all.
     started: AtomicUsize,
     /// A thread could not be started; `sysmon` tries again.
     failed: AtomicUsize,
+    /// Threads that the limit forbade.
+    refused: SharedCounter,
     handles: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Threads {
     pub(crate) fn new() -> Self {
         Threads {
-            machines: AtomicUsize::new(0),
+            held: AtomicU64::new(0),
+            limit: AtomicUsize::new(LIMIT),
             started: AtomicUsize::new(0),
             failed: AtomicUsize::new(0),
+            refused: SharedCounter::default(),
             handles: Mutex::new(rank::LEAF, Vec::new()),
         }
     }
 
+    /// Machines.
     pub(crate) fn count(&self) -> usize {
         // Acquire: pairs with the end of a machine; shutdown then sees which tasks it left unqueued.
-        self.machines.load(Acquire)
+        machines(self.held.load(Acquire))
+    }
+
+    /// Counts another machine, if there may be one (invariant 1).
+    #[must_use]
+    fn take_machine(&self) -> bool {
+        let limit = self.limit.load(Relaxed);
+        self.take(MACHINE, |held| machines(held) + pool(held).max(1) < limit)
+    }
+
+    fn give_machine(&self) {
+        // AcqRel: pairs with `count`.
+        self.held.fetch_sub(MACHINE, AcqRel);
+    }
+
+    /// Counts another thread of the pool, if there may be one beside so many processors.
+    #[must_use]
+    pub(crate) fn take_pool(&self, procs: usize) -> bool {
+        let limit = self.limit.load(Relaxed);
+        self.take(POOL, |held| pool(held) == 0 || pool(held) + machines(held).max(procs) < limit)
+    }
+
+    pub(crate) fn give_pool(&self) {
+        // AcqRel: pairs with `take`, as the machines do.
+        self.held.fetch_sub(POOL, AcqRel);
+    }
+
+    fn take(&self, one: u64, may: impl Fn(u64) -> bool) -> bool {
+        // AcqRel: pairs with `count`.
+        let taken = self.held.fetch_update(AcqRel, Relaxed, |held| may(held).then_some(held + one)).is_ok();
+        if !taken {
+            self.refused.add(1);
+        }
+        taken
+    }
+
+    /// How often the limit forbade a thread.
+    pub(crate) fn refusals(&self) -> u64 {
+        self.refused.get()
     }
 
     /// How often the system refused a thread.
@@ -51,8 +112,10 @@ impl Threads {
     }
 
     /// Fresh for another runtime of the same slot.
-    pub(crate) fn reset(&self) {
-        debug_assert_eq!(self.count(), 0, "a slot was recycled with threads");
+    pub(crate) fn reset(&self, limit: usize) {
+        debug_assert_eq!(self.held.load(Relaxed), 0, "a slot was recycled with threads");
+        self.limit.store(limit, Relaxed);
+        self.refused.reset();
         self.started.store(0, Relaxed);
         self.failed.store(0, Relaxed);
     }
@@ -91,14 +154,24 @@ impl Threads {
     }
 }
 
-/// Starts a machine that begins with the processor `slot` (Go: `startm`, `newm`). If the system refuses the thread, the
-/// processor is idle again, and `sysmon` tries later.
+fn machines(held: u64) -> usize {
+    held as u32 as usize
+}
+
+fn pool(held: u64) -> usize {
+    (held >> 32) as usize
+}
+
+/// Starts a machine that begins with the processor `slot` (Go: `startm`, `newm`). If the limit or the system refuses the
+/// thread, the processor is idle again, and `sysmon` tries later.
 pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by_spawn_of: Option<u32>) {
     sched.sysmon_start();
     let threads = &sched.threads;
+    if !threads.take_machine() {
+        sched.idle.give_back(slot, spinning, sched);
+        return;
+    }
     let number = threads.started.fetch_add(1, Relaxed);
-    // AcqRel: pairs with the Acquire in `count`.
-    threads.machines.fetch_add(1, AcqRel);
     let machine = sched.new_machine();
     machine.grant(Grant::Processor { slot, spinning }, woken_by_spawn_of);
     let started = threads.spawn(sched, &number.to_string(), true, move || {
@@ -113,15 +186,15 @@ pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by_s
         }
         drop(config);
         sched.free_machine(machine);
-        // AcqRel: pairs with `count`.
-        sched.threads.machines.fetch_sub(1, AcqRel);
+        sched.threads.give_machine();
         sched.shutdown.unpark();
+        // A closure may have been refused the place. Shutdown joins this thread before the slot is another runtime's.
+        sched.blocking_retry();
     });
     if started.is_err() {
         machine.take_grant();
         sched.free_machine(machine);
-        // AcqRel: as in the addition above.
-        threads.machines.fetch_sub(1, AcqRel);
-        sched.idle.give_back(slot, spinning);
+        threads.give_machine();
+        sched.idle.give_back(slot, spinning, sched);
     }
 }

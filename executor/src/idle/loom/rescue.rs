@@ -117,7 +117,7 @@ impl Table {
 
     /// Mirrors `Sched::rescue` but for its wake.
     fn rescue(&'static self, p: &'static Processor, polls: u32) -> bool {
-        self.idle.take_away(SLOT, || {
+        self.idle.take_away(SLOT, self, || {
             if !self.is_current(p) || p.polls.load(Relaxed) != polls || p.status.load(Relaxed) % 2 == 1 {
                 return false;
             }
@@ -133,7 +133,7 @@ impl Table {
 
     /// Mirrors `Sched::retake` but for its wake.
     fn retake(&'static self, p: &'static Processor, status: u32) -> bool {
-        self.idle.take_away(SLOT, || {
+        self.idle.take_away(SLOT, self, || {
             let won = self.is_current(p) && p.leave_blocking(status);
             if won {
                 p.bump_polls();
@@ -256,6 +256,14 @@ impl Host for Table {
     fn break_poller(&self) {}
 
     fn wake_sysmon(&self) {}
+
+    fn bury(&'static self, _slot: u32) {
+        unreachable!("the number of processors stays; see `resize`");
+    }
+
+    fn dismiss(&'static self, _slot: u32) -> bool {
+        unreachable!("as above");
+    }
 }
 
 /// Mirrors `sched::find::Worker`.
