@@ -198,3 +198,49 @@ pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by_s
         sched.idle.give_back(slot, spinning, sched);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many more machines and threads of the pool there may be, one kind after the other.
+    fn fill(limit: usize, procs: usize, pool_first: bool) -> (usize, usize) {
+        let threads = Threads::new();
+        threads.reset(limit);
+        let machines = || std::iter::repeat_with(|| threads.take_machine()).take_while(|taken| *taken).count();
+        let pool = || std::iter::repeat_with(|| threads.take_pool(procs)).take_while(|taken| *taken).count();
+        if pool_first {
+            let pool = pool();
+            (machines(), pool)
+        } else {
+            (machines(), pool())
+        }
+    }
+
+    #[test]
+    fn r17_neither_machines_nor_the_pool_take_all_threads() {
+        for limit in 2..20 {
+            for procs in 1..12 {
+                let (machines, pool) = fill(limit, procs, true);
+                assert_eq!(machines + pool, limit, "limit {limit}, procs {procs}");
+                assert!(pool >= 1 && machines >= procs.min(limit - 1), "limit {limit}, procs {procs}: {pool}");
+                assert_eq!(fill(limit, procs, false), (limit - 1, 1));
+            }
+        }
+    }
+
+    #[test]
+    fn r17_a_place_that_is_given_up_is_free() {
+        let threads = Threads::new();
+        threads.reset(2);
+        assert!(threads.take_machine() && threads.take_pool(1));
+        assert!(!threads.take_machine() && !threads.take_pool(1));
+        assert_eq!((threads.count(), threads.refusals()), (1, 2));
+        threads.give_pool();
+        assert!(!threads.take_machine(), "it is kept for the pool");
+        assert!(threads.take_pool(1));
+        threads.give_machine();
+        assert!(!threads.take_pool(1), "it is kept for the processor");
+        assert!(threads.take_machine());
+    }
+}
