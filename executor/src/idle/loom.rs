@@ -230,7 +230,7 @@ impl Host for World {
 
     /// Mirrors `Sched::dismiss_holder`. Nobody is in a blocking call here.
     fn dismiss(&'static self, slot: u32) -> bool {
-        self.procs[slot as usize].asked.as_ref().expect("a model in which machines are asked").store(true, Relaxed);
+        self.procs[slot as usize].asked.as_ref().expect("a model in which machines are asked").swap(true, AcqRel);
         false
     }
 }
@@ -409,7 +409,10 @@ impl Worker {
     /// Mirrors `Sched::quit`.
     fn quits(&mut self, slot: u32) -> bool {
         let world = self.world;
-        let asked = world.procs[slot as usize].asked.as_ref().is_some_and(|asked| asked.swap(false, Relaxed));
+        let asked = world.procs[slot as usize]
+            .asked
+            .as_ref()
+            .is_some_and(|asked| asked.load(Relaxed) && asked.swap(false, AcqRel));
         if !asked || world.idle.quit(slot, || true, world) != Quit::Dead {
             return false;
         }
