@@ -4,17 +4,21 @@ use loom::thread;
 
 use super::*;
 
-/// Each processor has a queue; the first `units` are in that of the second one, whose machine is asked to quit by and by.
+/// Each processor has a queue; all `units` are in that of the last one, whose machine is asked to quit by and by. With more
+/// than two processors the first task waits for the last.
 fn with_queues(procs: u32, units: usize, goal: usize) -> &'static World {
     let world = World::with(procs, goal, |world| {
+        if procs > 2 {
+            world.gate = Some(Parker::new());
+        }
         for proc in &mut world.procs {
             let local = Local { next: RunNext::new(), deque: Deque::new(), polling: AtomicBool::new(false) };
             proc.local = Some(local);
             proc.asked = Some(AtomicBool::new(false));
         }
     });
-    let last = world.procs.last().and_then(|p| p.local.as_ref()).expect("a queue");
-    (0..units).for_each(|_| last.deque.push(unit()));
+    let last = world.procs.last().and_then(|p| p.local.as_ref());
+    (0..units).for_each(|_| last.expect("a queue").deque.push(unit()));
     world
 }
 
@@ -38,19 +42,35 @@ fn r03_resize_against_steal_and_going_idle() {
     });
 }
 
-/// A thread in `block_on` gives the processor up that is one too many, and never looks at a queue again: a machine that goes
-/// idle at that moment must be told of what was buried.
+/// A thread in `block_on` gives up the processor that is one too many, or is going to be: it never looks at a queue again, and
+/// the only machine sleeps.
 #[test]
-fn r01_a_dying_processor_given_up_against_a_machine_going_idle() {
+fn r01_a_dying_processor_that_is_given_up_wakes_a_machine_for_its_tasks() {
     bounded(3, || {
         let world = with_queues(2, 1, 1);
         let (living, dying) = (take(world), take(world));
-        let worker = Worker::start(world, living, false);
-        // It is in its poll, and would take its task otherwise.
-        world.procs[dying as usize].local.as_ref().unwrap().polling.store(true, Relaxed);
-        world.resize(1);
-        world.procs[dying as usize].local.as_ref().unwrap().polling.store(false, Relaxed);
+        let worker = Worker::parked(world);
+        world.give_up(living);
+        let resizer = thread::spawn(move || world.resize(1));
         world.give_up(dying);
+        resizer.join().unwrap();
+        worker.join().unwrap();
+        check(world);
+    });
+}
+
+/// A machine that quits goes on with another processor, with the first of its tasks, which waits for the second: somebody
+/// else must be woken for that one.
+#[test]
+fn r01_a_machine_that_quits_wakes_another_one_for_the_rest() {
+    bounded(2, || {
+        let world = with_queues(3, 2, 2);
+        let slots = [take(world), take(world), take(world)];
+        let parked = Worker::parked(world);
+        slots[..2].iter().for_each(|slot| world.give_up(*slot));
+        world.resize(2);
+        let worker = Worker::start(world, slots[2], false);
+        parked.join().unwrap();
         worker.join().unwrap();
         check(world);
     });
@@ -91,11 +111,12 @@ fn r01_submit_against_a_processor_that_comes_to_life() {
     });
 }
 
-/// Two threads want the processors, whose number goes down and up again: both have one in the end, one at a time each.
+/// Two threads want a processor. One dies, which does not help them, and comes back, which does.
 #[test]
 fn r03_resize_against_want() {
     bounded(2, || {
         let world = with_queues(2, 0, usize::MAX);
+        let (kept, dying) = (take(world), take(world));
         let wanting = [(); 2].map(|()| {
             thread::spawn(move || {
                 let slot = world.idle.acquire(machine(), world).expect("the runtime is open");
@@ -104,10 +125,12 @@ fn r03_resize_against_want() {
             })
         });
         world.resize(1);
+        world.give_up(dying);
         world.resize(2);
         for thread in wanting {
             thread.join().unwrap();
         }
+        world.give_up(kept);
         assert_eq!((world.idle.counts().idle(), world.idle.counts().spinning()), (2, 0));
     });
 }
