@@ -64,7 +64,9 @@ fn r01_a_dying_processor_that_is_given_up_wakes_a_machine_for_its_tasks() {
 #[test]
 fn r01_a_machine_that_quits_wakes_another_one_for_the_rest() {
     bounded(2, || {
-        let world = with_queues(3, 2, 2);
+        let world = with_queues(3, 1, 2);
+        // One in the deque and one in the slot are not for others to see.
+        assert_eq!(world.procs[2].local.as_ref().unwrap().next.replace(unit()), Replaced::Nothing);
         let slots = [take(world), take(world), take(world)];
         let parked = Worker::parked(world);
         slots[..2].iter().for_each(|slot| world.give_up(*slot));
