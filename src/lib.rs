@@ -28,7 +28,9 @@ pub use gmp_macros::{main, test};
 
 /// Runtimes: building, entering, measuring and shutting them down.
 pub mod runtime {
-    pub use gmp_executor::runtime::{Builder, EnterGuard, FoundIn, Handle, Leftover, Metrics, Runtime, StuckPoll};
+    pub use gmp_executor::runtime::{
+        Builder, EnterGuard, FoundIn, Handle, Leftover, Metrics, Runtime, StuckIn, StuckPoll,
+    };
 }
 
 /// Tasks: spawning, joining, aborting, yielding.

@@ -75,6 +75,44 @@ fn r11_a_closure_waits_for_a_thread_that_the_system_refuses() {
             assert_eq!(runtime.block_on(closure).unwrap(), 7);
         });
         drop(runtime);
+        // A machine that is refused: its processor is idle beside the task, and the watcher tries again, and again.
+        let runtime = builder().build().unwrap();
+        runtime.block_on(async {});
+        limit_memory(Some(used() + STACK / 2));
+        let task = runtime.spawn(async { 7 });
+        let refused = runtime.metrics().thread_failures;
+        assert!(refused > 0);
+        while runtime.metrics().thread_failures < refused + 5 {
+            std::thread::yield_now();
+        }
+        assert!(!task.is_finished() && runtime.metrics().threads == 0);
+        limit_memory(None);
+        while !task.is_finished() {
+            std::thread::yield_now();
+        }
+        assert_eq!(runtime.block_on(task).unwrap(), 7);
+        drop(runtime);
+        // One for the task behind a blocking call, whose processor it is to go on with: the lone task stays with that processor.
+        let runtime = builder().rescue(None).build().unwrap();
+        let handle = runtime.handle();
+        let call = runtime.spawn(async move {
+            limit_memory(Some(used() + STACK / 2));
+            let refused = handle.metrics().thread_failures;
+            let lone = gmp::spawn(async { 8 });
+            gmp::task::block_in_place(|| {
+                while handle.metrics().thread_failures < refused + 5 {
+                    std::thread::yield_now();
+                }
+                assert!(!lone.is_finished());
+                limit_memory(None);
+                while !lone.is_finished() {
+                    std::thread::yield_now();
+                }
+            });
+            lone.await.unwrap()
+        });
+        assert_eq!(runtime.block_on(call).unwrap(), 8);
+        drop(runtime);
         // A closure that never gets a thread does not keep its runtime.
         let runtime = builder().build().unwrap();
         limit_memory(Some(used() + STACK / 2));

@@ -34,6 +34,9 @@ pub struct Outcome {
     pub allocs_per_op: Option<f64>,
     /// Further figures.
     pub extras: Vec<Extra>,
+    /// Where the figure is one of a distribution: shares, and the values below which they lie.
+    #[serde(default)]
+    pub distribution: Vec<(f64, f64)>,
 }
 
 /// A figure beside the main one.
@@ -57,7 +60,16 @@ impl Extra {
 impl Outcome {
     /// The outcome of a cell that measures one figure once.
     pub fn single(value: f64, ops: u64, usage: Usage, extras: Vec<Extra>) -> Outcome {
-        Outcome { median: value, best: value, batches: 1, ops, usage, allocs_per_op: None, extras }
+        Outcome {
+            median: value,
+            best: value,
+            batches: 1,
+            ops,
+            usage,
+            allocs_per_op: None,
+            extras,
+            distribution: Vec::new(),
+        }
     }
 }
 
@@ -150,6 +162,7 @@ impl Laps {
             usage: self.usage,
             allocs_per_op: Some(self.allocs as f64 / self.ops as f64),
             extras: Vec::new(),
+            distribution: Vec::new(),
         }
     }
 }

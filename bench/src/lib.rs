@@ -13,6 +13,7 @@ pub mod load;
 pub mod peer;
 pub mod peers;
 pub mod pin;
+pub mod rate;
 pub mod report;
 pub mod run;
 pub mod scenarios;

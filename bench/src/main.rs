@@ -1,10 +1,13 @@
 //! gmp beside its peers: the command line. `--help` prints the options.
 
 use std::error::Error;
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use gmp_bench::cell::Cell;
+use gmp_bench::peers::Code;
+use gmp_bench::rate;
 use gmp_bench::run::{self, Plan};
 use gmp_bench::scenarios::http;
 use gmp_bench::{alloc, load, peers, report};
@@ -20,13 +23,14 @@ usage: gmp-bench [options]
 
   --scenario NAME,…  only these (a name that ends in - means all that start so); may be repeated
   --peer NAME,…      only these; may be repeated
-  --procs N,…        numbers of threads that run tasks (default 1,2)
+  --procs N,…        numbers of threads that run tasks (default: 1, the CPUs, twice the CPUs)
   --rounds N         rounds of the whole (default 7); slow scenarios run in every second
   --json FILE        also write every round and the summaries to FILE
   --quick            one round of tiny sizes: shows that all works, its figures mean nothing
   --list             print scenarios and peers
   -h, --help         print this
 
+Go takes part if GMP_BENCH_GO names a `go`, or one is on the PATH.
 Build with --release. Progress goes to stderr, the table to stdout; the exit code is 1 if a cell failed.
 `http-hello` needs `wrk` on the PATH.";
 
@@ -49,6 +53,11 @@ enum Job {
         address: String,
         connections: usize,
         ms: u64,
+    },
+    /// The load generator at a constant rate; a cell starts it.
+    Rate {
+        address: String,
+        plan: rate::Plan,
     },
 }
 
@@ -78,6 +87,12 @@ fn parse() -> Result<Job, Box<dyn Error>> {
                 let (address, connections) = (args.value()?.string()?, args.value()?.parse()?);
                 return Ok(Job::Load { address, connections, ms: args.value()?.parse()? });
             }
+            Arg::Long("rate") => {
+                let (protocol, address) = (args.value()?.parse()?, args.value()?.string()?);
+                let (connections, per_second) = (args.value()?.parse()?, args.value()?.parse()?);
+                let lasting = Duration::from_millis(args.value()?.parse()?);
+                return Ok(Job::Rate { address, plan: rate::Plan { protocol, connections, per_second, lasting } });
+            }
             _ => return Err(arg.unexpected().into()),
         }
     }
@@ -85,7 +100,9 @@ fn parse() -> Result<Job, Box<dyn Error>> {
         return Ok(Job::Cell { scenario, peer, cell: Cell { procs, quick, load_cpu: None } });
     }
     if procs.is_empty() {
-        procs = vec![1, 2];
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        procs = vec![1, cpus, 2 * cpus];
+        procs.dedup();
     }
     let rounds = rounds.unwrap_or(if quick { 1 } else { 7 });
     if procs.contains(&0) || rounds == 0 {
@@ -152,11 +169,22 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         Job::Cell { scenario, peer, cell } => {
             let entry = peers::all().into_iter().find(|entry| entry.name == peer);
             let entry = entry.ok_or_else(|| format!("no peer is called {peer}"))?;
-            let report = (entry.run)(&scenario, &cell).ok_or_else(|| format!("no scenario is called {scenario}"))?;
+            let Code::Here(run) = entry.code else {
+                return Err(format!("{peer} runs in a program of its own").into());
+            };
+            let report = run(&scenario, &cell).ok_or_else(|| format!("no scenario is called {scenario}"))?;
             println!("{}", serde_json::to_string(&report)?);
         }
         Job::Load { address, connections, ms } => {
             let report = load::run(address.parse()?, connections, Duration::from_millis(ms))?;
+            println!("{}", serde_json::to_string(&report)?);
+        }
+        Job::Rate { address, plan } => {
+            let ready = || {
+                println!("ready");
+                std::io::stdout().flush()
+            };
+            let report = rate::run(address.parse()?, &plan, ready)?;
             println!("{}", serde_json::to_string(&report)?);
         }
     }

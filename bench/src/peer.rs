@@ -67,6 +67,16 @@ pub trait Peer: Sized + Send + Sync + 'static {
     /// Lets a task go on without its handle.
     fn detach<T: Send + 'static>(join: Self::Join<T>);
 
+    /// Calls `f`, which may block, in the middle of a poll.
+    ///
+    /// # Panics
+    ///
+    /// If the runtime has no such call; [`Peer::takes_part`] says so before.
+    fn block_in_place(f: impl FnOnce());
+
+    /// Calls `f`, which may block, on another thread.
+    fn spawn_blocking(f: impl FnOnce() + Send + 'static) -> impl Future<Output = ()> + Send;
+
     /// Returns once the other tasks had a turn.
     fn yield_now() -> impl Future<Output = ()> + Send;
 

@@ -1,8 +1,11 @@
 //! The runtimes that are compared. A new one is a file, its `mod` line and its line in [`all`].
 
 pub mod gmp;
+pub mod go;
 pub mod smol;
 pub mod tokio;
+
+use std::path::Path;
 
 use crate::cell::{self, Cell, CellReport};
 use crate::peer::Peer;
@@ -17,13 +20,22 @@ pub struct Entry {
     pub settings: fn(usize) -> String,
     /// [`Peer::takes_part`].
     pub takes_part: fn(&Info, usize) -> bool,
-    /// Runs one cell in this process; `None` if there is no scenario of that name.
-    pub run: fn(&str, &Cell) -> Option<CellReport>,
+    /// What runs its cells.
+    pub code: Code,
+}
+
+/// What runs a peer's cells.
+#[derive(Clone, Copy, Debug)]
+pub enum Code {
+    /// This program: one cell, in this process; `None` if there is no scenario of that name.
+    Here(fn(&str, &Cell) -> Option<CellReport>),
+    /// Another program, or why there is none.
+    Program(fn() -> Result<&'static Path, &'static str>),
 }
 
 impl Entry {
     fn of<P: Peer>() -> Entry {
-        Entry { name: P::NAME, settings: P::settings, takes_part: P::takes_part, run: cell::run::<P> }
+        Entry { name: P::NAME, settings: P::settings, takes_part: P::takes_part, code: Code::Here(cell::run::<P>) }
     }
 }
 
@@ -34,6 +46,7 @@ pub fn all() -> Vec<Entry> {
         Entry::of::<tokio::MultiThread>(),
         Entry::of::<tokio::CurrentThread>(),
         Entry::of::<smol::Smol>(),
+        go::entry(),
     ]
 }
 

@@ -91,6 +91,9 @@ fn groups(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
 /// Three digits or so, without an exponent.
 fn short(value: f64) -> String {
     match value.abs() {
+        v if v >= 1e7 => format!("{:.0}M", value / 1e6),
+        v if v >= 1e6 => format!("{:.1}M", value / 1e6),
+        v if v >= 1e5 => format!("{:.0}k", value / 1e3),
         0.0 => "0".into(),
         v if v >= 100.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),
@@ -138,9 +141,14 @@ pub fn table(plan: &Plan, rows: &[Row]) -> String {
         for row in rows {
             let failed = row.rounds.iter().filter(|round| round.is_err()).count();
             let _ = write!(out, "  {}P {:<9}", row.procs, row.peer);
+            if row.absent.is_some() {
+                let _ = write!(out, "  no {}", row.peer);
+            }
             if let Some(s) = summary(row, best) {
-                let times =
-                    s.times_best.map_or_else(String::new, |t| format!("{:.2} [{:.2}-{:.2}]", t.median, t.low, t.high));
+                let times = s.times_best.map_or_else(String::new, |t| {
+                    let digits = if t.median < 10.0 { 2 } else { 0 };
+                    format!("{:.digits$} [{:.digits$}-{:.digits$}]", t.median, t.low, t.high)
+                });
                 let ctx = format!("{} + {}", short(s.voluntary_per_op * 1e3), short(s.involuntary_per_op * 1e3));
                 let allocs = s.allocs_per_op.map_or_else(|| "-".into(), short);
                 let _ = write!(
@@ -187,6 +195,7 @@ pub fn json(plan: &Plan, rows: &[Row], skipped: &[&str]) -> Value {
                 "target": row.scenario.target,
                 "procs": row.procs,
                 "peer": row.peer,
+                "absent": row.absent,
                 "is_best": best.is_some_and(|best| best.peer == row.peer),
                 "summary": summary(row, best),
                 "rounds": rounds,

@@ -6,13 +6,14 @@
 //! 2. A cell that fails or hangs is reported and loses nothing but itself.
 
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::cell::CellReport;
-use crate::peers::Entry;
-use crate::scenarios::Info;
+use crate::peers::{Code, Entry};
+use crate::pin;
+use crate::scenarios::{Info, Kind};
 
 /// A cell gets this long before it is killed.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -41,6 +42,8 @@ pub struct Row {
     pub procs: usize,
     /// The peer's name.
     pub peer: &'static str,
+    /// Why the peer is not there; it has no rounds then.
+    pub absent: Option<&'static str>,
     /// What each round gave, in order; `Err` says how it failed.
     pub rounds: Vec<Result<CellReport, String>>,
 }
@@ -51,7 +54,10 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Vec<Row> {
     for &scenario in &plan.scenarios {
         for &procs in &plan.procs {
             let peers = plan.peers.iter().filter(|peer| (peer.takes_part)(&scenario, procs));
-            rows.extend(peers.map(|peer| Row { scenario, procs, peer: peer.name, rounds: Vec::new() }));
+            rows.extend(peers.map(|peer| {
+                let absent = if let Code::Program(program) = peer.code { program().err() } else { None };
+                Row { scenario, procs, peer: peer.name, absent, rounds: Vec::new() }
+            }));
         }
     }
     for round in 0..plan.rounds {
@@ -62,7 +68,11 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Vec<Row> {
             for i in 0..rows.len() {
                 let n = rows.len();
                 let row = &mut rows[(round + i) % n];
-                let result = cell(scenario.name, row.peer, procs, plan.quick);
+                if row.absent.is_some() {
+                    continue;
+                }
+                let entry = plan.peers.iter().find(|entry| entry.name == row.peer).expect("rows are of these peers");
+                let result = cell(&scenario, entry, procs, plan.quick);
                 line += &match &result {
                     Ok(report) => format!("  {} {:.1}", row.peer, report.outcome.median),
                     Err(error) => format!("  {} FAILED: {error}", row.peer),
@@ -76,14 +86,8 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Vec<Row> {
 }
 
 /// Runs one cell in a child process, and checks what threads it used.
-fn cell(scenario: &str, peer: &str, procs: usize, quick: bool) -> Result<CellReport, String> {
-    let program = std::env::current_exe().map_err(|error| format!("this program has no path: {error}"))?;
-    let mut command = Command::new(program);
-    command.args(["--cell", scenario, peer, &procs.to_string()]).stdin(Stdio::null()).stdout(Stdio::piped());
-    if quick {
-        command.arg("--quick");
-    }
-    let mut child = command.spawn().map_err(|error| format!("it does not start: {error}"))?;
+fn cell(scenario: &Info, peer: &Entry, procs: usize, quick: bool) -> Result<CellReport, String> {
+    let mut child = start(scenario, peer, procs, quick)?;
     let mut stdout = child.stdout.take().expect("stdout is piped");
     let (ended, printed) = mpsc::channel();
     std::thread::spawn(move || {
@@ -108,4 +112,45 @@ fn cell(scenario: &str, peer: &str, procs: usize, quick: bool) -> Result<CellRep
         return Err(format!("it ran tasks on {} threads at once, not {procs}", report.ran_on));
     }
     Ok(report)
+}
+
+/// Starts the process of a cell.
+fn start(scenario: &Info, peer: &Entry, procs: usize, quick: bool) -> Result<Child, String> {
+    let this = std::env::current_exe().map_err(|error| format!("this program has no path: {error}"))?;
+    let mut command;
+    let mut cpu = None;
+    match peer.code {
+        Code::Here(_) => {
+            command = Command::new(this);
+            command.args(["--cell", scenario.name, peer.name, &procs.to_string()]);
+            if quick {
+                command.arg("--quick");
+            }
+        }
+        Code::Program(program) => {
+            command = Command::new(program()?);
+            command.args(["-scenario", scenario.name, "-procs", &procs.to_string(), "-bench"]).arg(this);
+            if quick {
+                command.arg("-quick");
+            }
+            // `cell::run` pins itself; a program that has threads before its main begins cannot.
+            if let (Some((first, last)), Kind::Network, 1) = (pin::first_and_last(), scenario.kind, procs) {
+                command.args(["-load-cpu", &last.to_string()]);
+                cpu = Some(first);
+            }
+        }
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let child = match cpu {
+        None => command.spawn(),
+        // A child inherits the CPUs of the thread that starts it.
+        Some(cpu) => std::thread::scope(|scope| {
+            let pinned = scope.spawn(|| {
+                pin::to(cpu);
+                command.spawn()
+            });
+            pinned.join().expect("it does not panic")
+        }),
+    };
+    child.map_err(|error| format!("it does not start: {error}"))
 }

@@ -1,12 +1,15 @@
 //! What is measured. A new scenario is a file (or a type in one) and its line in [`all`].
 
+pub mod blocking;
 pub mod channel;
 pub mod echo;
 pub mod http;
 pub mod idle;
 pub mod late;
+pub mod server;
 pub mod spawn;
 pub mod switch;
+pub mod tail;
 pub mod timer;
 
 use std::future::Future;
@@ -84,6 +87,8 @@ pub fn all<P: Peer>() -> Vec<Scenario<P>> {
         Scenario { info: channel::OwnMany::INFO, run: batches::<channel::OwnMany, P> },
         Scenario { info: channel::NeutralOne::INFO, run: batches::<channel::NeutralOne, P> },
         Scenario { info: timer::Churn::INFO, run: batches::<timer::Churn, P> },
+        Scenario { info: blocking::InPlace::INFO, run: batches::<blocking::InPlace, P> },
+        Scenario { info: blocking::Pool::INFO, run: batches::<blocking::Pool, P> },
         Scenario { info: idle::PENDING, run: idle::pending_tasks },
         Scenario { info: idle::SLEEPING, run: idle::sleeping },
         Scenario { info: echo::ONE, run: echo::one },
@@ -91,6 +96,11 @@ pub fn all<P: Peer>() -> Vec<Scenario<P>> {
         Scenario { info: http::HELLO, run: http::hello },
         Scenario { info: late::BLOCK, run: late::block },
         Scenario { info: late::BURN, run: late::burn },
+        Scenario { info: late::BLOCK_ECHO, run: late::block_echo },
+        Scenario { info: late::BURN_ECHO, run: late::burn_echo },
+        Scenario { info: tail::ALONE, run: tail::alone },
+        Scenario { info: tail::BURN, run: tail::burn },
+        Scenario { info: tail::BLOCK, run: tail::block },
     ]
 }
 

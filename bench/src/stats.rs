@@ -34,6 +34,11 @@ pub fn quantile(sorted: &[f64], share: f64) -> f64 {
     sorted[((sorted.len() as f64 * share) as usize).min(sorted.len() - 1)]
 }
 
+/// The value at `share` in a list of quantiles; not a number if it has none there.
+pub fn at(quantiles: &[(f64, f64)], share: f64) -> f64 {
+    quantiles.iter().find(|(at, _)| *at == share).map_or(f64::NAN, |(_, value)| *value)
+}
+
 /// A median with its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Interval {

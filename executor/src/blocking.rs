@@ -53,6 +53,8 @@ struct State {
     running: usize,
     /// Those of them that wait in a `block_on`.
     waiting: usize,
+    /// Those of them that wait for this very runtime.
+    waiting_here: usize,
     /// Threads that have not ended.
     threads: usize,
     /// For names: how many have been started in all.
@@ -85,6 +87,7 @@ impl State {
             coming: 0,
             running: 0,
             waiting: 0,
+            waiting_here: 0,
             threads: 0,
             started: 0,
             limit: LIMIT,
@@ -169,6 +172,12 @@ impl Pool {
     pub(crate) fn counts(&self) -> (usize, usize) {
         let state = self.state.lock();
         (state.threads, state.running)
+    }
+
+    /// Whether no closure runs or is about to: those that there are wait for the runtime themselves.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let state = self.state.lock();
+        state.running == state.waiting_here && state.coming == 0 && state.queue.is_empty()
     }
 
     pub(crate) fn count_into(&self, metrics: &mut Metrics) {
@@ -354,24 +363,33 @@ fn rest<'a>(
 }
 
 /// This thread waits in a `block_on` until this is dropped. See invariant 3.
-pub(crate) struct Waiting(Option<&'static Sched>);
+pub(crate) struct Waiting {
+    serves: Option<&'static Sched>,
+    /// The `block_on` is one of the runtime that has the thread.
+    here: usize,
+}
 
 impl Waiting {
-    pub(crate) fn new() -> Self {
+    /// `runtime` is that of the `block_on`.
+    pub(crate) fn new(runtime: &'static Sched) -> Self {
         let serves = SERVES.get();
+        let here = usize::from(serves.is_some_and(|own| std::ptr::eq(own, runtime)));
         if let Some(sched) = serves {
             let mut state = sched.blocking.state.lock();
             state.waiting += 1;
+            state.waiting_here += here;
             sched.call(state);
         }
-        Waiting(serves)
+        Waiting { serves, here }
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if let Some(sched) = self.0 {
-            sched.blocking.state.lock().waiting -= 1;
+        if let Some(sched) = self.serves {
+            let mut state = sched.blocking.state.lock();
+            state.waiting -= 1;
+            state.waiting_here -= self.here;
         }
     }
 }

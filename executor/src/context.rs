@@ -30,6 +30,8 @@ struct Current {
     unconstrained: Cell<bool>,
     /// The runtime whose machine this thread is, for as long as the thread lives.
     worker_of: Cell<Option<&'static Sched>>,
+    /// The runtime that counts this thread as stuck, because its poll goes on without a processor.
+    released_by: Cell<Option<&'static Sched>>,
 }
 
 thread_local! {
@@ -39,6 +41,7 @@ thread_local! {
             processor: Cell::new(None),
             unconstrained: Cell::new(false),
             worker_of: Cell::new(None),
+            released_by: Cell::new(None),
         }
     };
 }
@@ -72,6 +75,11 @@ pub(crate) fn belong_to(runtime: RuntimeRef, as_worker: bool) {
 #[inline]
 pub(crate) fn is_worker_of(sched: &'static Sched) -> bool {
     CURRENT.with(|c| c.worker_of.get()).is_some_and(|own| std::ptr::eq(own, sched))
+}
+
+/// Sets the runtime that counts this thread as stuck without a processor, and gives the one before.
+pub(crate) fn set_released_by(sched: Option<&'static Sched>) -> Option<&'static Sched> {
+    CURRENT.with(|c| c.released_by.replace(sched))
 }
 
 /// The processor this thread holds, if it is one of `sched`.

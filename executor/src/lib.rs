@@ -23,6 +23,8 @@ mod inject;
 mod machine;
 mod park;
 mod runq;
+#[cfg(not(gmp_loom))]
+mod waits;
 
 mod idle;
 mod timers;

@@ -130,7 +130,7 @@ pub struct Metrics {
     pub threads: usize,
     /// Machines that are parked or wait in the netpoller.
     pub idle_threads: usize,
-    /// Threads in a poll that has been given up on: their processor went on without them.
+    /// Threads in a poll that has been given up on: their processor went on without them, or they without one.
     pub stuck_threads: usize,
     /// Machines that look for work.
     pub spinning_threads: usize,
@@ -188,12 +188,16 @@ pub struct Metrics {
     pub retakes: u64,
     /// Times `sysmon` looked how many CPUs this process may use.
     pub procs_refreshes: u64,
+    /// Times a machine that wanted a processor went on without one, because as many threads as may be were stuck.
+    pub releases: u64,
     /// Looks of `sysmon`.
     pub sysmon_looks: u64,
     /// Times `sysmon` asked a running processor to end its slice.
     pub sysmon_flags: u64,
     /// Times `sysmon` woke a machine, for work behind a long poll or for a netpoller that nobody attended.
     pub sysmon_wakes: u64,
+    /// Times `sysmon` looked at the netpoller, because nobody else had for long.
+    pub sysmon_netpolls: u64,
 }
 
 impl Metrics {
@@ -256,9 +260,11 @@ impl Metrics {
             ("rescues", self.rescues),
             ("retakes", self.retakes),
             ("procs_refreshes", self.procs_refreshes),
+            ("releases", self.releases),
             ("sysmon_looks", self.sysmon_looks),
             ("sysmon_flags", self.sysmon_flags),
             ("sysmon_wakes", self.sysmon_wakes),
+            ("sysmon_netpolls", self.sysmon_netpolls),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();

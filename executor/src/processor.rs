@@ -47,6 +47,20 @@ pub(crate) const CLOSING: u32 = 2;
 /// `attention`: the processor may be one too many.
 pub(crate) const QUIT: u32 = 4;
 
+/// In the place of a location: no location has this address.
+const WAKERS: *mut Location<'static> = std::ptr::without_provenance_mut(1);
+
+/// What runs between [`Processor::begin_poll`] and [`Processor::end_poll`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Polled {
+    /// A task that was spawned there.
+    Task(&'static Location<'static>),
+    /// The future of a `block_on`.
+    BlockOn,
+    /// Wakers, which may be the user's code, of due timers and ready sockets.
+    Wakers,
+}
+
 /// A slot of the processor table, with what outlives a processor object.
 pub(crate) struct ProcSlot {
     /// The table's processor. Written under the scheduler lock.
@@ -155,7 +169,7 @@ struct Seen {
     backoff: AtomicU32,
     /// The thread that holds the processor, for `sysmon` to look at.
     tid: AtomicI32,
-    /// Where the task that is polled was spawned; null for a `block_on`.
+    /// What is polled: where its task was spawned; null for a `block_on`, [`WAKERS`] for wakers.
     location: AtomicPtr<Location<'static>>,
     /// Odd while the owner is in `block_in_place`, even else; goes up with each step (see [`Processor::enter_blocking`]).
     status: AtomicU32,
@@ -266,6 +280,13 @@ impl Processor {
         self.seen.attention.load(Relaxed)
     }
 
+    /// Whether the runtime closes. If so, no processor is taken from its machine any more, and whether this one has been is
+    /// known.
+    pub(crate) fn is_closing(&self) -> bool {
+        // Acquire: pairs with `ask`, which shutdown calls after it has had the scheduler lock.
+        self.seen.attention.load(Acquire) & CLOSING != 0
+    }
+
     /// Asks the owner for something at its next pick.
     pub(crate) fn ask(&self, bit: u32) {
         // AcqRel: pairs with `answer`: who takes the bit back sees what was written before it was set. Merely reading it
@@ -295,11 +316,15 @@ impl Processor {
         self.seen.tid.load(Relaxed)
     }
 
-    /// Where the task that is polled was spawned.
-    pub(crate) fn location(&self) -> Option<&'static Location<'static>> {
+    /// What is polled.
+    pub(crate) fn polled(&self) -> Polled {
         // Relaxed: locations are constants of the program.
+        let location = self.seen.location.load(Relaxed);
+        if location == WAKERS {
+            return Polled::Wakers;
+        }
         // SAFETY: the pointer is null or came from a reference for ever.
-        unsafe { self.seen.location.load(Relaxed).as_ref() }
+        unsafe { location.as_ref() }.map_or(Polled::BlockOn, Polled::Task)
     }
 
     /// Whether the owner is just waking a machine.
@@ -364,6 +389,20 @@ impl Processor {
     pub(crate) fn polls_for(&self, location: Option<&'static Location<'static>>) {
         let location = location.map_or(std::ptr::null_mut(), |l| std::ptr::from_ref(l).cast_mut());
         self.seen.location.store(location, Relaxed);
+    }
+
+    /// Wakers run next.
+    pub(crate) fn polls_wakers(&self) {
+        self.seen.location.store(WAKERS, Relaxed);
+    }
+
+    /// A poll that began on another processor goes on here.
+    pub(crate) fn goes_on(&self, polled: Polled) {
+        match polled {
+            Polled::Task(location) => self.polls_for(Some(location)),
+            Polled::BlockOn => self.polls_for(None),
+            Polled::Wakers => self.polls_wakers(),
+        }
     }
 
     /// A poll begins: `polls` becomes odd.

@@ -14,7 +14,7 @@ use crate::sched::{RuntimeRef, Sched};
 use crate::sys::{Mutex, rank};
 use crate::task::{self, JoinHandle};
 
-pub use crate::sched::stuck::StuckPoll;
+pub use crate::sched::stuck::{StuckIn, StuckPoll};
 pub use block_in_place::block_in_place;
 pub use block_on::block_on;
 pub use builder::Builder;
@@ -403,3 +403,6 @@ fn here() -> Handle {
     };
     Handle { runtime }
 }
+
+#[cfg(all(test, not(gmp_loom)))]
+mod tests;

@@ -43,7 +43,7 @@ use crate::machine::Machine;
 use crate::metrics::{FoundIn, Metrics, SharedCounter};
 use crate::netpoll::Netpoll;
 use crate::park::Parker;
-use crate::processor::{ProcSlot, Processor, QUIT};
+use crate::processor::{Polled, ProcSlot, Processor, QUIT};
 
 use crate::sys::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
@@ -52,10 +52,12 @@ use crate::sys::atomic::{
 use crate::sys::{Mutex, fork_count, idle_fence, rank, submit_fence};
 use crate::sysmon::Sysmon;
 use crate::task::registry::{FIRST_OUTSIDE, OUTSIDE, Shard};
+use crate::waits::Waits;
 use stuck::StuckPoll;
 
 pub(crate) mod find;
 mod procs;
+mod quiet;
 mod ready;
 pub mod stuck;
 pub(crate) mod threads;
@@ -86,6 +88,10 @@ pub(crate) struct Sched {
     pub(crate) threads: threads::Threads,
     /// Threads in a poll that `sysmon` has given up on.
     pub(crate) stuck: AtomicUsize,
+    /// Threads of the runtime's own that are in the middle of a poll without a processor, but not in that slot's `block_on`:
+    /// `sysmon` took it in a blocking call, or they wait in another runtime.
+    pub(crate) away: AtomicUsize,
+    pub(crate) waits: Waits,
     pub(crate) sysmon: Sysmon,
     pub(crate) blocking: Pool,
     /// Threads that are not of the runtime and hold one of its processors or start one of its machines (see
@@ -197,6 +203,8 @@ impl Sched {
             poll_until: AtomicU64::new(0),
             threads: threads::Threads::new(),
             stuck: AtomicUsize::new(0),
+            away: AtomicUsize::new(0),
+            waits: Waits::new(),
             sysmon: Sysmon::new(),
             blocking: Pool::new(),
             guests: AtomicUsize::new(0),
@@ -224,6 +232,7 @@ impl Sched {
         self.make_slots(0..procs as u32);
         self.threads.reset(max_threads);
         self.stuck.store(0, Relaxed);
+        self.away.store(0, Relaxed);
         // Release: pairs with the Acquire in `is_closing`; whoever sees it sees that the runtime before is gone.
         self.closing.store(false, Release);
         self.forks.store(fork_count(), Relaxed);
@@ -417,31 +426,49 @@ impl Sched {
         }
         self.sysmon_start();
         let Some(slot) = self.idle.acquire(machine, self) else {
-            if guest {
+            if machine.take_released() {
+                self.was_released();
+            } else if guest {
                 self.leave();
             }
             return None;
         };
+        Some(self.go_on_with(slot, Polled::BlockOn))
+    }
+
+    /// A poll of this thread goes on with the processor of `slot`.
+    fn go_on_with(&'static self, slot: u32, polled: Polled) -> &'static Processor {
         let p = self.slot(slot).processor();
         p.taken(clock::now());
+        p.goes_on(polled);
         p.restart_slice();
         p.begin_poll();
         context::set_processor(Some(p));
-        Some(p)
+        p
     }
 
-    /// A processor for this thread, whose own was taken in the middle of a blocking call.
+    /// A processor for this thread, whose own was taken in the middle of a blocking call; the poll of `polled` goes on with
+    /// it.
     #[cold]
-    pub(crate) fn reacquire(&'static self) {
+    pub(crate) fn reacquire(&'static self, polled: Polled) {
         let runtime = self.runtime();
-        if !context::is_worker_of(self) {
+        let guest = !context::is_worker_of(self);
+        if guest {
+            // AcqRel: pairs with `quiet`. From here on its `block_on` says that it runs.
+            self.away.fetch_sub(1, AcqRel);
             // It was a guest with the processor that it does not have any more.
             self.leave();
         }
         let machine = self.new_machine();
         // If the runtime closes the poll goes on without one.
-        let _ = self.acquire(runtime, machine);
+        if let Some(p) = self.acquire(runtime, machine) {
+            p.goes_on(polled);
+        }
         self.free_machine(machine);
+        if !guest {
+            // AcqRel: pairs with `quiet`.
+            self.away.fetch_sub(1, AcqRel);
+        }
     }
 
     /// How long a thread that is not needed stays.

@@ -1,9 +1,10 @@
 //! The watcher: a thread without a processor that mends what workers cannot see (Go: `sysmon`).
 //!
 //! At each look, in order: a netpoller that nobody looked at for 10 ms; processors, one by one, for a time slice that goes
-//! on too long and for work behind a long poll beside an idle processor; sockets or due timers that no machine attends;
-//! machines, and threads for blocking closures, that could not be started; once a second, and first of all after deep sleep,
-//! how many processors there are to be; the schedtrace line.
+//! on too long, for a poll that is stuck or a blocking call before work, and for work behind a long poll beside an idle
+//! processor; machines that have wanted one for long while no more threads may be stuck; sockets or due timers that no machine
+//! attends; machines, and threads for blocking closures, that could not be started; once a second, and first of
+//! all after deep sleep, how many processors there are to be; the schedtrace line.
 //!
 //! | state of the runtime                        | next look in |
 //! |---------------------------------------------|--------------|
@@ -27,7 +28,7 @@ use crate::park::Parker;
 use crate::processor::{Processor, QUIT, SLICE_OVER};
 use crate::sched::Sched;
 use crate::sched::find::wake_all;
-use crate::sched::stuck::{StuckPoll, Suspect};
+use crate::sched::stuck::{StuckIn, StuckPoll, Suspect};
 use crate::sys::atomic::{
     AtomicBool,
     Ordering::{Acquire, Relaxed, Release},
@@ -58,6 +59,8 @@ const WARN_NS: u64 = 60_000_000_000;
 pub(crate) struct Sysmon {
     parker: Parker,
     started: AtomicBool,
+    /// It looks at the netpoller, and wakes what that brings.
+    delivering: AtomicBool,
     /// The runtime closes.
     ended: AtomicBool,
     looks: SharedCounter,
@@ -65,10 +68,10 @@ pub(crate) struct Sysmon {
     wakes: SharedCounter,
     rescues: SharedCounter,
     retakes: SharedCounter,
+    releases: SharedCounter,
+    netpolls: SharedCounter,
     /// Looks at how many CPUs there are.
     refreshes: SharedCounter,
-    /// Looks in a row that found a machine in `want` while the limit of stuck threads is reached.
-    want_looks: SharedCounter,
 }
 
 /// What the looks have seen of one slot.
@@ -100,21 +103,37 @@ impl Sysmon {
         Sysmon {
             parker: Parker::new(),
             started: AtomicBool::new(false),
+            delivering: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             looks: SharedCounter::default(),
             flags: SharedCounter::default(),
             wakes: SharedCounter::default(),
             rescues: SharedCounter::default(),
             retakes: SharedCounter::default(),
+            releases: SharedCounter::default(),
+            netpolls: SharedCounter::default(),
             refreshes: SharedCounter::default(),
-            want_looks: SharedCounter::default(),
         }
     }
 
     pub(crate) fn reset(&self) {
         self.started.store(false, Relaxed);
         self.ended.store(false, Relaxed);
-        [&self.looks, &self.flags, &self.wakes, &self.rescues, &self.retakes, &self.refreshes, &self.want_looks]
+        let Sysmon {
+            parker: _,
+            started: _,
+            delivering: _,
+            ended: _,
+            looks,
+            flags,
+            wakes,
+            rescues,
+            retakes,
+            releases,
+            netpolls,
+            refreshes,
+        } = self;
+        [looks, flags, wakes, rescues, retakes, releases, netpolls, refreshes]
             .into_iter()
             .for_each(SharedCounter::reset);
     }
@@ -122,6 +141,12 @@ impl Sysmon {
     /// Whether it runs, or is being started.
     pub(crate) fn is_started(&self) -> bool {
         self.started.load(Relaxed)
+    }
+
+    /// Whether it holds wakers that it took out of the netpoller, or is about to.
+    pub(crate) fn is_delivering(&self) -> bool {
+        // Acquire: pairs with the Release in `deliver`: if it has done, what it woke is in the queues.
+        self.delivering.load(Acquire)
     }
 
     /// Wakes it from its sleep, deep or not.
@@ -142,6 +167,8 @@ impl Sysmon {
         metrics.sysmon_wakes = self.wakes.get();
         metrics.rescues = self.rescues.get();
         metrics.retakes = self.retakes.get();
+        metrics.releases = self.releases.get();
+        metrics.sysmon_netpolls = self.netpolls.get();
         metrics.procs_refreshes = self.refreshes.get();
     }
 
@@ -238,9 +265,8 @@ impl Sched {
         self.sysmon.looks.add(1);
         let now = clock::now();
         let mut looked = Looked::default();
-        if now.saturating_sub(self.netpolled_at()) > NETPOLL_NS && self.netpoll_now(ready, now) {
-            looked.acted |= !ready.is_empty();
-            wake_all(ready);
+        if now.saturating_sub(self.netpolled_at()) > NETPOLL_NS {
+            looked.acted |= self.deliver(ready, now);
         }
         if self.earliest_deadline() <= now {
             // A processor in a long poll armed it, and the machine in the netpoller sleeps longer.
@@ -302,14 +328,15 @@ impl Sched {
                 suspect => *suspect = Some(Suspect::new(p, polls, now)),
             }
         }
-        if self.idle.is_wanted() && self.stuck_threads() >= self.max_stuck().max(1) {
-            // No processor is made free for them any more: they go on without one, or all might wait for each other.
-            self.sysmon.want_looks.add(1);
-            if self.sysmon.want_looks.get() > 2 && self.idle.release_want() {
-                looked.acted = true;
+        if self.idle.is_wanted() {
+            let limit = self.max_stuck();
+            if limit > 0 && self.stuck_threads() >= limit {
+                let released = self.release_want(now);
+                self.sysmon.releases.add(released);
+                looked.acted |= released > 0;
+            } else {
+                self.idle.keep_want();
             }
-        } else {
-            self.sysmon.want_looks.reset();
         }
         if wake && self.idle.should_wake() && self.idle.wake_one(self, None) {
             self.sysmon.wakes.add(1);
@@ -319,10 +346,22 @@ impl Sched {
         looked
     }
 
+    /// Looks at the netpoller and wakes what is ready. Tells whether anything was.
+    fn deliver(&'static self, ready: &mut Vec<Waker>, now: u64) -> bool {
+        self.sysmon.delivering.store(true, Relaxed);
+        let looked = self.netpoll_now(ready, now);
+        self.sysmon.netpolls.add(looked.into());
+        let found = !ready.is_empty();
+        wake_all(ready);
+        // Release: pairs with the Acquire in `is_delivering`.
+        self.sysmon.delivering.store(false, Release);
+        found
+    }
+
     /// A poll is stuck, something waits and no processor is idle: rescues the tasks, unless as many threads as may be are
     /// stuck already.
     fn rescue_or_warn(&'static self, p: &'static Processor, suspect: &Suspect, now: u64, warned: &mut Warned) -> bool {
-        let location = p.location();
+        let polled = p.polled();
         let rescued = self.stuck_threads() < self.max_stuck() && self.rescue(p, suspect);
         if rescued {
             self.sysmon.rescues.add(1);
@@ -330,13 +369,12 @@ impl Sched {
             // The poll ended at the last moment.
             return false;
         }
-        let stuck =
-            StuckPoll { location, polling_for: suspect.polling_for(now), rescued, stuck_threads: self.stuck_threads() };
+        let stuck = StuckPoll::new(polled, suspect.polling_for(now), rescued, self.stuck_threads());
         let config = self.config.lock().clone();
         if let Some(hook) = &config.on_stuck {
             swallow(|| hook(&stuck));
         } else {
-            let last = warned.entry(location.map(std::ptr::from_ref)).or_insert(None);
+            let last = warned.entry((stuck.stuck_in, stuck.location.map(std::ptr::from_ref))).or_insert(None);
             if last.is_none_or(|at| now - at >= WARN_NS) {
                 *last = Some(now);
                 // Nobody reads it any more: that must not end `sysmon`.
@@ -347,5 +385,5 @@ impl Sched {
     }
 }
 
-/// When a line was last printed for a spawn location.
-type Warned = HashMap<Option<*const Location<'static>>, Option<u64>>;
+/// When a line was last printed for what was stuck and where it was spawned.
+type Warned = HashMap<(StuckIn, Option<*const Location<'static>>), Option<u64>>;

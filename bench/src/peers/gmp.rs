@@ -86,6 +86,14 @@ impl Peer for Gmp {
         drop(join);
     }
 
+    fn block_in_place(f: impl FnOnce()) {
+        gmp::block_in_place(f);
+    }
+
+    async fn spawn_blocking(f: impl FnOnce() + Send + 'static) {
+        gmp::spawn_blocking(f).await.expect("it neither panicked nor was aborted");
+    }
+
     fn yield_now() -> impl Future<Output = ()> + Send {
         gmp::task::yield_now()
     }

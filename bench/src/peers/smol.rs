@@ -15,6 +15,8 @@ use smol_hyper::rt::FuturesIo;
 
 use super::version;
 use crate::peer::Peer;
+use crate::scenarios::blocking::InPlace;
+use crate::scenarios::{Batch, Info};
 
 static EXECUTOR: StaticExecutor = StaticExecutor::new();
 
@@ -49,8 +51,13 @@ impl Peer for Smol {
         let (executor, io, channel) = (version("async-executor"), version("async-io"), version("async-channel"));
         format!(
             "async-executor {executor} StaticExecutor on {procs} threads in block_on of async-io {io}, channels \
-             async-channel {channel}"
+             async-channel {channel}, blocking {}",
+            version("blocking"),
         )
+    }
+
+    fn takes_part(scenario: &Info, _: usize) -> bool {
+        scenario.name != InPlace::INFO.name
     }
 
     fn build(procs: usize) -> Self {
@@ -98,6 +105,14 @@ impl Peer for Smol {
 
     fn detach<T: Send + 'static>(join: Task<T>) {
         join.detach();
+    }
+
+    fn block_in_place(_: impl FnOnce()) {
+        unreachable!("smol has no such call, and takes no part");
+    }
+
+    async fn spawn_blocking(f: impl FnOnce() + Send + 'static) {
+        blocking::unblock(f).await;
     }
 
     fn yield_now() -> impl Future<Output = ()> + Send {

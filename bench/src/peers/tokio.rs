@@ -158,6 +158,14 @@ impl<R: Flavor> Peer for Tokio<R> {
         drop(join);
     }
 
+    fn block_in_place(f: impl FnOnce()) {
+        tokio::task::block_in_place(f);
+    }
+
+    async fn spawn_blocking(f: impl FnOnce() + Send + 'static) {
+        tokio::task::spawn_blocking(f).await.expect("it neither panicked nor was aborted");
+    }
+
     fn yield_now() -> impl Future<Output = ()> + Send {
         tokio::task::yield_now()
     }

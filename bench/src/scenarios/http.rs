@@ -9,7 +9,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 
 use super::Info;
-use super::echo::beside_server;
+use super::server::{self, Beside};
 use crate::cell::Cell;
 use crate::laps::{Extra, Outcome};
 use crate::peer::Peer;
@@ -25,7 +25,7 @@ pub const HELLO: Info =
 /// If `wrk` is not there; [`has_wrk`] says so before.
 pub fn hello<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
     let duration = cell.pick("-d2", "-d1");
-    let (report, usage) = beside_server(peer, cell, serve::<P>, move |address| {
+    let Beside { report, usage, .. } = server::run(peer, cell, serve::<P>, None, move |address, _| {
         let url = format!("http://{address}/");
         let output =
             Command::new("wrk").args(["-t1", "-c64", duration, "--latency", &url]).output().expect("wrk starts");
@@ -42,7 +42,8 @@ pub fn has_wrk() -> bool {
     Command::new("wrk").output().is_ok()
 }
 
-async fn serve<P: Peer>(stream: P::Stream) {
+/// The task of a connection: hyper, and the same answer to every request.
+pub async fn serve<P: Peer>(stream: P::Stream) {
     let service = service_fn(|_: Request<Incoming>| async {
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"Hello, World!"))))
     });

@@ -1,23 +1,34 @@
-//! S14 and S15 in small: how late a heartbeat comes beside tasks that hold their thread.
+//! S14 and S15 in small: how late a heartbeat comes, or the answer to one byte string, beside a task for each thread that
+//! holds it for 200 ms in every poll.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use super::server::{self, Hogs, Rate};
 use super::{Better, Info, Kind};
 use crate::cell::Cell;
 use crate::laps::{Extra, Outcome};
 use crate::peer::Peer;
+use crate::rate;
 use crate::stats;
 use crate::usage::Usage;
 
 const PERIOD: Duration = Duration::from_millis(5);
 
-/// Tasks that sleep inside `poll`.
+/// A timer beside tasks that sleep inside `poll`.
 pub const BLOCK: Info = info("late-block", "worst delay of a 5 ms heartbeat; a task a thread blocks 200 ms per poll");
 
-/// Tasks that compute inside `poll`.
+/// A timer beside tasks that compute inside `poll`.
 pub const BURN: Info = info("late-burn", "worst delay of a 5 ms heartbeat; a task a thread computes 200 ms per poll");
+
+/// A TCP echo beside tasks that sleep inside `poll`.
+pub const BLOCK_ECHO: Info =
+    info("late-block-echo", "worst time of a TCP echo due every 5 ms; a task a thread blocks 200 ms per poll");
+
+/// A TCP echo beside tasks that compute inside `poll`.
+pub const BURN_ECHO: Info =
+    info("late-burn-echo", "worst time of a TCP echo due every 5 ms; a task a thread computes 200 ms per poll");
 
 const fn info(name: &'static str, about: &'static str) -> Info {
     let target = Some(12.0);
@@ -26,23 +37,31 @@ const fn info(name: &'static str, about: &'static str) -> Info {
 
 /// Runs [`BLOCK`].
 pub fn block<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
-    measure(peer, cell, std::thread::sleep)
+    timer(peer, cell, std::thread::sleep)
 }
 
 /// Runs [`BURN`].
 pub fn burn<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
-    measure(peer, cell, |hold| {
-        let start = Instant::now();
-        while start.elapsed() < hold {
-            std::hint::spin_loop();
-        }
-    })
+    timer(peer, cell, server::burn)
 }
 
-fn measure<P: Peer>(peer: &P, cell: &Cell, hold_thread: fn(Duration)) -> Outcome {
-    let hold = cell.pick(Duration::from_millis(200), Duration::from_millis(10));
-    let lasting = hold * 6;
-    let procs = cell.procs;
+/// Runs [`BLOCK_ECHO`].
+pub fn block_echo<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
+    echo(peer, cell, std::thread::sleep)
+}
+
+/// Runs [`BURN_ECHO`].
+pub fn burn_echo<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
+    echo(peer, cell, server::burn)
+}
+
+fn hogs(cell: &Cell, hold: fn(Duration)) -> Hogs {
+    Hogs { count: cell.procs, hold, time: cell.pick(Duration::from_millis(200), Duration::from_millis(10)) }
+}
+
+fn timer<P: Peer>(peer: &P, cell: &Cell, hold: fn(Duration)) -> Outcome {
+    let hogs = hogs(cell, hold);
+    let lasting = hogs.time * 6;
     peer.block_on_inside(async move {
         let stop = Arc::new(AtomicBool::new(false));
         let heart = P::spawn(async move {
@@ -56,30 +75,36 @@ fn measure<P: Peer>(peer: &P, cell: &Cell, hold_thread: fn(Duration)) -> Outcome
             late_ms
         });
         let usage = Usage::now();
-        let hogs: Vec<_> = (0..procs)
-            .map(|_| {
-                let stop = stop.clone();
-                P::spawn(async move {
-                    while !stop.load(Relaxed) {
-                        hold_thread(hold);
-                        P::yield_now().await;
-                    }
-                })
-            })
-            .collect();
+        let tasks = hogs.spawn::<P>(&stop, &Arc::new(AtomicU64::new(0)));
         let mut late_ms = heart.await;
         let usage = Usage::now() - usage;
         stop.store(true, Relaxed);
-        for hog in hogs {
-            hog.await;
+        for task in tasks {
+            task.await;
         }
         late_ms.sort_by(f64::total_cmp);
-        let extras = vec![
-            Extra::new("p99", stats::quantile(&late_ms, 0.99), "ms"),
-            Extra::new("p50", stats::quantile(&late_ms, 0.5), "ms"),
-            Extra::new("beats", late_ms.len() as f64, ""),
-        ];
-        // One operation: the CPU time of a cell says more than that of a beat, for there are fewer beats the later they come.
-        Outcome::single(stats::most(&late_ms), 1, usage, extras)
+        let beats = Extra::new("beats", late_ms.len() as f64, "");
+        outcome(rate::quantiles(&late_ms), usage, beats)
     })
+}
+
+/// Unlike the heartbeat, whose next beat counts from when the last one came, an echo is due every 5 ms in any case.
+fn echo<P: Peer>(peer: &P, cell: &Cell, hold: fn(Duration)) -> Outcome {
+    let hogs = hogs(cell, hold);
+    let ms = hogs.time.as_millis() as u64 * 6;
+    let rate = Rate { protocol: "echo", connections: 1, per_second: 200, ms };
+    let beside =
+        server::run(peer, cell, server::echo::<P>, Some(hogs), move |address, ready| rate.drive(&address, ready));
+    let report = beside.report;
+    let unanswered = Extra::new("unanswered", report.unanswered as f64, "");
+    outcome(report.quantiles_us.iter().map(|&(share, us)| (share, us / 1e3)).collect(), beside.usage, unanswered)
+}
+
+fn outcome(distribution: Vec<(f64, f64)>, usage: Usage, further: Extra) -> Outcome {
+    let at = |share: f64| stats::at(&distribution, share);
+    let extras = vec![Extra::new("p99", at(0.99), "ms"), Extra::new("p50", at(0.5), "ms"), further];
+    // One operation: the CPU time of a cell says more than that of a beat, for there are fewer beats the later they come.
+    let mut outcome = Outcome::single(at(1.0), 1, usage, extras);
+    outcome.distribution = distribution;
+    outcome
 }

@@ -5,6 +5,7 @@
 //! which one sleeps for ever is a deadlock, which loom reports.
 
 mod closing;
+mod keep_alive;
 mod rescue;
 mod resize;
 mod seats;
@@ -241,9 +242,14 @@ struct Worker {
     machine: &'static Machine,
     slot: Option<u32>,
     spinning: bool,
+    owes_a_pick: bool,
 }
 
 impl Worker {
+    fn new(world: &'static World, machine: &'static Machine) -> Self {
+        Worker { world, machine, slot: None, spinning: false, owes_a_pick: false }
+    }
+
     /// Mirrors `sched::threads::start`.
     fn start(world: &'static World, slot: u32, spinning: bool) -> thread::JoinHandle<()> {
         Self::start_with(world, machine(), Some(Grant::Processor { slot, spinning }))
@@ -273,7 +279,7 @@ impl Worker {
         if let Some(grant) = grant {
             machine.grant(grant, None);
         }
-        thread::spawn(move || Worker { world, machine, slot: None, spinning: false }.run())
+        thread::spawn(move || Worker::new(world, machine).run())
     }
 
     fn run(&mut self) {
@@ -288,6 +294,7 @@ impl Worker {
             if self.spinning {
                 self.stop_spinning();
             }
+            self.owes_a_pick = false;
             self.world.count();
         }
     }
@@ -317,7 +324,7 @@ impl Worker {
             if self.take(slot) {
                 return true;
             }
-            if !self.spinning && !world.idle.is_wanted() && world.idle.start_spinning() {
+            if !self.spinning && !self.serves_want() && world.idle.start_spinning() {
                 self.spinning = true;
                 if self.take(slot) {
                     return true;
@@ -329,10 +336,15 @@ impl Worker {
         }
     }
 
+    /// A machine in `want` goes before the queues.
+    fn serves_want(&self) -> bool {
+        self.world.idle.is_wanted() && !self.owes_a_pick
+    }
+
     /// Steps 2 to 6.
     fn take(&self, slot: u32) -> bool {
         let world = self.world;
-        if world.idle.is_wanted() {
+        if self.serves_want() {
             return false;
         }
         if world.inject.pop().is_some() {
@@ -445,6 +457,7 @@ impl Worker {
             Grant::Closed => false,
             Grant::Processor { slot, spinning } => {
                 self.spinning = spinning;
+                self.owes_a_pick = true;
                 self.slot = Some(slot);
                 true
             }

@@ -12,20 +12,17 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::{FORKED, SHUT_DOWN, current};
 use crate::blocking::Waiting;
 use crate::context;
 use crate::machine::Machine;
-use crate::park::Parker;
-use crate::processor::Processor;
-use crate::sched::RuntimeRef;
-use crate::sys::atomic::{
-    AtomicBool,
-    Ordering::{AcqRel, Acquire},
-};
+use crate::processor::{Polled, Processor};
+use crate::sched::{RuntimeRef, Sched};
+use crate::sys::atomic::Ordering::AcqRel;
+use crate::waits::Wait;
 
 /// Runs `future` to its end on this thread, on the runtime the thread is in, else on the default one, which is started if
 /// need be.
@@ -56,31 +53,14 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 /// tries again, every so often.
 const UNWATCHED: Duration = Duration::from_millis(5);
 
-/// Wakes the thread in `block_on`. It outlives the call if somebody keeps it.
-struct Signal {
-    woken: AtomicBool,
-    parker: Parker,
-}
-
-impl Wake for Signal {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        // AcqRel: pairs with the swaps in `on`; the next poll sees what the waker did before.
-        if !self.woken.swap(true, AcqRel) {
-            self.parker.unpark();
-        }
-    }
-}
-
 /// A thread that waits for something else than its task gives up the processor it came with, of whatever runtime, and
 /// has one again afterwards.
 pub(super) struct Aside {
     machine: &'static Machine,
-    /// The runtime of the processor given up.
-    given_up: Option<RuntimeRef>,
+    /// The runtime of the processor given up, and what was polled on it.
+    given_up: Option<(RuntimeRef, Polled)>,
+    /// That runtime counts the thread as away: it is one of its own.
+    away: bool,
     /// The processor, if it cannot be given up.
     kept: Option<&'static Processor>,
 }
@@ -88,14 +68,19 @@ pub(super) struct Aside {
 impl Aside {
     /// `machine` is what this thread will be to the scheduler when it wants a processor again.
     pub(super) fn new(machine: &'static Machine) -> Self {
-        let mut aside = Aside { machine, given_up: None, kept: None };
+        let mut aside = Aside { machine, given_up: None, away: false, kept: None };
         if let Some(p) = context::current().processor {
             if p.is_batching() {
                 context::set_processor(None);
                 aside.kept = Some(p);
             } else {
                 // Before the processor is gone: nothing else keeps the slot from serving another runtime.
-                aside.given_up = Some(p.sched.runtime());
+                aside.given_up = Some((p.sched.runtime(), p.polled()));
+                aside.away = context::is_worker_of(p.sched);
+                if aside.away {
+                    // AcqRel: pairs with `quiet`.
+                    p.sched.away.fetch_add(1, AcqRel);
+                }
                 p.sched.give_up(p);
             }
         }
@@ -108,8 +93,14 @@ impl Drop for Aside {
         if let Some(p) = self.kept {
             context::set_processor(Some(p));
         }
-        if let Some(runtime) = self.given_up {
-            runtime.sched.acquire(runtime, self.machine);
+        if let Some((runtime, polled)) = self.given_up {
+            if let Some(p) = runtime.sched.acquire(runtime, self.machine) {
+                p.goes_on(polled);
+            }
+            if self.away {
+                // AcqRel: pairs with `quiet`.
+                runtime.sched.away.fetch_sub(1, AcqRel);
+            }
         }
     }
 }
@@ -123,8 +114,14 @@ struct Blocking {
     nested: bool,
     /// That processor cannot be given up.
     kept: bool,
+    /// What wakes the thread.
+    wait: Arc<Wait>,
     /// The processor of another runtime that the thread came with. `None` if there was none, or in the end.
     aside: Option<Aside>,
+    /// What the thread polled on the processor that it came with.
+    polled: Option<Polled>,
+    /// The runtime in whose poll the thread came without a processor, counted as stuck.
+    released_by: Option<&'static Sched>,
 }
 
 impl Blocking {
@@ -132,6 +129,8 @@ impl Blocking {
         let sched = runtime.sched;
         let before = context::current();
         let machine = sched.new_machine();
+        let wait = Arc::new(Wait::new());
+        sched.waits.enter(&wait);
         let nested = context::processor_of(sched);
         let aside = if nested.is_some() { None } else { Some(Aside::new(machine)) };
         context::set(context::Context {
@@ -141,15 +140,21 @@ impl Blocking {
             unconstrained: nested.is_some() || before.unconstrained,
         });
         let kept = nested.is_some_and(Processor::is_batching);
-        Blocking { runtime, machine, before, nested: nested.is_some(), kept, aside }
+        let polled = nested.map(Processor::polled);
+        let released_by = context::set_released_by(None);
+        Blocking { runtime, machine, before, nested: nested.is_some(), kept, wait, aside, polled, released_by }
     }
 
     fn processor(&self) -> Option<&'static Processor> {
         context::processor_of(self.runtime.sched)
     }
 
-    /// A processor for the next poll.
+    /// A processor for the next poll. One that is a husk goes back first.
     fn acquire(&self) {
+        self.runtime.sched.end_release();
+        if self.processor().is_some_and(|p| p.queue.next.is_condemned()) {
+            self.give_up();
+        }
         if self.processor().is_none() {
             self.runtime.sched.acquire(self.runtime, self.machine);
         }
@@ -157,6 +162,7 @@ impl Blocking {
 
     /// The wait begins.
     fn give_up(&self) {
+        self.runtime.sched.end_release();
         if let (Some(p), false) = (self.processor(), self.kept) {
             p.sched.give_up(p);
         }
@@ -184,8 +190,15 @@ impl Drop for Blocking {
         } else {
             self.give_up();
         }
+        if let (Some(p), Some(polled)) = (self.processor(), self.polled) {
+            p.goes_on(polled);
+        }
         context::set(context::Context { processor: self.processor(), ..self.before });
         drop(self.aside.take());
+        if self.released_by.is_some() {
+            context::set_released_by(self.released_by);
+        }
+        self.runtime.sched.waits.leave(&self.wait);
         self.runtime.sched.free_machine(self.machine);
     }
 }
@@ -194,8 +207,8 @@ pub(super) fn on<F: Future>(runtime: RuntimeRef, future: F) -> F::Output {
     assert!(runtime.is_of_this_process(), "{FORKED}");
     assert!(runtime.is_there(), "{SHUT_DOWN}");
     let blocking = Blocking::new(runtime);
-    let signal = Arc::new(Signal { woken: AtomicBool::new(false), parker: Parker::new() });
-    let waker = Waker::from(signal.clone());
+    let wait = &blocking.wait;
+    let waker = Waker::from(wait.clone());
     let mut cx = Context::from_waker(&waker);
     let mut future = pin!(future);
     loop {
@@ -203,17 +216,17 @@ pub(super) fn on<F: Future>(runtime: RuntimeRef, future: F) -> F::Output {
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
             return output;
         }
-        // AcqRel: pairs with `wake_by_ref`.
-        if signal.woken.swap(false, AcqRel) {
+        if wait.take_wake() {
             blocking.yielded();
             continue;
         }
         blocking.give_up();
-        let _waiting = Waiting::new();
-        while !signal.woken.swap(false, Acquire) {
+        let _waiting = Waiting::new(runtime.sched);
+        wait.begin();
+        while !wait.end() {
             if runtime.sched.sysmon.is_started() || !runtime.is_there() {
-                signal.parker.park();
-            } else if !signal.parker.park_timeout(UNWATCHED) {
+                wait.parker.park();
+            } else if !wait.parker.park_timeout(UNWATCHED) {
                 // Whoever takes a processor starts the watcher.
                 blocking.acquire();
                 blocking.give_up();

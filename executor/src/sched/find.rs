@@ -178,7 +178,7 @@ impl Worker {
                 continue;
             }
             let attention = p.attention();
-            if attention & CLOSING != 0 {
+            if attention & CLOSING != 0 && p.is_closing() {
                 self.abandon(p);
                 return None;
             }
@@ -333,6 +333,7 @@ impl Worker {
         if self.spinning {
             self.stop_spinning();
         }
+        self.sched.end_release();
         match self.sched.idle.rest(self.machine, self.sched) {
             Rested::Closed => false,
             Rested::Took(slot) => {
@@ -592,6 +593,9 @@ impl Worker {
         if std::mem::take(&mut self.spinning) {
             let _ = self.sched.idle.stop_spinning();
         }
+        if p.queue.next.is_condemned() {
+            return self.sched.return_husk(p);
+        }
         // SAFETY: nobody else is given the processors of a runtime that closes.
         let units = std::iter::from_fn(|| p.queue.next.take().or_else(|| unsafe { p.queue.pop() }));
         self.sched.inject.push_batch(units);
@@ -612,6 +616,7 @@ fn spin(ns: u64, on: impl Fn() -> bool) {
 /// Wakes tasks as one batch: they go to the local tail in order, and one decision to wake a machine comes at the end
 /// (Go: `injectglist`). Some of the wakers may be the user's own code.
 fn wake_batch(sched: &'static Sched, p: &'static Processor, wake_all: impl FnOnce()) {
+    p.polls_wakers();
     p.begin_poll();
     p.set_batching(true);
     wake_all();

@@ -11,7 +11,7 @@ use crate::context;
 use crate::cpus::Cpus;
 use crate::idle::Quit;
 use crate::processor::{ProcSlot, Processor, QUIT};
-use crate::sys::atomic::Ordering::{Relaxed, Release};
+use crate::sys::atomic::Ordering::{AcqRel, Relaxed, Release};
 use crate::sys::submit_fence;
 
 /// The runtime is shut down.
@@ -129,7 +129,9 @@ impl Sched {
         let status = p.status();
         let taken = status % 2 == 1 && p.retake(status);
         if taken {
-            // As in `retake`: the poll goes on without the processor.
+            // As in `retake`.
+            // AcqRel: pairs with the end of `reacquire`, and with `quiet`.
+            self.away.fetch_add(1, AcqRel);
             p.end_poll();
         }
         taken

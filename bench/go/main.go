@@ -1,0 +1,147 @@
+// Go beside gmp: one cell of the bench, in Go. `bench/src/peers/go.rs` builds this program and starts it for each cell; what
+// it prints is the JSON of `CellReport` in `bench/src/cell.rs`.
+//
+//  1. Each scenario does what the one of the same name in `bench/src/scenarios` does, in the form that is Go's own and best:
+//     a WaitGroup where others join handles, a goroutine that computes or blocks where others have a poll.
+//  2. GOMAXPROCS is the number of processors of the cell; everything else, the garbage collector too, has its defaults.
+//  3. Load generators are those of the bench, in processes of their own: `-bench` is its program.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// cell says how a scenario is to be run.
+type cell struct {
+	procs   int
+	quick   bool
+	bench   string // The program of the bench.
+	loadCPU int    // The CPU for the load generator, or -1.
+}
+
+// extra is a figure beside the main one.
+type extra struct {
+	Name  string  `json:"name"`
+	Unit  string  `json:"unit"`
+	Value float64 `json:"value"`
+}
+
+// outcome is what a scenario measured in one cell.
+type outcome struct {
+	Median       float64      `json:"median"`
+	Best         float64      `json:"best"`
+	Batches      int          `json:"batches"`
+	Ops          uint64       `json:"ops"`
+	Usage        usage        `json:"usage"`
+	AllocsPerOp  *float64     `json:"allocs_per_op"`
+	Extras       []extra      `json:"extras"`
+	Distribution [][2]float64 `json:"distribution"`
+}
+
+// report is what the program prints.
+type report struct {
+	Outcome    outcome `json:"outcome"`
+	RSSPeakKiB uint64  `json:"rss_peak_kib"`
+	Threads    uint64  `json:"threads"`
+	RanOn      int     `json:"ran_on"`
+}
+
+func single(value float64, ops uint64, used usage, extras []extra) outcome {
+	return outcome{Median: value, Best: value, Batches: 1, Ops: ops, Usage: used, Extras: extras, Distribution: [][2]float64{}}
+}
+
+func pick[T any](c *cell, full, quick T) T {
+	if c.quick {
+		return quick
+	}
+	return full
+}
+
+var scenarios = map[string]func(c *cell) outcome{
+	"spawn-inside":    batches(spawnMany, 10_000, 200),
+	"spawn-outside":   batches(spawnMany, 10_000, 200),
+	"chained-spawn":   batches(chained, 1_000, 100),
+	"yield-1":         batches(yieldOne, 10_000, 200),
+	"yield-200":       batches(yieldMany, 20_000, 600),
+	"ping-pong":       batches(pingPong, 1_000, 100),
+	"channel-1":       batches(channelOne, 5_000, 100),
+	"channel-64":      batches(channelMany, 6_400, 320),
+	"timer-churn":     batches(timerChurn, 10_000, 200),
+	"idle-pending":    idlePending,
+	"idle-sleeping":   idleSleeping,
+	"echo-1":          func(c *cell) outcome { return echoClosed(c, 1) },
+	"echo-64":         func(c *cell) outcome { return echoClosed(c, 64) },
+	"http-hello":      httpHello,
+	"late-block":      func(c *cell) outcome { return lateTimer(c, block) },
+	"late-burn":       func(c *cell) outcome { return lateTimer(c, burn) },
+	"late-block-echo": func(c *cell) outcome { return lateEcho(c, block) },
+	"late-burn-echo":  func(c *cell) outcome { return lateEcho(c, burn) },
+	"http-steady":     func(c *cell) outcome { return httpRate(c, 0, nil, 0) },
+	"http-burn":       func(c *cell) outcome { return httpRate(c, 2, burn, 2*time.Millisecond) },
+	"http-block":      func(c *cell) outcome { return httpRate(c, 8, block, 50*time.Millisecond) },
+}
+
+// countThreads is how many threads run goroutines at once: rounds of goroutines that compute until `procs` of them were inside
+// together. One that the kernel took its CPU from stays inside while others run, so more than GOMAXPROCS is no news.
+func countThreads(procs int) int {
+	var inside, most atomic.Int64
+	giveUp := time.Now().Add(5 * time.Second)
+	for {
+		var wg sync.WaitGroup
+		for range 4 * procs {
+			wg.Go(func() {
+				now := inside.Add(1)
+				for {
+					was := most.Load()
+					if now <= was || most.CompareAndSwap(was, now) {
+						break
+					}
+				}
+				until := time.Now().Add(500 * time.Microsecond)
+				for time.Now().Before(until) && most.Load() < int64(procs) {
+				}
+				inside.Add(-1)
+			})
+		}
+		wg.Wait()
+		if seen := int(most.Load()); seen >= procs || time.Now().After(giveUp) {
+			return min(seen, runtime.GOMAXPROCS(0))
+		}
+	}
+}
+
+func fail(what string, err error) {
+	fmt.Fprintf(os.Stderr, "gmp-bench-go: %s: %v\n", what, err)
+	os.Exit(1)
+}
+
+func main() {
+	var c cell
+	name := flag.String("scenario", "", "which to run")
+	flag.IntVar(&c.procs, "procs", 1, "GOMAXPROCS")
+	flag.BoolVar(&c.quick, "quick", false, "tiny sizes")
+	flag.StringVar(&c.bench, "bench", "", "the program of the bench")
+	flag.IntVar(&c.loadCPU, "load-cpu", -1, "the CPU for the load generator")
+	flag.Parse()
+	runtime.GOMAXPROCS(c.procs)
+	run, ok := scenarios[*name]
+	if !ok {
+		fmt.Fprintf(os.Stderr, "gmp-bench-go: no scenario is called %q\n", *name)
+		os.Exit(2)
+	}
+	out := run(&c)
+	rss := procStatus("VmHWM")
+	ranOn := countThreads(c.procs)
+	text, err := json.Marshal(report{out, rss, procStatus("Threads"), ranOn})
+	if err != nil {
+		fail("the report", err)
+	}
+	fmt.Println(string(text))
+}

@@ -1,0 +1,316 @@
+package main
+
+// The counterparts of `echo.rs`, `http.rs`, `late.rs`, `tail.rs` and `server.rs` in `bench/src/scenarios`. The HTTP server is
+// net/http, the standard library's.
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+// hogs are goroutines that hold their thread for a time, again and again.
+type hogs struct {
+	stop  atomic.Bool
+	polls atomic.Int64
+	wg    sync.WaitGroup
+}
+
+func (h *hogs) start(count int, hold func(time.Duration), each time.Duration) {
+	for range count {
+		h.wg.Go(func() {
+			for !h.stop.Load() {
+				hold(each)
+				h.polls.Add(1)
+				runtime.Gosched()
+			}
+		})
+	}
+}
+
+func (h *hogs) end() {
+	h.stop.Store(true)
+	h.wg.Wait()
+}
+
+// block holds the thread in the kernel, which time.Sleep would not.
+func block(each time.Duration) {
+	left := syscall.NsecToTimespec(each.Nanoseconds())
+	for syscall.Nanosleep(&left, &left) == syscall.EINTR {
+	}
+}
+
+func burn(each time.Duration) {
+	for start := time.Now(); time.Since(start) < each; {
+	}
+}
+
+const period = 5 * time.Millisecond
+
+func holdTime(c *cell) time.Duration {
+	return pick(c, 200*time.Millisecond, 10*time.Millisecond)
+}
+
+func lateTimer(c *cell, hold func(time.Duration)) outcome {
+	each := holdTime(c)
+	heart := make(chan []float64)
+	go func() {
+		var late []float64
+		for start := time.Now(); time.Since(start) < 6*each; {
+			due := time.Now().Add(period)
+			time.Sleep(period)
+			late = append(late, max(0, time.Since(due).Seconds()*1e3))
+		}
+		heart <- late
+	}()
+	before := used()
+	var beside hogs
+	beside.start(c.procs, hold, each)
+	late := <-heart
+	cost := used().since(before)
+	beside.end()
+	return lateOutcome(quantiles(late), cost, extra{"beats", "", float64(len(late))})
+}
+
+func lateEcho(c *cell, hold func(time.Duration)) outcome {
+	each := holdTime(c)
+	report, cost, _ := atRate(c, serveEcho, c.procs, hold, each, "echo", 1, 200, 6*each)
+	return lateOutcome(report.ms(), cost, extra{"unanswered", "", float64(report.Unanswered)})
+}
+
+func lateOutcome(distribution [][2]float64, cost usage, further extra) outcome {
+	extras := []extra{{"p99", "ms", at(distribution, 0.99)}, {"p50", "ms", at(distribution, 0.5)}, further}
+	out := single(at(distribution, 1), 1, cost, extras)
+	out.Distribution = distribution
+	return out
+}
+
+func httpRate(c *cell, count int, hold func(time.Duration), each time.Duration) outcome {
+	lasting := pick(c, 2_500*time.Millisecond, 250*time.Millisecond)
+	report, cost, polls := atRate(c, serveHello, count, hold, each, "http", 64, 4_000, lasting)
+	distribution := report.ms()
+	extras := []extra{
+		{"p50", "ms", at(distribution, 0.5)},
+		{"p99", "ms", at(distribution, 0.99)},
+		{"max", "ms", at(distribution, 1)},
+		{"unanswered", "", float64(report.Unanswered)},
+		{"generator p99", "ms late", report.LagP99us / 1e3},
+	}
+	if count > 0 {
+		extras = append(extras, extra{"hogs", "polls/s", polls})
+	}
+	out := single(at(distribution, 0.999), max(report.Answered, 1), cost, extras)
+	out.Distribution = distribution
+	return out
+}
+
+// rateReport is `RateReport` of `bench/src/rate.rs`.
+type rateReport struct {
+	Answered    uint64       `json:"answered"`
+	Unanswered  uint64       `json:"unanswered"`
+	QuantilesUs [][2]float64 `json:"quantiles_us"`
+	LagP99us    float64      `json:"lag_p99_us"`
+}
+
+func (r rateReport) ms() [][2]float64 {
+	out := make([][2]float64, len(r.QuantilesUs))
+	for i, q := range r.QuantilesUs {
+		out[i] = [2]float64{q[0], q[1] / 1e3}
+	}
+	return out
+}
+
+// atRate runs a server, and beside it the generator at a constant rate and, once that is ready, the hogs.
+func atRate(c *cell, serve func(net.Listener), count int, hold func(time.Duration), each time.Duration,
+	protocol string, connections, perSecond int, lasting time.Duration) (rateReport, usage, float64) {
+	address := listen(serve)
+	before := used()
+	command := exec.Command(c.bench, "--rate", protocol, address, strconv.Itoa(connections), strconv.Itoa(perSecond),
+		strconv.FormatInt(lasting.Milliseconds(), 10))
+	pipe, err := command.StdoutPipe()
+	if err != nil {
+		fail("the generator", err)
+	}
+	if err := c.startLoad(command); err != nil {
+		fail("the generator", err)
+	}
+	stdout := bufio.NewReader(pipe)
+	if line, err := stdout.ReadString('\n'); err != nil || line != "ready\n" {
+		fail("the generator failed", err)
+	}
+	var beside hogs
+	start := time.Now()
+	beside.start(count, hold, each)
+	text, err := io.ReadAll(stdout)
+	if err != nil {
+		fail("the generator's output", err)
+	}
+	if err := command.Wait(); err != nil {
+		fail("the generator failed", err)
+	}
+	cost := used().since(before)
+	polls := float64(beside.polls.Load()) / time.Since(start).Seconds()
+	beside.end()
+	var report rateReport
+	if err := json.Unmarshal(text, &report); err != nil {
+		fail("the generator's report", err)
+	}
+	return report, cost, polls
+}
+
+func listen(serve func(net.Listener)) string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fail("listen", err)
+	}
+	go serve(listener)
+	return listener.Addr().String()
+}
+
+const echoBytes = 64
+
+// serveEcho: net sets TCP_NODELAY by itself.
+func serveEcho(listener net.Listener) {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			fail("accept", err)
+		}
+		go func() {
+			defer conn.Close()
+			buf := make([]byte, echoBytes)
+			for {
+				n, err := conn.Read(buf)
+				if err != nil {
+					return
+				}
+				if _, err := conn.Write(buf[:n]); err != nil {
+					return
+				}
+			}
+		}()
+	}
+}
+
+var hello = []byte("Hello, World!")
+
+func serveHello(listener net.Listener) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		// What a client does not want any more is lost, as with the other servers.
+		_, _ = w.Write(hello)
+	})
+	fail("serve", http.Serve(listener, handler))
+}
+
+// startLoad starts the command on the CPU that is meant for it.
+func (c *cell) startLoad(command *exec.Cmd) error {
+	if c.loadCPU < 0 {
+		return command.Start()
+	}
+	// A child inherits the CPUs of the thread that starts it. That thread is not used again: it ends with the goroutine.
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		var mask [16]uint64
+		mask[c.loadCPU/64] = 1 << (c.loadCPU % 64)
+		_, _, errno := syscall.RawSyscall(syscall.SYS_SCHED_SETAFFINITY, 0, unsafe.Sizeof(mask), uintptr(unsafe.Pointer(&mask)))
+		if errno != 0 {
+			fmt.Fprintf(os.Stderr, "gmp-bench-go: cannot pin to CPU %d: %v\n", c.loadCPU, errno)
+		}
+		started <- command.Start()
+	}()
+	return <-started
+}
+
+// loadReport is `LoadReport` of `bench/src/load.rs`.
+type loadReport struct {
+	Requests  uint64    `json:"requests"`
+	PerSecond []float64 `json:"per_second"`
+	P50us     float64   `json:"p50_us"`
+	P99us     float64   `json:"p99_us"`
+	MaxUs     float64   `json:"max_us"`
+}
+
+// generate runs a generator to its end and gives what it printed and what this process, the server, used meanwhile.
+func (c *cell) generate(command *exec.Cmd) (string, usage) {
+	var text strings.Builder
+	command.Stdout = &text
+	before := used()
+	if err := c.startLoad(command); err != nil {
+		fail("the generator", err)
+	}
+	if err := command.Wait(); err != nil {
+		fail("the generator failed", err)
+	}
+	return text.String(), used().since(before)
+}
+
+func echoClosed(c *cell, connections int) outcome {
+	address := listen(serveEcho)
+	ms := pick(c, 350, 30)
+	text, cost := c.generate(exec.Command(c.bench, "--load", address, strconv.Itoa(connections), strconv.Itoa(ms)))
+	var load loadReport
+	if err := json.Unmarshal([]byte(text), &load); err != nil {
+		fail("the generator's report", err)
+	}
+	extras := []extra{{"p50", "us", load.P50us}, {"p99", "us", load.P99us}, {"max", "us", load.MaxUs}}
+	out := single(median(load.PerSecond), load.Requests, cost, extras)
+	out.Best, out.Batches = slices.Max(load.PerSecond), len(load.PerSecond)
+	return out
+}
+
+func httpHello(c *cell) outcome {
+	address := listen(serveHello)
+	text, cost := c.generate(exec.Command("wrk", "-t1", "-c64", pick(c, "-d2", "-d1"), "--latency", "http://"+address+"/"))
+	if strings.Contains(text, "Socket errors") || strings.Contains(text, "Non-2xx") {
+		fail("wrk", fmt.Errorf("%s", text))
+	}
+	field := func(label string) string {
+		for line := range strings.Lines(text) {
+			if value, ok := strings.CutPrefix(strings.TrimSpace(line), label); ok {
+				return strings.TrimSpace(value)
+			}
+		}
+		fail("wrk printed no "+label, fmt.Errorf("%s", text))
+		return ""
+	}
+	number := func(text string) float64 {
+		value, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			fail("wrk", err)
+		}
+		return value
+	}
+	micros := func(label string) float64 {
+		took, err := time.ParseDuration(field(label))
+		if err != nil {
+			fail("wrk", err)
+		}
+		return float64(took.Nanoseconds()) / 1e3
+	}
+	var requests float64
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, " requests in ") {
+			requests = number(strings.Fields(line)[0])
+		}
+	}
+	if requests == 0 {
+		fail("wrk printed no count of requests", fmt.Errorf("%s", text))
+	}
+	extras := []extra{{"p50", "us", micros("50%")}, {"p99", "us", micros("99%")}}
+	return single(number(field("Requests/sec:")), uint64(requests), cost, extras)
+}
