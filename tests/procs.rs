@@ -561,33 +561,6 @@ fn r17_a_quota_that_changes_is_followed_until_the_number_is_set_by_hand() {
 }
 
 #[test]
-fn r05_a_quota_that_changed_in_deep_sleep_is_seen_afterwards() {
-    if is_set_by_environment() {
-        return;
-    }
-    limited(|| {
-        let tree = Tree::new("sleep");
-        tree.quota("300000 100000");
-        let runtime = under(&tree);
-        runtime.block_on(runtime.spawn(async {})).unwrap();
-        // The watcher is asleep when so much time brings no look of it.
-        loop {
-            let looks = runtime.metrics().sysmon_looks;
-            std::thread::sleep(Duration::from_millis(100));
-            if runtime.metrics().sysmon_looks == looks {
-                break;
-            }
-        }
-        tree.quota("600000 100000");
-        let refreshes = runtime.metrics().procs_refreshes;
-        // One short task is enough: the first thing the watcher does is to look.
-        runtime.block_on(runtime.spawn(async {})).unwrap();
-        until(|| runtime.metrics().procs_refreshes > refreshes);
-        until(|| runtime.procs() == 6);
-    });
-}
-
-#[test]
 fn r17_at_the_limit_of_threads_every_task_and_closure_runs() {
     limited(|| {
         const LIMIT: usize = 4;

@@ -181,4 +181,4 @@ fn unescape(path: &str) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

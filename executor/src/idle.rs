@@ -606,6 +606,11 @@ impl Idle {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_sysmon_asleep(&self) -> bool {
+        self.lists.lock().sysmon_asleep
+    }
+
     /// How many processors there are to be. Those that are too many are asked to quit, and may run for a while.
     #[inline]
     pub(crate) fn procs(&self) -> u32 {

@@ -202,7 +202,7 @@ impl Sched {
 
     fn watch(&'static self) {
         let mut seen = Vec::new();
-        let mut refreshed_at = clock::now();
+        let (mut refresh, mut refreshed_at) = (false, clock::now());
         let mut ready = Vec::new();
         let mut warned = HashMap::new();
         let mut trace = trace::Schedtrace::new(self);
@@ -211,6 +211,10 @@ impl Sched {
         // Acquire: pairs with the Release in `Sysmon::end`.
         while !self.sysmon.ended.load(Acquire) {
             let now = clock::now();
+            if std::mem::take(&mut refresh) || now - refreshed_at >= REFRESH_NS {
+                refreshed_at = now;
+                self.refresh_procs();
+            }
             if self.idle.counts().idle() == self.idle.procs() {
                 looks_idle += 1;
             } else {
@@ -220,11 +224,7 @@ impl Sched {
                 self.sysmon.parker.park();
                 looks_idle = 0;
                 // At once: the limits may have changed long ago.
-                refreshed_at = 0;
-                // Acquire: as above.
-                if !self.sysmon.ended.load(Acquire) {
-                    self.refresh_procs_after(&mut refreshed_at);
-                }
+                refresh = true;
                 continue;
             }
             let look = match acted_at {
@@ -237,7 +237,6 @@ impl Sched {
             if self.sysmon.ended.load(Acquire) {
                 break;
             }
-            self.refresh_procs_after(&mut refreshed_at);
             seen.resize(self.idle.slots() as usize, Seen::default());
             let looked = self.look_around(&mut seen, &mut ready, &mut warned);
             if looked.acted {
@@ -249,15 +248,6 @@ impl Sched {
             }
             looks_blocking = if looked.blocking { looks_blocking + 1 } else { 0 };
             trace.print_if_due(self, clock::now());
-        }
-    }
-
-    /// Looks how many CPUs there are, if a second is over.
-    fn refresh_procs_after(&'static self, last: &mut u64) {
-        let now = clock::now();
-        if now.saturating_sub(*last) >= REFRESH_NS {
-            *last = now;
-            self.refresh_procs();
         }
     }
 

@@ -3,20 +3,25 @@
 use super::*;
 
 /// A directory that goes with the test.
-struct Tree(PathBuf);
+pub(crate) struct Tree(pub(crate) PathBuf);
 
 impl Tree {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let tree = Tree(std::env::temp_dir().join(format!("gmp-cpus-{}-{name}", std::process::id())));
         std::fs::create_dir_all(&tree.0).unwrap();
         tree
     }
 
-    fn write(&self, path: &str, text: &str) -> &Self {
+    pub(crate) fn write(&self, path: &str, text: &str) -> &Self {
         let path = self.0.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
         self
+    }
+
+    /// The quota of the root, of which this process is.
+    pub(crate) fn quota(&self, text: &str) -> &Self {
+        self.write("proc/self/cgroup", "0::/\n").write("proc/self/mountinfo", V2).write("sys/fs/cgroup/cpu.max", text)
     }
 
     fn procs(&self, cpus: usize) -> usize {

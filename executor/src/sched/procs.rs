@@ -68,6 +68,11 @@ impl Sched {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn cpus_are_unknown(&self) -> bool {
+        self.cpus.lock().is_none()
+    }
+
     /// The lock of `cpus` is held, and the caller is a thread that shutdown waits for. It looks at the queues afterwards.
     fn resize(&'static self, procs: u32) -> Result<u32, Closed> {
         let new = self.idle.slots()..procs;
