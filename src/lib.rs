@@ -35,8 +35,9 @@ pub mod runtime {
 
 /// Tasks: spawning, joining, aborting, yielding.
 pub mod task {
-    pub use gmp_executor::runtime::{block_in_place, spawn, spawn_blocking};
+    pub use gmp_executor::runtime::{block_in_place, spawn, spawn_blocking, spawn_pinned};
     pub use gmp_executor::task::{AbortHandle, Id, JoinError, JoinHandle, YieldNow, yield_now};
+    pub use gmp_executor::task::{LocalEnterGuard, LocalSet, spawn_local};
 
     /// How long a task may go on before it yields.
     pub mod coop {

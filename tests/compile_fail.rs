@@ -1,4 +1,4 @@
-//! What the attributes refuse: each case is a program in a package that is checked by cargo, and the errors must be
+//! What the attributes, and the bounds of tasks on one thread, refuse: each case is a program in a package that is checked by cargo, and the errors must be
 //! the ones named, on the user's line, and no others. A case without errors is one that the lints must leave alone.
 
 use std::fs;
@@ -173,10 +173,40 @@ const CASES: &[Case] = &[
         source: "#[gmp::test]\nasync fn fails() -> Result<(), std::fmt::Error> {\n    Ok(4)\n}\n",
         errors: &[(3, "mismatched types")],
     },
+    Case {
+        name: "pinned_closure_is_not_send",
+        source: "fn main() {\n    let own = std::rc::Rc::new(1);\n    \
+            drop(gmp::task::spawn_pinned(move || async move { drop(own) }));\n}\n",
+        errors: &[(3, "cannot be sent between threads safely")],
+    },
+    Case {
+        name: "pinned_output_is_not_send",
+        source: "fn main() {\n    drop(gmp::task::spawn_pinned(|| async { std::rc::Rc::new(1) }));\n}\n",
+        errors: &[(2, "cannot be sent between threads safely")],
+    },
+    Case {
+        name: "local_set_stays_on_its_thread",
+        source: "fn main() {\n    let set = gmp::task::LocalSet::new();\n    \
+            std::thread::spawn(move || drop(set));\n}\n",
+        errors: &[(3, "cannot be sent between threads safely")],
+    },
+    Case {
+        name: "local_handle_with_a_local_output",
+        source: "fn main() {\n    gmp::block_on(async {\n        \
+            let task = gmp::task::spawn_local(async { std::rc::Rc::new(1) });\n        \
+            drop(gmp::spawn(task));\n    });\n}\n",
+        errors: &[(4, "cannot be sent between threads safely")],
+    },
+    Case {
+        name: "local_futures_own_what_they_use",
+        source: "fn main() {\n    let text = String::new();\n    let set = gmp::task::LocalSet::new();\n    \
+            drop(set.spawn_local(async { text.len() }));\n}\n",
+        errors: &[(4, "async block may outlive the current function")],
+    },
 ];
 
 #[test]
-fn r24_wrong_attributes_are_compile_errors_at_the_users_line() {
+fn r24_wrong_programs_are_compile_errors_at_the_users_line() {
     let package = package();
     let output = Command::new(env!("CARGO"))
         .args(["check", "--offline", "--keep-going", "--bins", "--tests", "--message-format=short", "--color=never"])

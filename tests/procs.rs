@@ -471,10 +471,10 @@ fn r24_numbers_out_of_range_are_errors_that_quote_them() {
     }
     assert_eq!(runtime.set_procs(1024).unwrap(), 1);
     assert_eq!(runtime.block_on(runtime.spawn(async { gmp::procs() })).unwrap(), 1024);
-    for bad in [0, 1] {
+    for bad in [0, 1, 2] {
         let error = Builder::new().max_threads(bad).build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert!(error.to_string().contains(&format!("max_threads takes a number of threads from 2 on, not `{bad}`")));
+        assert!(error.to_string().contains(&format!("max_threads takes a number of threads from 3 on, not `{bad}`")));
     }
 }
 
@@ -563,7 +563,7 @@ fn r17_a_quota_that_changes_is_followed_until_the_number_is_set_by_hand() {
 #[test]
 fn r17_at_the_limit_of_threads_every_task_and_closure_runs() {
     limited(|| {
-        const LIMIT: usize = 4;
+        const LIMIT: usize = 5;
         let crowd = Arc::new(Crowd::default());
         let (started, stopped) = (crowd.clone(), crowd.clone());
         let runtime = Builder::new()
@@ -585,11 +585,12 @@ fn r17_at_the_limit_of_threads_every_task_and_closure_runs() {
             .map(|n| {
                 let ran = ran.clone();
                 runtime.spawn(async move {
-                    match n % 4 {
+                    match n % 5 {
                         // Stuck for a while.
                         0 => std::thread::sleep(Duration::from_millis(3)),
                         1 => block_in_place(|| std::thread::sleep(Duration::from_millis(3))),
                         2 => gmp::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1))).await.unwrap(),
+                        3 => gmp::task::spawn_pinned(|| async { yield_now().await }).await.unwrap(),
                         _ => yield_now().await,
                     }
                     ran.fetch_add(1, Relaxed);
@@ -620,7 +621,7 @@ fn r17_at_the_limit_of_threads_every_task_and_closure_runs() {
 #[test]
 fn r17_blocking_closures_at_the_limit_run_in_order_and_leave_room_for_tasks() {
     limited(|| {
-        let runtime = Builder::new().procs(1).max_threads(2).build().unwrap();
+        let runtime = Builder::new().procs(1).max_threads(3).build().unwrap();
         let order = Arc::new(Mutex::new(Vec::new()));
         let (go, gone) = channel::<()>();
         let first = runtime.spawn_blocking(move || gone.recv().unwrap());

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::runq::Unit;
+use crate::sched::threads::Kind;
 use crate::sched::{How, Sched};
 use crate::sys::{Mutex, MutexGuard, rank};
 use crate::task::{self, swallow};
@@ -231,7 +232,7 @@ impl Sched {
     }
 
     fn count_pool_thread(&self) -> bool {
-        self.threads.take_pool(self.idle.procs() as usize)
+        self.threads.take(Kind::Pool, self.idle.procs())
     }
 
     /// Calls a thread if one is to come, and lets the lock go.
@@ -263,7 +264,7 @@ impl Sched {
         self.free_machine(machine);
         // While the thread still counts: afterwards the slot may be another runtime's.
         self.sysmon_start();
-        self.threads.give_pool();
+        self.threads.give(Kind::Pool);
         let mut state = self.blocking.state.lock();
         state.coming -= 1;
         state.threads -= 1;
@@ -299,7 +300,7 @@ fn serve(sched: &'static Sched, machine: &'static Machine) {
     // The destructors of thread-locals are still to run; nobody counts this thread then.
     SERVES.set(None);
     sched.free_machine(machine);
-    sched.threads.give_pool();
+    sched.threads.give(Kind::Pool);
     let mut state = sched.blocking.state.lock();
     state.threads -= 1;
     sched.call(state);

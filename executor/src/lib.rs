@@ -21,6 +21,7 @@ mod sys;
 mod clock;
 mod inject;
 mod machine;
+mod mailbox;
 mod park;
 mod runq;
 #[cfg(not(gmp_loom))]
@@ -43,6 +44,8 @@ mod context;
 mod cpus;
 #[cfg(not(gmp_loom))]
 pub mod metrics;
+#[cfg(not(gmp_loom))]
+mod pinned;
 #[cfg(not(gmp_loom))]
 mod processor;
 #[cfg(not(gmp_loom))]

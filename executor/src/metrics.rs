@@ -126,7 +126,8 @@ pub struct Metrics {
     pub procs: usize,
     /// Processors without a machine.
     pub idle_procs: usize,
-    /// Machines: threads that run tasks, busy or idle. `sysmon` and threads for blocking closures do not count.
+    /// Machines: threads that run tasks, busy or idle. `sysmon` and threads for blocking closures or of pinned tasks do not
+    /// count.
     pub threads: usize,
     /// Machines that are parked or wait in the netpoller.
     pub idle_threads: usize,
@@ -142,7 +143,11 @@ pub struct Metrics {
     pub blocking_idle_threads: usize,
     /// Blocking closures that have not started.
     pub blocking_queue: usize,
-    /// Tasks whose future still exists, and blocking closures that have not ended.
+    /// Threads of pinned tasks.
+    pub pinned_threads: usize,
+    /// Pinned tasks whose thread the system refused so far.
+    pub pinned_queue: usize,
+    /// Tasks whose future still exists, and blocking closures that have not ended; no local tasks.
     pub live_tasks: usize,
     /// Tasks in the global queue.
     pub global_queue: usize,
@@ -154,7 +159,7 @@ pub struct Metrics {
     pub timers: usize,
     /// Tasks that wait for I/O.
     pub io_waiters: usize,
-    /// Tasks spawned, without blocking closures.
+    /// Tasks spawned, without blocking closures and local tasks.
     pub spawned: u64,
     /// Polls of tasks.
     pub polled: u64,
@@ -240,6 +245,8 @@ impl Metrics {
             ("blocking_threads", self.blocking_threads as u64),
             ("blocking_idle_threads", self.blocking_idle_threads as u64),
             ("blocking_queue", self.blocking_queue as u64),
+            ("pinned_threads", self.pinned_threads as u64),
+            ("pinned_queue", self.pinned_queue as u64),
             ("live_tasks", self.live_tasks as u64),
             ("global_queue", self.global_queue as u64),
             ("timers", self.timers as u64),

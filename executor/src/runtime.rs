@@ -19,6 +19,7 @@ pub use block_in_place::block_in_place;
 pub use block_on::block_on;
 pub use builder::Builder;
 pub use metrics::{FoundIn, Metrics};
+pub(crate) use pinned::run as run_pinned;
 pub use procs::{procs, set_procs};
 pub use shutdown::Leftover;
 use shutdown::Patience;
@@ -27,6 +28,7 @@ mod block_in_place;
 mod block_on;
 mod builder;
 mod default;
+mod pinned;
 mod procs;
 mod shutdown;
 
@@ -138,6 +140,17 @@ impl Runtime {
         R: Send + 'static,
     {
         self.handle().spawn_blocking_at(Location::caller(), f)
+    }
+
+    /// Runs a future on a thread of its own, on this runtime; see [`spawn_pinned`].
+    #[track_caller]
+    pub fn spawn_pinned<F, Fut>(&self, f: F) -> JoinHandle<Fut::Output>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future + 'static,
+        Fut::Output: Send + 'static,
+    {
+        self.handle().spawn_pinned_at(Location::caller(), f)
     }
 
     /// Names this runtime, to be kept and sent anywhere.
@@ -289,6 +302,30 @@ impl Handle {
         task::spawn_blocking(self.runtime, location, f)
     }
 
+    /// Runs a future on a thread of its own, on this runtime; see [`spawn_pinned`]. If the runtime is shut down the closure
+    /// is dropped and the handle says so.
+    #[track_caller]
+    pub fn spawn_pinned<F, Fut>(&self, f: F) -> JoinHandle<Fut::Output>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future + 'static,
+        Fut::Output: Send + 'static,
+    {
+        self.spawn_pinned_at(Location::caller(), f)
+    }
+
+    fn spawn_pinned_at<F, Fut>(&self, location: &'static Location<'static>, f: F) -> JoinHandle<Fut::Output>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future + 'static,
+        Fut::Output: Send + 'static,
+    {
+        if !self.runtime.is_of_this_process() {
+            panic!("{FORKED}");
+        }
+        task::spawn_pinned(self.runtime, location, f)
+    }
+
     /// Runs `future` to its end on this thread; see [`block_on`].
     ///
     /// # Panics
@@ -393,6 +430,50 @@ where
     R: Send + 'static,
 {
     here().spawn_blocking_at(Location::caller(), f)
+}
+
+/// Runs the future that `f` makes on an OS thread of its own, from its first poll to its drop (Go: `runtime.LockOSThread`).
+/// The future need not be `Send`: for what belongs to one thread, such as a namespace, a scheduling class, thread-locals, or
+/// a library that is to be called from one thread only.
+///
+/// The thread runs nothing else, ends with the task and is not used again. It is one of the `procs` while it polls, and
+/// gives way while it waits, so that pinned tasks beside each other do not run more at once than others do. Changing to it
+/// and back costs a thread switch: what needs no thread of its own is faster in [`spawn`]. Tasks of
+/// [`spawn_local`](crate::task::spawn_local) inside share the thread, and are dropped when the pinned task has ended.
+///
+/// On a thread of no runtime it goes to the default runtime, which is started if need be.
+///
+/// [`JoinHandle::abort`] ends the task after its current poll; its future is dropped on its thread. If the system refuses a
+/// thread, the task waits until there is one. When the runtime is shut down, the thread drops the future and ends.
+///
+/// # Panics
+///
+/// If the default runtime is needed and cannot be built, or in a forked child of the process that built the runtime.
+///
+/// # Examples
+///
+/// ```
+/// use std::rc::Rc;
+///
+/// gmp::block_on(async {
+///     let task = gmp::task::spawn_pinned(|| async {
+///         let own = Rc::new(std::thread::current().id());
+///         gmp::task::yield_now().await;
+///         // Still the same thread.
+///         assert_eq!(*own, std::thread::current().id());
+///         Rc::strong_count(&own)
+///     });
+///     assert_eq!(task.await.unwrap(), 1);
+/// });
+/// ```
+#[track_caller]
+pub fn spawn_pinned<F, Fut>(f: F) -> JoinHandle<Fut::Output>
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future + 'static,
+    Fut::Output: Send + 'static,
+{
+    here().spawn_pinned_at(Location::caller(), f)
 }
 
 /// The runtime that the free functions mean, whether shut down or not.

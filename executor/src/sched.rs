@@ -43,6 +43,7 @@ use crate::machine::Machine;
 use crate::metrics::{FoundIn, Metrics, SharedCounter};
 use crate::netpoll::Netpoll;
 use crate::park::Parker;
+use crate::pinned::Pinned;
 use crate::processor::{Polled, ProcSlot, Processor, QUIT};
 
 use crate::sys::atomic::{
@@ -94,6 +95,7 @@ pub(crate) struct Sched {
     pub(crate) waits: Waits,
     pub(crate) sysmon: Sysmon,
     pub(crate) blocking: Pool,
+    pub(crate) pinned: Pinned,
     /// Threads that are not of the runtime and hold one of its processors or start one of its machines (see
     /// [`Sched::enter`]).
     guests: AtomicUsize,
@@ -207,6 +209,7 @@ impl Sched {
             waits: Waits::new(),
             sysmon: Sysmon::new(),
             blocking: Pool::new(),
+            pinned: Pinned::new(),
             guests: AtomicUsize::new(0),
             machines: Mutex::new(rank::LEAF, Vec::new()),
             shutdown: Parker::new(),
@@ -243,6 +246,7 @@ impl Sched {
         self.wakes_outside.reset();
         self.idle.open(procs as u32);
         self.shards().for_each(|shard| shard.open(generation));
+        self.pinned.open(generation);
         // Release: pairs with the Acquire in `RuntimeRef::is_there`, which then sees the runtime as it was built.
         self.generation.store(generation, Release);
         RuntimeRef { sched: self, generation }
@@ -254,7 +258,7 @@ impl Sched {
         self.generation.fetch_add(1, Release);
     }
 
-    fn is_closing(&self) -> bool {
+    pub(crate) fn is_closing(&self) -> bool {
         // Acquire: pairs with `start_closing`, and with the Release in `open`.
         self.closing.load(Acquire)
     }
@@ -420,12 +424,21 @@ impl Sched {
     /// A processor of `runtime`, which has this slot, for this thread, which is in the middle of its own work. `None` if
     /// the runtime closes or is gone. A thread of others is a guest until [`Sched::give_up`].
     pub(crate) fn acquire(&'static self, runtime: RuntimeRef, machine: &'static Machine) -> Option<&'static Processor> {
+        self.acquire_near(runtime, machine, None)
+    }
+
+    fn acquire_near(
+        &'static self,
+        runtime: RuntimeRef,
+        machine: &'static Machine,
+        slot: Option<u32>,
+    ) -> Option<&'static Processor> {
         let guest = !context::is_worker_of(self);
         if guest && !self.enter(|| runtime.is_open()) {
             return None;
         }
         self.sysmon_start();
-        let Some(slot) = self.idle.acquire(machine, self) else {
+        let Some(slot) = self.idle.acquire_near(machine, slot, self) else {
             if machine.take_released() {
                 self.was_released();
             } else if guest {
@@ -447,10 +460,10 @@ impl Sched {
         p
     }
 
-    /// A processor for this thread, whose own was taken in the middle of a blocking call; the poll of `polled` goes on with
-    /// it.
+    /// A processor for this thread, whose own, of `slot`, was taken in the middle of a blocking call: that one if it is idle, else
+    /// any. The poll of `polled` goes on with it.
     #[cold]
-    pub(crate) fn reacquire(&'static self, polled: Polled) {
+    pub(crate) fn reacquire(&'static self, slot: u32, polled: Polled) {
         let runtime = self.runtime();
         let guest = !context::is_worker_of(self);
         if guest {
@@ -461,7 +474,7 @@ impl Sched {
         }
         let machine = self.new_machine();
         // If the runtime closes the poll goes on without one.
-        if let Some(p) = self.acquire(runtime, machine) {
+        if let Some(p) = self.acquire_near(runtime, machine, Some(slot)) {
             p.goes_on(polled);
         }
         self.free_machine(machine);
@@ -582,6 +595,7 @@ impl Sched {
         };
         self.sysmon.count_into(&mut m);
         self.blocking.count_into(&mut m);
+        self.pinned.count_into(&mut m);
         for (index, slot) in self.slots().enumerate() {
             m.timers += slot.timers.len();
             let objects = slot.objects();

@@ -3,8 +3,8 @@
 //! At each look, in order: a netpoller that nobody looked at for 10 ms; processors, one by one, for a time slice that goes
 //! on too long, for a poll that is stuck or a blocking call before work, and for work behind a long poll beside an idle
 //! processor; machines that have wanted one for long while no more threads may be stuck; sockets or due timers that no machine
-//! attends; machines, and threads for blocking closures, that could not be started; once a second, and first of
-//! all after deep sleep, how many processors there are to be; the schedtrace line.
+//! attends; threads of any kind that could not be started; once a second, and first of all after deep sleep, how many
+//! processors there are to be; the schedtrace line.
 //!
 //! | state of the runtime                        | next look in |
 //! |---------------------------------------------|--------------|
@@ -66,9 +66,9 @@ pub(crate) struct Sysmon {
     looks: SharedCounter,
     flags: SharedCounter,
     wakes: SharedCounter,
-    rescues: SharedCounter,
-    retakes: SharedCounter,
-    releases: SharedCounter,
+    pub(crate) rescues: SharedCounter,
+    pub(crate) retakes: SharedCounter,
+    pub(crate) releases: SharedCounter,
     netpolls: SharedCounter,
     /// Looks at how many CPUs there are.
     refreshes: SharedCounter,
@@ -242,7 +242,7 @@ impl Sched {
             if looked.acted {
                 acted_at = Some(clock::now());
             }
-            if self.blocking_retry() | looked.waiting {
+            if self.blocking_retry() | self.pinned_retry() | looked.waiting {
                 // Perhaps a thread could not be started: it is tried again at each look.
                 looks_idle = 0;
             }
@@ -269,8 +269,9 @@ impl Sched {
             || unattended && self.netpoll.waiters() > 0
             || self.earliest_deadline() <= now;
         // Case 4 of the wake rules: work behind a processor that does not move, beside an idle one.
-        let mut wake =
-            !self.inject.is_empty() || unattended && (self.netpoll.waiters() > 0 || self.earliest_deadline() != NEVER);
+        let mut wake = self.threads.take_asked()
+            || !self.inject.is_empty()
+            || unattended && (self.netpoll.waiters() > 0 || self.earliest_deadline() != NEVER);
         for (slot, seen) in self.slots().zip(seen) {
             let p = slot.processor();
             let (polls, schedtick, status) = (p.polls(), p.schedtick(), p.status());
@@ -290,7 +291,6 @@ impl Sched {
                 let waits = queued || common || p.attention() & QUIT != 0;
                 looked.blocking |= waits;
                 if seen.blocking == Some(status) && waits && self.retake(p, status) {
-                    self.sysmon.retakes.add(1);
                     looked.acted = true;
                 }
                 seen.blocking = Some(status);
@@ -321,9 +321,7 @@ impl Sched {
         if self.idle.is_wanted() {
             let limit = self.max_stuck();
             if limit > 0 && self.stuck_threads() >= limit {
-                let released = self.release_want(now);
-                self.sysmon.releases.add(released);
-                looked.acted |= released > 0;
+                looked.acted |= self.release_want(now) > 0;
             } else {
                 self.idle.keep_want();
             }
@@ -353,9 +351,7 @@ impl Sched {
     fn rescue_or_warn(&'static self, p: &'static Processor, suspect: &Suspect, now: u64, warned: &mut Warned) -> bool {
         let polled = p.polled();
         let rescued = self.stuck_threads() < self.max_stuck() && self.rescue(p, suspect);
-        if rescued {
-            self.sysmon.rescues.add(1);
-        } else if self.stuck_threads() < self.max_stuck() {
+        if !rescued && self.stuck_threads() < self.max_stuck() {
             // The poll ended at the last moment.
             return false;
         }

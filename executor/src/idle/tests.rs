@@ -376,3 +376,13 @@ fn r04_those_who_want_a_processor_and_the_queues_take_turns() {
         assert_eq!(thread.join().unwrap(), Some(slot));
     }
 }
+
+#[test]
+fn r03_a_machine_back_from_a_blocking_call_takes_its_old_processor_if_that_is_idle() {
+    let (idle, host) = idle(4);
+    assert_eq!(idle.acquire_near(machine(), Some(2), host), Some(2));
+    // It is in use: any other one.
+    let other = idle.acquire_near(machine(), Some(2), host).unwrap();
+    assert!(other != 2 && other < 4);
+    assert_eq!(idle.counts().idle(), 2);
+}

@@ -22,13 +22,15 @@ use crate::machine::Machine;
 use crate::processor::{Polled, Processor};
 use crate::sched::{RuntimeRef, Sched};
 use crate::sys::atomic::Ordering::AcqRel;
+use crate::task::local::Host;
 use crate::waits::Wait;
 
 /// Runs `future` to its end on this thread, on the runtime the thread is in, else on the default one, which is started if
 /// need be.
 ///
 /// It may be called anywhere: in `main`, in a test, inside a task. The thread counts as one of the `procs` that run while
-/// it polls, and gives way while it waits.
+/// it polls, and gives way while it waits. Tasks that [`spawn_local`](crate::task::spawn_local) makes inside run on this
+/// thread too, until `future` has ended.
 ///
 /// While the runtime shuts down no timer fires and no socket is looked at: a future that waits for one of them then waits for
 /// ever. Shut a runtime down when nobody is in its `block_on`, and do not wait for time in a destructor.
@@ -106,7 +108,7 @@ impl Drop for Aside {
 }
 
 /// What the thread was before, and is again afterwards, also if the future panics.
-struct Blocking {
+pub(super) struct Blocking {
     runtime: RuntimeRef,
     machine: &'static Machine,
     before: context::Context,
@@ -125,7 +127,7 @@ struct Blocking {
 }
 
 impl Blocking {
-    fn new(runtime: RuntimeRef) -> Self {
+    pub(super) fn new(runtime: RuntimeRef) -> Self {
         let sched = runtime.sched;
         let before = context::current();
         let machine = sched.new_machine();
@@ -181,6 +183,35 @@ impl Blocking {
             p.begin_poll();
         }
     }
+
+    /// Calls `poll` with a processor, and waits without one, until it is ready.
+    pub(super) fn drive<R>(&self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>) -> R {
+        let (runtime, wait) = (self.runtime, &self.wait);
+        let waker = Waker::from(wait.clone());
+        let mut cx = Context::from_waker(&waker);
+        loop {
+            self.acquire();
+            if let Poll::Ready(output) = poll(&mut cx) {
+                return output;
+            }
+            if wait.take_wake() {
+                self.yielded();
+                continue;
+            }
+            self.give_up();
+            let _waiting = Waiting::new(runtime.sched);
+            wait.begin();
+            while !wait.end() {
+                if runtime.sched.sysmon.is_started() || !runtime.is_there() {
+                    wait.parker.park();
+                } else if !wait.parker.park_timeout(UNWATCHED) {
+                    // Whoever takes a processor starts the watcher.
+                    self.acquire();
+                    self.give_up();
+                }
+            }
+        }
+    }
 }
 
 impl Drop for Blocking {
@@ -206,31 +237,10 @@ impl Drop for Blocking {
 pub(super) fn on<F: Future>(runtime: RuntimeRef, future: F) -> F::Output {
     assert!(runtime.is_of_this_process(), "{FORKED}");
     assert!(runtime.is_there(), "{SHUT_DOWN}");
+    // What the future spawns here is dropped after it, and before the processor is given up.
     let blocking = Blocking::new(runtime);
-    let wait = &blocking.wait;
-    let waker = Waker::from(wait.clone());
-    let mut cx = Context::from_waker(&waker);
+    let host = Host::new();
+    let _inside = host.enter();
     let mut future = pin!(future);
-    loop {
-        blocking.acquire();
-        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
-            return output;
-        }
-        if wait.take_wake() {
-            blocking.yielded();
-            continue;
-        }
-        blocking.give_up();
-        let _waiting = Waiting::new(runtime.sched);
-        wait.begin();
-        while !wait.end() {
-            if runtime.sched.sysmon.is_started() || !runtime.is_there() {
-                wait.parker.park();
-            } else if !wait.parker.park_timeout(UNWATCHED) {
-                // Whoever takes a processor starts the watcher.
-                blocking.acquire();
-                blocking.give_up();
-            }
-        }
-    }
+    blocking.drive(|cx| host.poll(cx, |cx| future.as_mut().poll(cx)))
 }

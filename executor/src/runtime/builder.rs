@@ -18,7 +18,7 @@ const MAX_STUCK: usize = 512;
 /// | what | default |
 /// |---|---|
 /// | `procs` | `GMP_PROCS`, else the CPUs that this process may use; see [`Builder::procs`] |
-/// | `thread_name` | `gmp`: threads are `gmp-0`, `gmp-1`, …, `gmp-block-0`, … and `gmp-sysmon` |
+/// | `thread_name` | `gmp`: threads are `gmp-0`, `gmp-1`, …, `gmp-block-0`, `gmp-pin-0`, … and `gmp-sysmon` |
 /// | `thread_stack_size` | std's, 2 MiB |
 /// | `max_stuck` | 512 |
 /// | `max_blocking` | 512 blocking closures at once |
@@ -116,9 +116,10 @@ impl Builder {
         self.max_blocking(closures)
     }
 
-    /// How many threads there may be at once, 2 or more (10 000): those that run tasks and those for blocking closures. The
-    /// watcher, and the threads of yours that are in a `block_on`, do not count. Go: `debug.SetMaxThreads`, but nothing ends
-    /// when the limit is reached: no thread is started, and what it was for waits until one of the others has time.
+    /// How many threads there may be at once, 3 or more (10 000): those that run tasks, those for blocking closures and those
+    /// of pinned tasks; one place is kept for each of the three kinds. The watcher, and the threads of yours that are in a
+    /// `block_on`, do not count. Go: `debug.SetMaxThreads`, but nothing ends when the limit is reached: no thread is started,
+    /// and what it was for waits until one of the others has time.
     ///
     /// A thread that blocks in the middle of a poll still counts. If all of them block for what only another task can bring,
     /// they wait for ever.
@@ -206,8 +207,8 @@ impl Builder {
                 }
             },
         };
-        if let Some(threads @ ..2) = config.max_threads {
-            return Err(bad_number("max_threads", "threads from 2 on", &threads.to_string()));
+        if let Some(threads @ ..3) = config.max_threads {
+            return Err(bad_number("max_threads", "threads from 3 on", &threads.to_string()));
         }
         if config.max_blocking == Some(0) {
             return Err(bad_number("max_blocking", "closures from 1 on", "0"));

@@ -62,6 +62,7 @@ fn r24_use_in_a_forked_child_is_refused_before_any_lock_is_taken() {
         let entered = runtime.enter();
         let refused = panics(&mut || drop(runtime.spawn(async {})))
             && panics(&mut || drop(runtime.spawn_blocking(|| ())))
+            && panics(&mut || drop(runtime.spawn_pinned(|| async {})))
             && panics(&mut || runtime.block_on(async {}))
             && panics(&mut || drop(spawn(async {})))
             && panics(&mut || block_on(async {}))

@@ -216,6 +216,10 @@ impl Worker {
                 unsafe { p.push(unit) };
                 submit_fence();
                 self.sched.after_push(p);
+                // The end of a slice: what is owed to others is looked at after the next pick, not the sixty-first.
+                if self.sched.idle.is_wanted() {
+                    p.look_soon();
+                }
             }
             // 3.
             // SAFETY: as above.

@@ -2,8 +2,8 @@
 //! bring it work. Who looks for deadlocks asks this, and so does whoever moves a clock that stands still.
 //!
 //! All of it is asked under the scheduler lock: while that is held, and every processor is on the idle list, no thread can begin
-//! to poll. What can bring work without a processor is asked for first (blocking closures, stuck polls, threads away, wakers
-//! taken out of the netpoller), what it brings afterwards (the queues, the threads in `block_on`): an agent that is gone has
+//! to poll. What can bring work without a processor is asked for first (blocking closures, stuck polls, threads away, pinned tasks
+//! whose thread is on its way, wakers taken out of the netpoller), what it brings afterwards (the queues, the threads in `block_on`): an agent that is gone has
 //! left its work where it is then found.
 //!
 //! A wake that a foreign thread is about to do is not seen, as nobody can.
@@ -26,7 +26,7 @@ impl Sched {
             // Acquire: pairs with the Release of `Netpoll::wait` when it counts down; if it has, `is_blocked` says so.
             let leaving = seat_taken && !in_seat && !self.netpoll.is_blocked();
             // Acquire: pairs with the AcqRel of who counts down, after the work it brought was queued.
-            let agents = self.away.load(Acquire) + self.stuck.load(Acquire) + self.guests();
+            let agents = self.away.load(Acquire) + self.stuck.load(Acquire) + self.pinned.coming() + self.guests();
             !leaving
                 && agents == 0
                 && !self.sysmon.is_delivering()

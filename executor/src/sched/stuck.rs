@@ -162,6 +162,8 @@ impl Sched {
             }
             // AcqRel: pairs with `return_husk`, which may come as soon as the sentinel is there.
             self.stuck.fetch_add(1, AcqRel);
+            // Before anybody can run what is rescued, and ask.
+            self.sysmon.rescues.add(1);
             // 1.
             let next = p.queue.next.condemn();
             idle_fence();
@@ -184,6 +186,7 @@ impl Sched {
             }
             // AcqRel: pairs with the end of `reacquire`, and with `quiet`.
             self.away.fetch_add(1, AcqRel);
+            self.sysmon.retakes.add(1);
             // The poll goes on without the processor.
             p.end_poll();
             // A lone task of its queue too: no spinner has to look at it, and no submitter will.
@@ -218,6 +221,7 @@ impl Sched {
         // AcqRel: pairs with `end_release`, which may come as soon as the machine has been told.
         self.idle.release_want(now, WANT_NS, || {
             self.stuck.fetch_add(1, AcqRel);
+            self.sysmon.releases.add(1);
         })
     }
 

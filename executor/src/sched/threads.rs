@@ -1,11 +1,11 @@
 //! The threads that machines run on: started when first needed, joined at shutdown. How many there may be, those of the pool
-//! for blocking closures among them.
+//! for blocking closures and of pinned tasks among them.
 //!
-//! 1. There are never more than `Builder::max_threads`, the watcher and threads of others not counted. A machine is started
-//!    only if one place is left for the pool, and a thread of the pool, but for its first one, only if one is left for each
-//!    processor: neither can keep the other from ever having one.
-//! 2. What is refused waits: a processor is idle again, and `sysmon` tries later; a closure stays queued until another one or
-//!    a thread ends.
+//! 1. There are never more than `Builder::max_threads`, the watcher and threads of others not counted. One place is kept for
+//!    the first thread of each kind, and one for each processor against all but the first of the pool and of pinned tasks: no
+//!    kind can keep another from ever having a thread.
+//! 2. What is refused waits: a processor is idle again, and `sysmon` tries later, as it does for a pinned task; a closure stays
+//!    queued until another one or a thread ends.
 
 use std::io;
 use std::thread::JoinHandle;
@@ -13,10 +13,11 @@ use std::thread::JoinHandle;
 use crate::context;
 use crate::machine::Grant;
 use crate::metrics::SharedCounter;
+use crate::pinned;
 use crate::sched::Sched;
 use crate::sched::find::Worker;
 use crate::sys::atomic::{
-    AtomicU64, AtomicUsize,
+    AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed},
 };
 use crate::sys::{Mutex, rank};
@@ -25,15 +26,33 @@ use crate::task::swallow;
 /// At most so many threads, unless the builder says otherwise (Go: `sched.maxmcount`).
 pub(crate) const LIMIT: usize = 10_000;
 
-/// One machine in `held`.
-const MACHINE: u64 = 1;
-/// One thread of the pool in `held`.
-const POOL: u64 = 1 << 32;
+/// What a thread is started for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    Machine,
+    /// Of the pool for blocking closures.
+    Pool,
+    /// Of a pinned task.
+    Pinned,
+}
+
+/// So many bits of `held` count the threads of one kind.
+const BITS: u32 = 20;
+const MOST: usize = (1 << BITS) - 1;
+
+impl Kind {
+    fn one(self) -> u64 {
+        1 << (BITS * self as u32)
+    }
+
+    fn count(self, held: u64) -> usize {
+        (held >> (BITS * self as u32)) as usize & MOST
+    }
+}
 
 /// The threads of one runtime.
 pub(crate) struct Threads {
-    /// Threads that have been started, or are just being, and have not ended: machines in the low half, those of the pool in
-    /// the high half.
+    /// Threads that have been started, or are just being, and have not ended, of each [`Kind`].
     held: AtomicU64,
     limit: AtomicUsize,
     /// For names: how many have been started in all.
@@ -42,6 +61,8 @@ pub(crate) struct Threads {
     failed: AtomicUsize,
     /// Threads that the limit forbade.
     refused: SharedCounter,
+    /// A pinned thread has no business starting one: `sysmon` does.
+    asked: AtomicBool,
     handles: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -53,6 +74,7 @@ impl Threads {
             started: AtomicUsize::new(0),
             failed: AtomicUsize::new(0),
             refused: SharedCounter::default(),
+            asked: AtomicBool::new(false),
             handles: Mutex::new(rank::LEAF, Vec::new()),
         }
     }
@@ -60,40 +82,34 @@ impl Threads {
     /// Machines.
     pub(crate) fn count(&self) -> usize {
         // Acquire: pairs with the end of a machine; shutdown then sees which tasks it left unqueued.
-        machines(self.held.load(Acquire))
+        Kind::Machine.count(self.held.load(Acquire))
     }
 
-    /// Counts another machine, if there may be one (invariant 1).
+    /// Counts another thread, if there may be one beside so many processors (invariant 1).
     #[must_use]
-    fn take_machine(&self) -> bool {
+    pub(crate) fn take(&self, kind: Kind, procs: u32) -> bool {
         let limit = self.limit.load(Relaxed);
-        self.take(MACHINE, |held| machines(held) + pool(held).max(1) < limit)
-    }
-
-    fn give_machine(&self) {
+        let may = |held: u64| {
+            let [machines, pool, pinned] = [Kind::Machine, Kind::Pool, Kind::Pinned].map(|kind| kind.count(held));
+            let needed = machines.max(procs as usize);
+            match kind {
+                Kind::Machine => machines + pool.max(1) + pinned.max(1) < limit,
+                Kind::Pool => pool == 0 || pool + needed + pinned.max(1) < limit,
+                Kind::Pinned => pinned == 0 || pinned + needed + pool.max(1) < limit,
+            }
+        };
         // AcqRel: pairs with `count`.
-        self.held.fetch_sub(MACHINE, AcqRel);
-    }
-
-    /// Counts another thread of the pool, if there may be one beside so many processors.
-    #[must_use]
-    pub(crate) fn take_pool(&self, procs: usize) -> bool {
-        let limit = self.limit.load(Relaxed);
-        self.take(POOL, |held| pool(held) == 0 || pool(held) + machines(held).max(procs) < limit)
-    }
-
-    pub(crate) fn give_pool(&self) {
-        // AcqRel: pairs with `take`, as the machines do.
-        self.held.fetch_sub(POOL, AcqRel);
-    }
-
-    fn take(&self, one: u64, may: impl Fn(u64) -> bool) -> bool {
-        // AcqRel: pairs with `count`.
-        let taken = self.held.fetch_update(AcqRel, Relaxed, |held| may(held).then_some(held + one)).is_ok();
+        let taken = self.held.fetch_update(AcqRel, Relaxed, |held| may(held).then_some(held + kind.one())).is_ok();
         if !taken {
             self.refused.add(1);
         }
         taken
+    }
+
+    /// A thread has ended, or could not be started.
+    pub(crate) fn give(&self, kind: Kind) {
+        // AcqRel: pairs with `count`.
+        self.held.fetch_sub(kind.one(), AcqRel);
     }
 
     /// How often the limit forbade a thread.
@@ -106,6 +122,11 @@ impl Threads {
         self.failed.load(Relaxed)
     }
 
+    /// Whether `sysmon` is to wake a machine, once.
+    pub(crate) fn take_asked(&self) -> bool {
+        self.asked.swap(false, Relaxed)
+    }
+
     /// The threads to join.
     pub(crate) fn take_handles(&self) -> Vec<JoinHandle<()>> {
         std::mem::take(&mut *self.handles.lock())
@@ -114,10 +135,11 @@ impl Threads {
     /// Fresh for another runtime of the same slot.
     pub(crate) fn reset(&self, limit: usize) {
         debug_assert_eq!(self.held.load(Relaxed), 0, "a slot was recycled with threads");
-        self.limit.store(limit, Relaxed);
+        self.limit.store(limit.min(MOST), Relaxed);
         self.refused.reset();
         self.started.store(0, Relaxed);
         self.failed.store(0, Relaxed);
+        self.asked.store(false, Relaxed);
     }
 
     /// Starts a thread named `gmp-…` in the runtime's fashion.
@@ -128,6 +150,9 @@ impl Threads {
         as_worker: bool,
         body: impl FnOnce() + Send + 'static,
     ) -> io::Result<()> {
+        if pinned::starts_no_thread(sched) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let runtime = sched.runtime();
         let config = sched.config.lock().clone();
         let name = format!("{}-{suffix}", config.thread_name.as_deref().unwrap_or("gmp"));
@@ -154,20 +179,12 @@ impl Threads {
     }
 }
 
-fn machines(held: u64) -> usize {
-    held as u32 as usize
-}
-
-fn pool(held: u64) -> usize {
-    (held >> 32) as usize
-}
-
 /// Starts a machine that begins with the processor `slot` (Go: `startm`, `newm`). If the limit or the system refuses the
-/// thread, the processor is idle again, and `sysmon` tries later.
+/// thread, the processor is idle again, and `sysmon` tries later; at once, if it is only that this thread must not.
 pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by_spawn_of: Option<u32>) {
     sched.sysmon_start();
     let threads = &sched.threads;
-    if !threads.take_machine() {
+    if !threads.take(Kind::Machine, sched.idle.procs()) {
         sched.idle.give_back(slot, spinning, sched);
         return;
     }
@@ -186,7 +203,7 @@ pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by_s
         }
         drop(config);
         sched.free_machine(machine);
-        sched.threads.give_machine();
+        sched.threads.give(Kind::Machine);
         sched.shutdown.unpark();
         // A closure may have been refused the place. Shutdown joins this thread before the slot is another runtime's.
         sched.blocking_retry();
@@ -194,53 +211,61 @@ pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by_s
     if started.is_err() {
         machine.take_grant();
         sched.free_machine(machine);
-        threads.give_machine();
+        threads.give(Kind::Machine);
         sched.idle.give_back(slot, spinning, sched);
+        if pinned::starts_no_thread(sched) {
+            threads.asked.store(true, Relaxed);
+            sched.sysmon.wake();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use Kind::{Machine, Pinned, Pool};
 
-    /// How many more machines and threads of the pool there may be, one kind after the other.
-    fn fill(limit: usize, procs: usize, pool_first: bool) -> (usize, usize) {
+    fn threads(limit: usize) -> Threads {
         let threads = Threads::new();
         threads.reset(limit);
-        let machines = || std::iter::repeat_with(|| threads.take_machine()).take_while(|taken| *taken).count();
-        let pool = || std::iter::repeat_with(|| threads.take_pool(procs)).take_while(|taken| *taken).count();
-        if pool_first {
-            let pool = pool();
-            (machines(), pool)
-        } else {
-            (machines(), pool())
-        }
+        threads
     }
 
     #[test]
-    fn r17_neither_machines_nor_the_pool_take_all_threads() {
-        for limit in 2..20 {
+    fn r17_no_kind_of_thread_takes_all_places() {
+        for limit in 3..20 {
             for procs in 1..12 {
-                let (machines, pool) = fill(limit, procs, true);
-                assert_eq!(machines + pool, limit, "limit {limit}, procs {procs}");
-                assert!(pool >= 1 && machines >= procs.min(limit - 1), "limit {limit}, procs {procs}: {pool}");
-                assert_eq!(fill(limit, procs, false), (limit - 1, 1));
+                for order in [[Machine, Pool, Pinned], [Pool, Pinned, Machine], [Pinned, Machine, Pool]] {
+                    let threads = threads(limit);
+                    let took = order.map(|kind| std::iter::from_fn(|| threads.take(kind, procs).then_some(())).count());
+                    assert_eq!(took.iter().sum::<usize>(), limit, "{order:?} of {limit} beside {procs}");
+                    let [machines, others @ ..] =
+                        [Machine, Pool, Pinned].map(|kind| kind.count(threads.held.load(Relaxed)));
+                    assert!(
+                        machines >= (procs as usize).min(limit - 2),
+                        "{order:?} of {limit} beside {procs}: {machines}"
+                    );
+                    assert!(
+                        others.iter().all(|others| *others >= 1),
+                        "{order:?} of {limit} beside {procs}: {others:?}"
+                    );
+                }
             }
         }
     }
 
     #[test]
     fn r17_a_place_that_is_given_up_is_free() {
-        let threads = Threads::new();
-        threads.reset(2);
-        assert!(threads.take_machine() && threads.take_pool(1));
-        assert!(!threads.take_machine() && !threads.take_pool(1));
-        assert_eq!((threads.count(), threads.refusals()), (1, 2));
-        threads.give_pool();
-        assert!(!threads.take_machine(), "it is kept for the pool");
-        assert!(threads.take_pool(1));
-        threads.give_machine();
-        assert!(!threads.take_pool(1), "it is kept for the processor");
-        assert!(threads.take_machine());
+        let threads = threads(3);
+        let take = |kind| threads.take(kind, 1);
+        assert!(take(Machine) && take(Pool) && take(Pinned));
+        assert!(!take(Machine) && !take(Pool) && !take(Pinned));
+        assert_eq!((threads.count(), threads.refusals()), (1, 3));
+        threads.give(Pool);
+        assert!(!take(Machine) && !take(Pinned), "it is kept for the pool");
+        assert!(take(Pool));
+        threads.give(Machine);
+        assert!(!take(Pool), "it is kept for the processor");
+        assert!(take(Machine));
     }
 }

@@ -11,7 +11,7 @@ use std::task::Waker;
 
 use async_task::Runnable;
 
-use super::{Id, Meta};
+use super::{Id, Meta, OwnedBy};
 use crate::context;
 use crate::sched::RuntimeRef;
 use crate::sys::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -33,7 +33,7 @@ pub(crate) struct Shard {
 /// runs its tasks wait for at each task.
 pub(crate) const OUTSIDE: u32 = 8;
 /// The first of them; those before are the processors'.
-pub(crate) const FIRST_OUTSIDE: u32 = Id::SHARDS - OUTSIDE;
+pub(crate) const FIRST_OUTSIDE: u32 = Id::LOCAL - OUTSIDE;
 
 /// No free entry.
 const END: u32 = u32::MAX;
@@ -200,9 +200,13 @@ pub(super) fn remove(meta: &Meta) {
     if id == Id::NONE {
         return;
     }
-    let sched = meta.sched;
-    drop(sched.shard(id.shard()).remove(meta));
-    sched.task_ended();
+    match meta.owner.get() {
+        OwnedBy::Runtime(sched) => {
+            drop(sched.shard(id.shard()).remove(meta));
+            sched.task_ended();
+        }
+        OwnedBy::Set { home, .. } => home.remove(meta),
+    }
 }
 
 /// Aborts the task, if it is still live.
@@ -211,7 +215,7 @@ pub(super) fn abort(meta: &Meta) {
     if let Some(waker) = waker(meta) {
         if meta.is_blocking() {
             // It is queued, and a wake does nothing, or it runs, and is left alone.
-            meta.sched.abort_blocking();
+            meta.sched().abort_blocking();
         } else {
             waker.wake();
         }
@@ -221,5 +225,11 @@ pub(super) fn abort(meta: &Meta) {
 /// A counted reference to the task, if it is still live.
 pub(super) fn waker(meta: &Meta) -> Option<Waker> {
     let id = meta.id();
-    if id == Id::NONE { None } else { meta.sched.shard(id.shard()).waker(meta) }
+    if id == Id::NONE {
+        return None;
+    }
+    match meta.owner.get() {
+        OwnedBy::Runtime(sched) => sched.shard(id.shard()).waker(meta),
+        OwnedBy::Set { home, .. } => home.waker(meta),
+    }
 }
