@@ -159,7 +159,7 @@ fn r03_resized_a_thousand_times_under_load_nothing_is_lost_and_nothing_runs_twic
                         match n % 5 {
                             0 => yield_now().await,
                             1 => sleep(Duration::from_micros(50)).await,
-                            2 => block_in_place(|| std::thread::yield_now()),
+                            2 => block_in_place(std::thread::yield_now),
                             3 => drop(gmp::spawn(yield_now()).await),
                             _ => {}
                         }
@@ -446,8 +446,7 @@ fn r18_threads_that_are_too_many_after_a_shrink_end() {
             .collect();
         drop(door.waker_of(PROCS));
         until(|| runtime.metrics().idle_procs == PROCS);
-        assert!(runtime.metrics().threads >= PROCS);
-        // They all sleep without a limit by now, or are about to.
+        // Those that are left sleep without a limit by now, or are about to.
         runtime.set_procs(1).unwrap();
         until(|| runtime.metrics().threads <= 2);
         door.open();

@@ -45,9 +45,9 @@ pub fn procs() -> usize {
 ///     assert_eq!(gmp::set_procs(5)?, 3);
 ///     assert_eq!(gmp::procs(), 5);
 ///     assert!(gmp::set_procs(0).is_err());
-///     Ok(())
-/// })
-/// # as std::io::Result<()>
+///     Ok::<(), std::io::Error>(())
+/// })?;
+/// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn set_procs(procs: usize) -> io::Result<usize> {
     set(super::current()?, procs)
