@@ -21,7 +21,9 @@
 
 mod attribute;
 
-pub use gmp_executor::runtime::{Builder, Handle, Runtime, block_in_place, block_on, procs, spawn, spawn_blocking};
+pub use gmp_executor::runtime::{
+    Builder, Handle, Runtime, block_in_place, block_on, procs, set_procs, spawn, spawn_blocking,
+};
 pub use gmp_macros::{main, test};
 
 /// Runtimes: building, entering, measuring and shutting them down.

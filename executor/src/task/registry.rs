@@ -173,6 +173,11 @@ impl Shard {
         self.slab.lock().generation = 0;
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_open(&self) -> bool {
+        self.slab.lock().generation != 0
+    }
+
     /// Live tasks.
     pub(crate) fn live(&self) -> usize {
         self.live.load(Relaxed)
