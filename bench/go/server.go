@@ -99,6 +99,20 @@ func lateOutcome(distribution [][2]float64, cost usage, further extra) outcome {
 	return out
 }
 
+func echoRate(c *cell) outcome {
+	report, cost, _ := atRate(c, serveEcho, 0, nil, 0, "echo", 64, 20_000, pick(c, time.Second, 100*time.Millisecond))
+	extras := []extra{
+		{"p50", "us", at(report.QuantilesUs, 0.5)},
+		{"p99", "us", at(report.QuantilesUs, 0.99)},
+		{"max", "us", at(report.QuantilesUs, 1)},
+		{"unanswered", "", float64(report.Unanswered)},
+		{"generator p99", "us late", report.LagP99us},
+	}
+	out := single(at(report.QuantilesUs, 0.999), max(report.Answered, 1), cost, extras)
+	out.Distribution = report.QuantilesUs
+	return out
+}
+
 func httpRate(c *cell, count int, hold func(time.Duration), each time.Duration) outcome {
 	lasting := pick(c, 2_500*time.Millisecond, 250*time.Millisecond)
 	report, cost, polls := atRate(c, serveHello, count, hold, each, "http", 64, 4_000, lasting)
@@ -259,10 +273,10 @@ func (c *cell) generate(command *exec.Cmd) (string, usage) {
 	return text.String(), used().since(before)
 }
 
-func echoClosed(c *cell, connections int) outcome {
+func echoClosed(c *cell, connections int, generator string) outcome {
 	address := listen(serveEcho)
 	ms := pick(c, 350, 30)
-	text, cost := c.generate(exec.Command(c.bench, "--load", address, strconv.Itoa(connections), strconv.Itoa(ms)))
+	text, cost := c.generate(exec.Command(c.bench, generator, address, strconv.Itoa(connections), strconv.Itoa(ms)))
 	var load loadReport
 	if err := json.Unmarshal([]byte(text), &load); err != nil {
 		fail("the generator's report", err)
@@ -273,9 +287,9 @@ func echoClosed(c *cell, connections int) outcome {
 	return out
 }
 
-func httpHello(c *cell) outcome {
+func httpHello(c *cell, connections string) outcome {
 	address := listen(serveHello)
-	text, cost := c.generate(exec.Command("wrk", "-t1", "-c64", pick(c, "-d2", "-d1"), "--latency", "http://"+address+"/"))
+	text, cost := c.generate(exec.Command("wrk", "-t1", connections, pick(c, "-d2", "-d1"), "--latency", "http://"+address+"/"))
 	if strings.Contains(text, "Socket errors") || strings.Contains(text, "Non-2xx") {
 		fail("wrk", fmt.Errorf("%s", text))
 	}

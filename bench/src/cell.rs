@@ -20,6 +20,8 @@ pub struct Cell {
     pub procs: usize,
     /// Whether sizes and times are cut down to a check that all works.
     pub quick: bool,
+    /// From the start of the runtime until a first task had been joined.
+    pub started_in: Duration,
     /// The CPU for a load generator, if the server was pinned to another.
     pub load_cpu: Option<usize>,
 }
@@ -64,7 +66,10 @@ pub fn run<P: Peer>(scenario: &str, cell: &Cell) -> Option<CellReport> {
             cell.load_cpu = Some(last);
         }
     }
+    let begun = Instant::now();
     let peer = P::build(cell.procs);
+    peer.block_on_inside(async {});
+    cell.started_in = begun.elapsed();
     let outcome = (scenario.run)(&peer, &cell);
     let rss_peak_kib = proc_status("VmHWM").unwrap_or(0);
     let ran_on = peer.block_on_inside(count_threads::<P>(cell.procs));

@@ -3,6 +3,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
@@ -34,14 +35,24 @@ pub struct LoadReport {
 
 struct Connection {
     socket: TcpStream,
+    /// When the request was sent, or, where each has a connection of its own, when connecting began.
     sent: Instant,
     /// Bytes of the answer that have come.
     got: usize,
 }
 
 impl Connection {
+    /// Not blocking, and known to the poller by `key`.
+    fn open(address: SocketAddr, poller: &OwnedFd, key: usize) -> io::Result<Connection> {
+        let sent = Instant::now();
+        let socket = TcpStream::connect(address)?;
+        socket.set_nodelay(true)?;
+        socket.set_nonblocking(true)?;
+        epoll::add(poller, &socket, epoll::EventData::new_u64(key as u64), epoll::EventFlags::IN)?;
+        Ok(Connection { socket, sent, got: 0 })
+    }
+
     fn send(&mut self) -> io::Result<()> {
-        self.sent = Instant::now();
         self.got = 0;
         // 64 bytes fit into the send buffer, for no more than one request is under way.
         self.socket.write_all(&[b'x'; ECHO_BYTES])
@@ -62,22 +73,20 @@ impl Connection {
     }
 }
 
-/// Drives the echo server at `address` for `lasting`, of which the first fifth is warm-up.
+/// Drives the echo server at `address` for `lasting`, of which the first fifth is warm-up. With `churn` each request has a
+/// connection of its own.
 ///
 /// # Errors
 ///
 /// Those of the sockets; a server that closes is one of them.
-pub fn run(address: SocketAddr, connections: usize, lasting: Duration) -> io::Result<LoadReport> {
+pub fn run(address: SocketAddr, connections: usize, lasting: Duration, churn: bool) -> io::Result<LoadReport> {
     let poller = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let mut all = Vec::with_capacity(connections);
     for key in 0..connections {
-        let socket = TcpStream::connect(address)?;
-        socket.set_nodelay(true)?;
-        socket.set_nonblocking(true)?;
-        epoll::add(&poller, &socket, epoll::EventData::new_u64(key as u64), epoll::EventFlags::IN)?;
-        all.push(Connection { socket, sent: Instant::now(), got: 0 });
+        all.push(Connection::open(address, &poller, key)?);
     }
     for connection in &mut all {
+        connection.sent = Instant::now();
         connection.send()?;
     }
     let start = Instant::now();
@@ -101,6 +110,13 @@ pub fn run(address: SocketAddr, connections: usize, lasting: Duration) -> io::Re
                 if now >= warm {
                     in_window += 1;
                     times_us.push((now - connection.sent).as_nanos() as f64 / 1e3);
+                }
+                if churn {
+                    // Closed by a reset: a port that lingers would be missed after some thousand connections.
+                    rustix::net::sockopt::set_socket_linger(&connection.socket, Some(Duration::ZERO))?;
+                    *connection = Connection::open(address, &poller, event.data.u64() as usize)?;
+                } else {
+                    connection.sent = now;
                 }
                 connection.send()?;
             }

@@ -32,7 +32,7 @@ usage: gmp-bench [options]
 
 Go takes part if GMP_BENCH_GO names a `go`, or one is on the PATH.
 Build with --release. Progress goes to stderr, the table to stdout; the exit code is 1 if a cell failed.
-`http-hello` needs `wrk` on the PATH.";
+`http-hello…` needs `wrk` on the PATH.";
 
 enum Job {
     Help,
@@ -53,6 +53,7 @@ enum Job {
         address: String,
         connections: usize,
         ms: u64,
+        churn: bool,
     },
     /// The load generator at a constant rate; a cell starts it.
     Rate {
@@ -83,9 +84,10 @@ fn parse() -> Result<Job, Box<dyn Error>> {
             Arg::Long("cell") => {
                 cell = Some((args.value()?.string()?, args.value()?.string()?, args.value()?.parse()?));
             }
-            Arg::Long("load") => {
+            Arg::Long(kind @ ("load" | "churn")) => {
+                let churn = kind == "churn";
                 let (address, connections) = (args.value()?.string()?, args.value()?.parse()?);
-                return Ok(Job::Load { address, connections, ms: args.value()?.parse()? });
+                return Ok(Job::Load { address, connections, ms: args.value()?.parse()?, churn });
             }
             Arg::Long("rate") => {
                 let (protocol, address) = (args.value()?.parse()?, args.value()?.string()?);
@@ -97,7 +99,11 @@ fn parse() -> Result<Job, Box<dyn Error>> {
         }
     }
     if let Some((scenario, peer, procs)) = cell {
-        return Ok(Job::Cell { scenario, peer, cell: Cell { procs, quick, load_cpu: None } });
+        return Ok(Job::Cell {
+            scenario,
+            peer,
+            cell: Cell { procs, quick, started_in: Duration::ZERO, load_cpu: None },
+        });
     }
     if procs.is_empty() {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
@@ -120,9 +126,9 @@ fn parse() -> Result<Job, Box<dyn Error>> {
     scenarios.retain(|scenario| chosen(scenario.name, &names));
     peers.retain(|peer| chosen(peer.name, &peer_names));
     let mut skipped = Vec::new();
-    if scenarios.iter().any(|scenario| scenario.name == http::HELLO.name) && !http::has_wrk() {
-        skipped.push(http::HELLO.name);
-        scenarios.retain(|scenario| scenario.name != http::HELLO.name);
+    if scenarios.iter().any(http::needs_wrk) && !http::has_wrk() {
+        skipped = scenarios.iter().filter(|scenario| http::needs_wrk(scenario)).map(|scenario| scenario.name).collect();
+        scenarios.retain(|scenario| !http::needs_wrk(scenario));
     }
     Ok(Job::Compare { plan: Plan { scenarios, peers, procs, rounds, quick }, json, skipped })
 }
@@ -175,8 +181,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             let report = run(&scenario, &cell).ok_or_else(|| format!("no scenario is called {scenario}"))?;
             println!("{}", serde_json::to_string(&report)?);
         }
-        Job::Load { address, connections, ms } => {
-            let report = load::run(address.parse()?, connections, Duration::from_millis(ms))?;
+        Job::Load { address, connections, ms, churn } => {
+            let report = load::run(address.parse()?, connections, Duration::from_millis(ms), churn)?;
             println!("{}", serde_json::to_string(&report)?);
         }
         Job::Rate { address, plan } => {

@@ -21,9 +21,11 @@ pub trait Peer: Sized + Send + Sync + 'static {
     /// A spawned task's handle; a panic of the task may panic here.
     type Join<T: Send + 'static>: Future<Output = T> + Send + 'static;
     /// The sending half of the runtime's own bounded channel.
-    type Sender: Send + Sync + 'static;
+    type Sender: Clone + Send + Sync + 'static;
     /// The receiving half.
     type Receiver: Send + 'static;
+    /// The runtime's own async mutex.
+    type Mutex: Send + Sync + 'static;
     /// A listening TCP socket.
     type Listener: Send + 'static;
     /// A TCP connection.
@@ -75,7 +77,7 @@ pub trait Peer: Sized + Send + Sync + 'static {
     fn block_in_place(f: impl FnOnce());
 
     /// Calls `f`, which may block, on another thread.
-    fn spawn_blocking(f: impl FnOnce() + Send + 'static) -> impl Future<Output = ()> + Send;
+    fn spawn_blocking(f: impl FnOnce() + Send + 'static) -> impl Future<Output = ()> + Send + 'static;
 
     /// Returns once the other tasks had a turn.
     fn yield_now() -> impl Future<Output = ()> + Send;
@@ -91,6 +93,15 @@ pub trait Peer: Sized + Send + Sync + 'static {
 
     /// Receives a number; `None` if the sender is gone.
     fn recv(receiver: &mut Self::Receiver) -> impl Future<Output = Option<u64>> + Send;
+
+    /// A mutex of the runtime.
+    fn mutex() -> Self::Mutex;
+
+    /// Locks it, yields in it if told so, and unlocks it.
+    fn locked(mutex: &Self::Mutex, yields: bool) -> impl Future<Output = ()> + Send;
+
+    /// Waits for `future`, which ends in time, at most so long.
+    fn timeout<F: Future + Send>(duration: Duration, future: F) -> impl Future<Output = ()> + Send;
 
     /// Listens on a free port of 127.0.0.1.
     ///

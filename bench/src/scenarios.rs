@@ -3,6 +3,7 @@
 pub mod blocking;
 pub mod channel;
 pub mod echo;
+pub mod fan;
 pub mod http;
 pub mod idle;
 pub mod late;
@@ -78,22 +79,47 @@ pub struct Scenario<P> {
 pub fn all<P: Peer>() -> Vec<Scenario<P>> {
     vec![
         Scenario { info: spawn::Inside::INFO, run: batches::<spawn::Inside, P> },
+        Scenario { info: spawn::Detached::INFO, run: batches::<spawn::Detached, P> },
+        Scenario { info: spawn::Large::INFO, run: batches::<spawn::Large, P> },
         Scenario { info: spawn::OUTSIDE, run: spawn::outside },
+        Scenario { info: spawn::OUTSIDE_8, run: spawn::outside_8 },
         Scenario { info: spawn::Chained::INFO, run: batches::<spawn::Chained, P> },
         Scenario { info: switch::YieldOne::INFO, run: batches::<switch::YieldOne, P> },
         Scenario { info: switch::YieldMany::INFO, run: batches::<switch::YieldMany, P> },
+        Scenario { info: switch::YieldCrowd::INFO, run: batches::<switch::YieldCrowd, P> },
         Scenario { info: switch::PingPong::INFO, run: batches::<switch::PingPong, P> },
         Scenario { info: channel::OwnOne::INFO, run: batches::<channel::OwnOne, P> },
         Scenario { info: channel::OwnMany::INFO, run: batches::<channel::OwnMany, P> },
+        Scenario { info: channel::OwnCrowd::INFO, run: batches::<channel::OwnCrowd, P> },
         Scenario { info: channel::NeutralOne::INFO, run: batches::<channel::NeutralOne, P> },
+        Scenario { info: fan::Skynet::INFO, run: batches::<fan::Skynet, P> },
+        Scenario { info: fan::Funnel::INFO, run: batches::<fan::Funnel, P> },
+        Scenario { info: fan::Mpmc::INFO, run: batches::<fan::Mpmc, P> },
+        Scenario { info: fan::Contended::INFO, run: batches::<fan::Contended, P> },
+        Scenario { info: fan::Spread::INFO, run: batches::<fan::Spread, P> },
+        Scenario { info: fan::BEHIND, run: fan::behind },
+        Scenario { info: timer::Timeouts::INFO, run: batches::<timer::Timeouts, P> },
+        Scenario { info: timer::BULK, run: timer::bulk },
         Scenario { info: timer::Churn::INFO, run: batches::<timer::Churn, P> },
+        Scenario { info: timer::SHORT, run: timer::short },
+        Scenario { info: timer::MILLI, run: timer::milli },
         Scenario { info: blocking::InPlace::INFO, run: batches::<blocking::InPlace, P> },
         Scenario { info: blocking::Pool::INFO, run: batches::<blocking::Pool, P> },
+        Scenario { info: blocking::Crowd::INFO, run: batches::<blocking::Crowd, P> },
+        Scenario { info: spawn::START, run: spawn::start },
         Scenario { info: idle::PENDING, run: idle::pending_tasks },
         Scenario { info: idle::SLEEPING, run: idle::sleeping },
+        Scenario { info: idle::RECEIVING, run: idle::receiving },
+        Scenario { info: idle::CONNECTED, run: idle::connected },
+        Scenario { info: idle::ASLEEP, run: idle::asleep },
         Scenario { info: echo::ONE, run: echo::one },
         Scenario { info: echo::MANY, run: echo::many },
+        Scenario { info: echo::CROWD, run: echo::crowd },
+        Scenario { info: echo::CHURN, run: echo::churn },
+        Scenario { info: echo::STEADY, run: echo::steady },
+        Scenario { info: http::HELLO_1, run: http::hello_1 },
         Scenario { info: http::HELLO, run: http::hello },
+        Scenario { info: http::HELLO_256, run: http::hello_256 },
         Scenario { info: late::BLOCK, run: late::block },
         Scenario { info: late::BURN, run: late::burn },
         Scenario { info: late::BLOCK_ECHO, run: late::block_echo },

@@ -410,11 +410,21 @@ impl Idle {
 
     /// A processor for `machine`: an idle one at once, else the first that is freed (Go: `exitsyscall`). It sleeps
     /// meanwhile. `None` if the runtime closes, or if the machine was released ([`Machine::take_released`]).
-    pub(crate) fn acquire(&self, machine: &'static Machine, host: &'static impl Host) -> Option<u32> {
+    /// With `near`, of that slot if it is idle: what the machine needs is still in its caches.
+    pub(crate) fn acquire(
+        &self,
+        machine: &'static Machine,
+        near: Option<u32>,
+        host: &'static impl Host,
+    ) -> Option<u32> {
         {
             let mut lists = self.lists.lock();
             if lists.closed {
                 return None;
+            }
+            if let Some(at) = near.and_then(|near| lists.procs.iter().position(|idle| *idle == near)) {
+                let top = lists.procs.len() - 1;
+                lists.procs.swap(at, top);
             }
             if let Some(slot) = self.pop_proc(&mut lists, host) {
                 return Some(slot);

@@ -38,15 +38,17 @@ impl Peer for Gmp {
     type Join<T: Send + 'static> = Join<T>;
     type Sender = async_channel::Sender<u64>;
     type Receiver = async_channel::Receiver<u64>;
+    type Mutex = async_lock::Mutex<()>;
     type Listener = TcpListener;
     type Stream = TcpStream;
     type HttpIo = TcpStream;
 
     fn settings(procs: usize) -> String {
         format!(
-            "gmp {}, procs = {procs}, other settings default; no channel of its own yet: async-channel {}",
+            "gmp {}, procs = {procs}, other settings default; no channel or mutex of its own yet: async-channel {}, async-lock {}",
             env!("CARGO_PKG_VERSION"),
             super::version("async-channel"),
+            super::version("async-lock"),
         )
     }
 
@@ -112,6 +114,21 @@ impl Peer for Gmp {
 
     async fn recv(receiver: &mut Self::Receiver) -> Option<u64> {
         receiver.recv().await.ok()
+    }
+
+    fn mutex() -> Self::Mutex {
+        async_lock::Mutex::new(())
+    }
+
+    async fn locked(mutex: &Self::Mutex, yields: bool) {
+        let _guard = mutex.lock().await;
+        if yields {
+            Self::yield_now().await;
+        }
+    }
+
+    async fn timeout<F: Future + Send>(duration: Duration, future: F) {
+        gmp::time::timeout(duration, future).await.expect("it ends in time");
     }
 
     async fn listen() -> io::Result<(TcpListener, SocketAddr)> {

@@ -10,15 +10,18 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use super::{Code, Entry};
-use crate::scenarios::blocking::{InPlace, Pool};
+use crate::scenarios::blocking::{Crowd, InPlace, Pool};
 use crate::scenarios::channel::NeutralOne;
-use crate::scenarios::{Batch, Info};
+use crate::scenarios::fan::Mpmc;
+use crate::scenarios::{Batch, Info, idle, spawn};
 
 /// Its name on the command line and in the tables.
 pub const NAME: &str = "go";
 
-/// What Go has no counterpart of: another's channel, and calls that say that they block, which Go sees by itself.
-const LACKS: [Info; 3] = [NeutralOne::INFO, InPlace::INFO, Pool::INFO];
+/// What Go has no counterpart of: another's channel; calls that say that they block, which Go sees by itself; a runtime
+/// that starts at a moment that can be seen; a heap whose server's side can be told from its clients'.
+const LACKS: [Info; 7] =
+    [NeutralOne::INFO, Mpmc::INFO, InPlace::INFO, Pool::INFO, Crowd::INFO, spawn::START, idle::CONNECTED];
 
 #[derive(Debug)]
 struct Go {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_executor::{StaticExecutor, Task};
 use async_io::{Async, Timer};
 use futures::channel::oneshot;
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use smol_hyper::rt::FuturesIo;
 
 use super::version;
@@ -43,6 +43,7 @@ impl Peer for Smol {
     type Join<T: Send + 'static> = Task<T>;
     type Sender = async_channel::Sender<u64>;
     type Receiver = async_channel::Receiver<u64>;
+    type Mutex = async_lock::Mutex<()>;
     type Listener = Async<TcpListener>;
     type Stream = Async<TcpStream>;
     type HttpIo = FuturesIo<Async<TcpStream>>;
@@ -51,7 +52,8 @@ impl Peer for Smol {
         let (executor, io, channel) = (version("async-executor"), version("async-io"), version("async-channel"));
         format!(
             "async-executor {executor} StaticExecutor on {procs} threads in block_on of async-io {io}, channels \
-             async-channel {channel}, blocking {}",
+             async-channel {channel}, async-lock {}, blocking {}",
+            version("async-lock"),
             version("blocking"),
         )
     }
@@ -133,6 +135,26 @@ impl Peer for Smol {
 
     async fn recv(receiver: &mut Self::Receiver) -> Option<u64> {
         receiver.recv().await.ok()
+    }
+
+    fn mutex() -> Self::Mutex {
+        async_lock::Mutex::new(())
+    }
+
+    async fn locked(mutex: &Self::Mutex, yields: bool) {
+        let _guard = mutex.lock().await;
+        if yields {
+            Self::yield_now().await;
+        }
+    }
+
+    async fn timeout<F: Future + Send>(duration: Duration, future: F) {
+        let ended = async { drop(future.await) };
+        let late = async {
+            Timer::after(duration).await;
+            panic!("it ends in time");
+        };
+        ended.or(late).await;
     }
 
     async fn listen() -> io::Result<(Async<TcpListener>, SocketAddr)> {

@@ -109,6 +109,7 @@ impl<R: Flavor> Peer for Tokio<R> {
     type Join<T: Send + 'static> = Join<T>;
     type Sender = mpsc::Sender<u64>;
     type Receiver = mpsc::Receiver<u64>;
+    type Mutex = tokio::sync::Mutex<()>;
     type Listener = TcpListener;
     type Stream = TcpStream;
     type HttpIo = TokioIo<TcpStream>;
@@ -184,6 +185,21 @@ impl<R: Flavor> Peer for Tokio<R> {
 
     fn recv(receiver: &mut Self::Receiver) -> impl Future<Output = Option<u64>> + Send {
         receiver.recv()
+    }
+
+    fn mutex() -> Self::Mutex {
+        tokio::sync::Mutex::new(())
+    }
+
+    async fn locked(mutex: &Self::Mutex, yields: bool) {
+        let _guard = mutex.lock().await;
+        if yields {
+            Self::yield_now().await;
+        }
+    }
+
+    async fn timeout<F: Future + Send>(duration: Duration, future: F) {
+        tokio::time::timeout(duration, future).await.expect("it ends in time");
     }
 
     async fn listen() -> io::Result<(TcpListener, SocketAddr)> {

@@ -1,4 +1,6 @@
-//! S16, its empty boundary: a blocking call that does not block.
+//! S16: blocking calls; most of them do not block, which leaves what they cost by themselves.
+
+use std::time::Duration;
 
 use super::{Batch, Info};
 use crate::peer::Peer;
@@ -36,6 +38,32 @@ impl Batch for Pool {
     async fn batch<P: Peer>(ops: u64) {
         for _ in 0..ops {
             P::spawn_blocking(|| ()).await;
+        }
+    }
+}
+
+/// Many closures that block, at once.
+#[derive(Debug)]
+pub struct Crowd;
+
+const AT_ONCE: u64 = 64;
+
+impl Batch for Crowd {
+    const INFO: Info = Info::scheduler(
+        "spawn-blocking-64",
+        "64 closures at once sleep 1 ms each, as 64 others when all have ended",
+        None,
+    );
+    const OPS: (u64, u64) = (AT_ONCE * 4, AT_ONCE);
+
+    async fn batch<P: Peer>(ops: u64) {
+        for _ in 0..ops / AT_ONCE {
+            let calls = (0..AT_ONCE)
+                .map(|_| P::spawn(P::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1)))))
+                .collect::<Vec<_>>();
+            for call in calls {
+                call.await;
+            }
         }
     }
 }

@@ -47,6 +47,28 @@ impl Batch for OwnMany {
     }
 }
 
+/// 10k pairs on the runtime's own channel.
+#[derive(Debug)]
+pub struct OwnCrowd;
+
+const CROWD: u64 = 10_000;
+
+impl Batch for OwnCrowd {
+    const INFO: Info = Info::scheduler(
+        "channel-10k",
+        "a round trip of 10k pairs, 5 each, own channel, capacity 1; spawning included",
+        None,
+    );
+    const OPS: (u64, u64) = (CROWD * 5, CROWD);
+
+    async fn batch<P: Peer>(ops: u64) {
+        let pairs: Vec<_> = (0..CROWD).map(|_| P::spawn(OwnOne::batch::<P>(ops / CROWD))).collect();
+        for pair in pairs {
+            pair.await;
+        }
+    }
+}
+
 /// One pair on async-channel.
 #[derive(Debug)]
 pub struct NeutralOne;

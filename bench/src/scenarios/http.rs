@@ -18,17 +18,46 @@ use crate::peer::Peer;
 pub const HELLO: Info =
     Info { slow: true, ..Info::network("http-hello", "hyper's hello over keep-alive, wrk -t1 -c64 -d2 --latency") };
 
+/// One connection.
+pub const HELLO_1: Info =
+    Info { slow: true, ..Info::network("http-hello-1", "hyper's hello over keep-alive, wrk -t1 -c1 -d2 --latency") };
+
+/// Many.
+pub const HELLO_256: Info = Info {
+    slow: true,
+    ..Info::network("http-hello-256", "hyper's hello over keep-alive, wrk -t1 -c256 -d2 --latency")
+};
+
+/// Runs [`HELLO_1`].
+pub fn hello_1<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
+    measure(peer, cell, "-c1")
+}
+
+/// Runs [`HELLO_256`].
+pub fn hello_256<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
+    measure(peer, cell, "-c256")
+}
+
 /// Runs [`HELLO`].
 ///
 /// # Panics
 ///
 /// If `wrk` is not there; [`has_wrk`] says so before.
 pub fn hello<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
+    measure(peer, cell, "-c64")
+}
+
+/// Whether a scenario needs `wrk`.
+pub fn needs_wrk(scenario: &Info) -> bool {
+    [HELLO, HELLO_1, HELLO_256].iter().any(|needs| needs.name == scenario.name)
+}
+
+fn measure<P: Peer>(peer: &P, cell: &Cell, connections: &'static str) -> Outcome {
     let duration = cell.pick("-d2", "-d1");
     let Beside { report, usage, .. } = server::run(peer, cell, serve::<P>, None, move |address, _| {
         let url = format!("http://{address}/");
         let output =
-            Command::new("wrk").args(["-t1", "-c64", duration, "--latency", &url]).output().expect("wrk starts");
+            Command::new("wrk").args(["-t1", connections, duration, "--latency", &url]).output().expect("wrk starts");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         parse(&text).unwrap_or_else(|what| panic!("{what} in what wrk printed:\n{text}"))
     });

@@ -1,6 +1,7 @@
-//! S19: what a task that waits costs in memory, its handle not included.
+//! S17 and S19: what tasks that wait cost, in memory and in time. Their handles are not included.
 
 use std::future::{Future, pending};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -23,12 +24,113 @@ const fn info(name: &'static str, about: &'static str, target: Option<f64>) -> I
     Info { name, about, unit: "B/task", better: Better::Less, target, kind: Kind::Scheduler, slow: false }
 }
 
+/// Tasks that wait for a message.
+pub const RECEIVING: Info = info(
+    "idle-receiving",
+    "100k tasks wait for a message on one own channel each, channel included: live heap a task",
+    None,
+);
+
+/// Connections that wait for bytes.
+pub const CONNECTED: Info =
+    info("idle-connected", "500 connections whose tasks wait for 64 bytes: live heap of the server's side, each", None);
+
+/// A runtime with nothing to do.
+pub const ASLEEP: Info = Info {
+    unit: "us/s",
+    slow: true,
+    ..info("idle-asleep", "CPU time in a second in which 10k tasks and 100 connections wait for nothing to come", None)
+};
+
 /// Tasks of this process that were polled.
 static POLLED: AtomicUsize = AtomicUsize::new(0);
 
 /// Runs [`PENDING`].
 pub fn pending_tasks<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
     measure(peer, cell, pending)
+}
+
+/// Runs [`RECEIVING`].
+pub fn receiving<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
+    measure(peer, cell, || {
+        let (sender, mut receiver) = P::channel(1);
+        async move {
+            let _ = P::recv(&mut receiver).await;
+            drop(sender);
+        }
+    })
+}
+
+/// Accepts so many connections, spawns a task that waits for bytes on each, and gives their other ends.
+async fn connect<P: Peer>(n: usize) -> Vec<TcpStream> {
+    let (mut listener, address) = P::listen().await.expect("a port of the loopback is free");
+    let mut ends = Vec::with_capacity(n);
+    for _ in 0..n {
+        ends.push(TcpStream::connect(address).expect("it listens"));
+        let mut stream = P::accept(&mut listener).await.expect("accept works");
+        P::detach(P::spawn(async move {
+            POLLED.fetch_add(1, Relaxed);
+            let mut buf = [0; 64];
+            // The end of the connection, or an error, when the process ends.
+            let _ = P::read(&mut stream, &mut buf).await;
+        }));
+    }
+    ends
+}
+
+async fn polled<P: Peer>(n: usize) {
+    while POLLED.load(Relaxed) < n {
+        P::yield_now().await;
+    }
+}
+
+/// Runs [`CONNECTED`].
+pub fn connected<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
+    let n = cell.pick(500, 20);
+    peer.block_on_inside(async move {
+        let rss = proc_status("VmRSS").unwrap_or(0);
+        let usage = Usage::now();
+        alloc::start();
+        let ends = connect::<P>(n).await;
+        polled::<P>(n).await;
+        let counts = alloc::stop();
+        let usage = Usage::now() - usage;
+        let rss = proc_status("VmRSS").unwrap_or(0).saturating_sub(rss);
+        let heap = counts.live_bytes - (ends.capacity() * size_of::<TcpStream>()) as i64;
+        let per = |value: f64| value / n as f64;
+        let extras = vec![Extra::new("resident", per(rss as f64 * 1024.0), "B/connection")];
+        let mut outcome = Outcome::single(per(heap as f64), n as u64, usage, extras);
+        outcome.allocs_per_op = Some(per(counts.allocs as f64));
+        outcome
+    })
+}
+
+/// Runs [`ASLEEP`].
+pub fn asleep<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
+    let (tasks, connections) = cell.pick((10_000, 100), (100, 5));
+    let time = cell.pick(Duration::from_secs(2), Duration::from_millis(100));
+    let ends = peer.block_on_inside(async move {
+        for _ in 0..tasks {
+            P::detach(P::spawn(async {
+                POLLED.fetch_add(1, Relaxed);
+                // A task that nobody can wake may be dropped at once, so each keeps its waker.
+                P::sleep(Duration::from_secs(3_600)).await;
+            }));
+        }
+        let ends = connect::<P>(connections).await;
+        polled::<P>(tasks + connections).await;
+        ends
+    });
+    // What was begun ends, and whatever watches sees that there is nothing to watch.
+    std::thread::sleep(cell.pick(Duration::from_millis(500), Duration::from_millis(20)));
+    let usage = Usage::now();
+    std::thread::sleep(time);
+    let usage = Usage::now() - usage;
+    drop(ends);
+    let per_second = |value: f64| value / time.as_secs_f64();
+    let switches = per_second((usage.voluntary + usage.involuntary) as f64);
+    let extras = vec![Extra::new("switches", switches, "/s")];
+    Outcome::single(per_second(usage.cpu_ns as f64 / 1e3), 1, usage, extras)
 }
 
 /// Runs [`SLEEPING`].

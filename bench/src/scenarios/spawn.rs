@@ -1,11 +1,15 @@
 //! Spawning empty tasks: from a task, from a thread that is no worker, and each from the one before.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use futures::channel::oneshot;
 
 use super::{Batch, Info};
 use crate::cell::Cell;
 use crate::laps::{Laps, Outcome};
 use crate::peer::Peer;
+use crate::usage::Usage;
 
 /// S2.
 #[derive(Debug)]
@@ -25,6 +29,78 @@ impl Batch for Inside {
             task.await;
         }
     }
+}
+
+/// S2 without handles: a counter tells when all have run.
+#[derive(Debug)]
+pub struct Detached;
+
+impl Batch for Detached {
+    const INFO: Info =
+        Info::scheduler("spawn-detached", "a task spawns 10k tasks that count down, no handles", Some(85.0));
+    const OPS: (u64, u64) = (10_000, 200);
+
+    async fn batch<P: Peer>(ops: u64) {
+        let (done, wait) = oneshot::channel();
+        let shared = Arc::new((AtomicU64::new(ops), std::sync::Mutex::new(Some(done))));
+        for _ in 0..ops {
+            let shared = shared.clone();
+            P::detach(P::spawn(async move {
+                let (left, done) = &*shared;
+                if left.fetch_sub(1, Relaxed) == 1 {
+                    let done = done.lock().expect("no holder panics").take().expect("only one is the last");
+                    done.send(()).expect("the root waits");
+                }
+            }));
+        }
+        wait.await.expect("the last task sends");
+    }
+}
+
+/// S2 with a large future.
+#[derive(Debug)]
+pub struct Large;
+
+impl Batch for Large {
+    const INFO: Info =
+        Info::scheduler("spawn-1k", "a task spawns 2k tasks whose future has 1 KiB, then joins them all", None);
+    const OPS: (u64, u64) = (2_000, 100);
+
+    async fn batch<P: Peer>(ops: u64) {
+        let mut tasks = Vec::with_capacity(ops as usize);
+        for number in 0..ops {
+            let state = [number as u8; 1024];
+            tasks.push(P::spawn(async move { std::hint::black_box(&state)[7] }));
+        }
+        for task in tasks {
+            task.await;
+        }
+    }
+}
+
+/// S1 with eight threads.
+pub const OUTSIDE_8: Info =
+    Info::scheduler("spawn-outside-8", "8 threads spawn 100k empty tasks together, and join their own", None);
+
+/// Runs [`OUTSIDE_8`].
+pub fn outside_8<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
+    let ops = cell.pick(100_000, 800);
+    let mut laps = Laps::new(cell, ops);
+    while laps.again() {
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let tasks: Vec<_> = (0..ops / 8).map(|_| peer.spawn_outside(async {})).collect();
+                    futures_lite::future::block_on(async {
+                        for task in tasks {
+                            task.await;
+                        }
+                    });
+                });
+            }
+        });
+    }
+    laps.finish()
 }
 
 /// S1 with one thread.
@@ -69,4 +145,19 @@ impl Batch for Chained {
         hop::<P>(ops, done);
         wait.await.expect("the chain ends with a send");
     }
+}
+
+/// S20.
+pub const START: Info = Info {
+    unit: "us",
+    ..Info::scheduler(
+        "cold-start",
+        "a runtime is built in a fresh process, and its first task runs and is joined",
+        None,
+    )
+};
+
+/// Runs [`START`]: `cell` did, before anything else in this process.
+pub fn start<P: Peer>(_: &P, cell: &Cell) -> Outcome {
+    Outcome::single(cell.started_in.as_nanos() as f64 / 1e3, 1, Usage::now(), Vec::new())
 }

@@ -41,6 +41,24 @@ impl Batch for YieldMany {
     }
 }
 
+/// S3 with more tasks than a cache or a local queue holds.
+#[derive(Debug)]
+pub struct YieldCrowd;
+
+const CROWD: u64 = 10_000;
+
+impl Batch for YieldCrowd {
+    const INFO: Info = Info::scheduler("yield-10k", "10k tasks yield 10 times each; their spawning included", None);
+    const OPS: (u64, u64) = (CROWD * 10, CROWD);
+
+    async fn batch<P: Peer>(ops: u64) {
+        let tasks: Vec<_> = (0..CROWD).map(|_| P::spawn(YieldOne::batch::<P>(ops / CROWD))).collect();
+        for task in tasks {
+            task.await;
+        }
+    }
+}
+
 /// S4, tokio's `ping_pong` but started from a worker.
 #[derive(Debug)]
 pub struct PingPong;

@@ -49,7 +49,7 @@ impl Drop for InPlace {
     fn drop(&mut self) {
         let sched = self.p.sched;
         if !self.p.exit_blocking(self.status) {
-            sched.reacquire(self.polled);
+            sched.reacquire(self.p.index, self.polled);
             return;
         }
         context::set_processor(Some(self.p));

@@ -1,0 +1,215 @@
+//! S6, S7 and S18: work that spreads out and comes together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use super::{Batch, Better, Info, Kind, server};
+use crate::cell::Cell;
+use crate::laps::{Extra, Outcome};
+use crate::peer::Peer;
+use crate::stats;
+use crate::usage::Usage;
+
+/// S6: a tree of tasks.
+#[derive(Debug)]
+pub struct Skynet;
+
+impl Batch for Skynet {
+    const INFO: Info = Info::scheduler(
+        "skynet",
+        "a task of a tree of tasks, 10 a node, 10^5 leaves, joined by their parents",
+        Some(60.0),
+    );
+    const OPS: (u64, u64) = (111_111, 1_111);
+
+    async fn batch<P: Peer>(ops: u64) {
+        // Not an async fn: that its future is `Send` would follow from itself.
+        fn node<P: Peer>(first: u64, leaves: u64) -> P::Join<u64> {
+            P::spawn(async move {
+                if leaves == 1 {
+                    return first;
+                }
+                let each = leaves / 10;
+                let mut children = Vec::with_capacity(10);
+                for child in 0..10 {
+                    children.push(node::<P>(first + child * each, each));
+                }
+                let mut sum = 0;
+                for child in children {
+                    sum += child.await;
+                }
+                sum
+            })
+        }
+        // A tree of 111…1 nodes has 100…0 leaves.
+        let leaves = 10u64.pow(ops.ilog10());
+        assert_eq!(node::<P>(0, leaves).await, leaves * (leaves - 1) / 2);
+    }
+}
+
+/// S7: thirteen senders, one receiver.
+#[derive(Debug)]
+pub struct Funnel;
+
+const SENDERS: u64 = 13;
+
+impl Batch for Funnel {
+    const INFO: Info =
+        Info::scheduler("mpsc-funnel", "a message from one of 13 tasks to one, own channel, capacity 100", None);
+    const OPS: (u64, u64) = (SENDERS * 2_000, SENDERS * 20);
+
+    async fn batch<P: Peer>(ops: u64) {
+        let (sender, mut receiver) = P::channel(100);
+        for _ in 0..SENDERS {
+            let sender = sender.clone();
+            P::detach(P::spawn(async move {
+                for number in 0..ops / SENDERS {
+                    P::send(&sender, number).await;
+                }
+            }));
+        }
+        drop(sender);
+        let mut received = 0;
+        while P::recv(&mut receiver).await.is_some() {
+            received += 1;
+        }
+        assert_eq!(received, ops);
+    }
+}
+
+/// S7: four senders, four receivers.
+#[derive(Debug)]
+pub struct Mpmc;
+
+impl Batch for Mpmc {
+    const INFO: Info =
+        Info::scheduler("mpmc-neutral", "a message from 4 tasks to 4, async-channel for all, capacity 100", None);
+    const OPS: (u64, u64) = (20_000, 400);
+
+    async fn batch<P: Peer>(ops: u64) {
+        let (sender, receiver) = async_channel::bounded(100);
+        let receivers: Vec<_> = (0..4)
+            .map(|_| {
+                let receiver = receiver.clone();
+                P::spawn(async move {
+                    let mut received = 0;
+                    while receiver.recv().await.is_ok() {
+                        received += 1;
+                    }
+                    received
+                })
+            })
+            .collect();
+        drop(receiver);
+        for _ in 0..4 {
+            let sender = sender.clone();
+            P::detach(P::spawn(async move {
+                for number in 0..ops / 4 {
+                    sender.send(number).await.expect("the receivers live");
+                }
+            }));
+        }
+        drop(sender);
+        let mut received = 0;
+        for receiver in receivers {
+            received += receiver.await;
+        }
+        assert_eq!(received, ops);
+    }
+}
+
+/// S9: a mutex that many tasks want.
+#[derive(Debug)]
+pub struct Contended;
+
+const LOCKERS: u64 = 64;
+
+impl Batch for Contended {
+    const INFO: Info = Info::scheduler(
+        "mutex-64",
+        "64 tasks lock and unlock a mutex of their runtime, and yield in it now and then",
+        None,
+    );
+    const OPS: (u64, u64) = (LOCKERS * 200, LOCKERS * 8);
+
+    async fn batch<P: Peer>(ops: u64) {
+        let mutex = Arc::new(P::mutex());
+        let tasks: Vec<_> = (0..LOCKERS)
+            .map(|_| {
+                let mutex = mutex.clone();
+                P::spawn(async move {
+                    for turn in 0..ops / LOCKERS {
+                        P::locked(&mutex, turn % 8 == 0).await;
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await;
+        }
+    }
+}
+
+/// S18 (a): one task makes work for all.
+#[derive(Debug)]
+pub struct Spread;
+
+impl Batch for Spread {
+    const INFO: Info =
+        Info::scheduler("spread", "a task spawns 10k tasks of 5 us; ideal is 5000 ns over the CPUs in use", None);
+    const OPS: (u64, u64) = (10_000, 200);
+
+    async fn batch<P: Peer>(ops: u64) {
+        let mut tasks = Vec::with_capacity(ops as usize);
+        for _ in 0..ops {
+            tasks.push(P::spawn(async { server::burn(Duration::from_micros(5)) }));
+        }
+        for task in tasks {
+            task.await;
+        }
+    }
+}
+
+/// S18 (c): tasks behind a long poll.
+pub const BEHIND: Info = Info {
+    name: "behind",
+    about: "a task spawns 100 others and computes 50 ms without a yield: how long the last of them waits",
+    unit: "ms",
+    better: Better::Less,
+    target: Some(12.0),
+    kind: Kind::Scheduler,
+    slow: false,
+};
+
+/// Runs [`BEHIND`].
+pub fn behind<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
+    let hold = cell.pick(Duration::from_millis(50), Duration::from_millis(5));
+    let turns = cell.pick(5, 1);
+    peer.block_on_inside(async move {
+        let usage = Usage::now();
+        let mut worst_ms = Vec::new();
+        for _ in 0..turns {
+            let worst = Arc::new(AtomicU64::new(0));
+            let spawned = Instant::now();
+            let tasks: Vec<_> = (0..100)
+                .map(|_| {
+                    let worst = worst.clone();
+                    P::spawn(async move {
+                        worst.fetch_max(spawned.elapsed().as_nanos() as u64, Relaxed);
+                    })
+                })
+                .collect();
+            server::burn(hold);
+            for task in tasks {
+                task.await;
+            }
+            worst_ms.push(worst.load(Relaxed) as f64 / 1e6);
+        }
+        let (usage, turns) = (Usage::now() - usage, worst_ms.len());
+        let extras = vec![Extra::new("worst", stats::most(&worst_ms), "ms")];
+        let mut outcome = Outcome::single(stats::median(&worst_ms), turns as u64, usage, extras);
+        (outcome.best, outcome.batches) = (stats::least(&worst_ms), turns);
+        outcome
+    })
+}
