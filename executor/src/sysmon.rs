@@ -34,6 +34,7 @@ use crate::sys::atomic::{
     AtomicBool,
     Ordering::{Acquire, Relaxed, Release},
 };
+use crate::sys::submit_fence;
 use crate::task::swallow;
 use crate::trace;
 
@@ -242,11 +243,12 @@ impl Sched {
     fn look_around(&'static self, seen: &mut [Seen], ready: &mut Vec<Waker>, warned: &mut Warned) -> Looked {
         self.sysmon.looks.add(1);
         let now = clock::now();
+        let due = self.clock.due_at(now);
         let mut looked = Looked::default();
         if now.saturating_sub(self.netpolled_at()) > NETPOLL_NS {
             looked.acted |= self.deliver(ready, now);
         }
-        if self.earliest_deadline() <= now {
+        if self.earliest_deadline() <= due {
             // A processor in a long poll armed it, and the machine in the netpoller sleeps longer.
             self.attend_netpoller();
         }
@@ -255,7 +257,7 @@ impl Sched {
         let common = !self.inject.is_empty()
             || self.idle.is_wanted()
             || unattended && self.netpoll.waiters() > 0
-            || self.earliest_deadline() <= now;
+            || self.earliest_deadline() <= due;
         // Case 4 of the wake rules: work behind a processor that does not move, beside an idle one.
         let mut wake = self.threads.take_asked()
             || !self.inject.is_empty()
@@ -323,12 +325,15 @@ impl Sched {
     /// Looks at the netpoller and wakes what is ready. Tells whether anything was.
     fn deliver(&'static self, ready: &mut Vec<Waker>, now: u64) -> bool {
         self.sysmon.delivering.store(true, Relaxed);
+        // The machine that sits down in the netpoller says so before it asks whether all is quiet: it sees that, or we see it.
+        submit_fence();
         let looked = self.netpoll_now(ready, now);
         self.sysmon.netpolls.add(looked.into());
         let found = !ready.is_empty();
         wake_all(ready);
         // Release: pairs with the Acquire in `is_delivering`.
         self.sysmon.delivering.store(false, Release);
+        self.clock_may_advance();
         found
     }
 

@@ -108,6 +108,7 @@ impl Drop for Aside {
             if self.away {
                 // AcqRel: pairs with `quiet`.
                 runtime.sched.away.fetch_sub(1, AcqRel);
+                runtime.sched.clock_may_advance();
             }
         }
     }
@@ -218,6 +219,7 @@ impl Blocking {
             self.give_up();
             let _waiting = Waiting::new(runtime.sched);
             wait.begin();
+            runtime.sched.clock_may_advance();
             loop {
                 match wait.end() {
                     Outcome::Woken if leaked() => {
@@ -255,6 +257,7 @@ impl Drop for Blocking {
             context::set_released_by(self.released_by);
         }
         self.runtime.sched.waits.leave(&self.wait);
+        self.runtime.sched.clock_may_advance();
         self.runtime.sched.free_machine(self.machine);
     }
 }

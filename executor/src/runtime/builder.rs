@@ -203,6 +203,28 @@ impl Builder {
         self
     }
 
+    /// The clock stands from the start, as if by [`time::pause`](crate::time::pause): for tests of things that take time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use gmp::time::{Instant, sleep};
+    ///
+    /// let runtime = gmp::Builder::new().start_paused(true).build()?;
+    /// let slept = runtime.block_on(async {
+    ///     let start = Instant::now();
+    ///     sleep(Duration::from_secs(3600)).await;
+    ///     start.elapsed()
+    /// });
+    /// assert_eq!(slept, Duration::from_secs(3600));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn start_paused(mut self, paused: bool) -> Self {
+        self.config.start_paused = paused;
+        self
+    }
+
     /// Waits for I/O the way other systems do, on Linux too.
     #[doc(hidden)]
     pub fn portable_netpoll(mut self) -> Self {

@@ -19,7 +19,6 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::Sched;
-use crate::clock;
 use crate::context;
 use crate::idle::HandedOff;
 use crate::processor::{Polled, Processor};
@@ -180,7 +179,7 @@ impl Sched {
             self.inject.push_batch(next.into_iter().chain(queued));
             // 3.
             slot.renew();
-            Some(!self.inject.is_empty() || self.earliest_deadline() <= clock::now())
+            Some(!self.inject.is_empty() || self.is_timer_due())
         });
         self.went_on(taken)
     }
@@ -198,7 +197,7 @@ impl Sched {
             // The poll goes on without the processor.
             p.end_poll();
             // A lone task of its queue too: no spinner has to look at it, and no submitter will.
-            Some(self.is_work_queued(p) || self.earliest_deadline() <= clock::now())
+            Some(self.is_work_queued(p) || self.is_timer_due())
         });
         self.went_on(taken)
     }
@@ -251,6 +250,7 @@ impl Sched {
         if !context::is_worker_of(self) {
             self.leave();
         }
+        self.clock_may_advance();
     }
 
     /// How many threads may be stuck; 0 if no poll is ever rescued.

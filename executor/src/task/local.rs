@@ -381,19 +381,23 @@ impl Set {
         Poll::Pending
     }
 
+    fn pop(&self) -> Option<Runnable<Meta>> {
+        self.queue.borrow_mut().pop_front()
+    }
+
     fn poll_tasks(&self) {
         let mut start = None;
         for polled in 0..POLLS {
-            // With several tasks there is a clock, which is read after 1, 2, 4 … of them.
+            // With several polls there is a clock, which is read after 1, 2, 4 … of them.
             if polled > 0 && !has_budget() {
                 return;
             }
             match start {
-                None if self.queue.borrow().len() > 1 => start = Some(clock::now()),
+                None if polled > 0 || self.queue.borrow().len() > 1 => start = Some(clock::now()),
                 Some(start) if polled.is_power_of_two() && clock::now() - start >= POLL_NS => return,
                 _ => {}
             }
-            let Some(task) = self.queue.borrow_mut().pop_front() else {
+            let Some(task) = self.pop() else {
                 return;
             };
             if let Some(p) = context::constrained_processor() {
@@ -435,38 +439,34 @@ impl Drop for Set {
             }
         }
 
-        // What their destructors spawn here is refused.
-        let running = Running::new(self);
         let home = self.here.home;
         home.live.lock().generation += 1;
-        let thread = Arc::new(Unpark(Parker::new()));
-        let waker = Waker::from(thread.clone());
-        loop {
-            self.register(OWNER, &waker);
-            let wakers: Vec<Waker> = home.live.lock().tasks.values().cloned().collect();
-            // Each task that waits is ready now, in the queue, or is put into the mailbox by whoever was faster.
-            wakers.into_iter().for_each(Waker::wake);
-            let mut dropped = false;
-            while let Some(task) = self.pop() {
-                drop(task);
-                dropped = true;
-            }
-            if self.is_empty() {
-                break;
-            }
-            if !dropped {
-                thread.0.park();
+        // Without tasks none is queued either.
+        if !self.is_empty() {
+            // What their destructors spawn here is refused.
+            let _running = Running::new(self);
+            let thread = Arc::new(Unpark(Parker::new()));
+            let waker = Waker::from(thread.clone());
+            loop {
+                self.register(OWNER, &waker);
+                let wakers: Vec<Waker> = home.live.lock().tasks.values().cloned().collect();
+                // Each task that waits is ready now, in the queue, or is put into the mailbox by whoever was faster.
+                wakers.into_iter().for_each(Waker::wake);
+                let mut dropped = false;
+                while let Some(task) = self.pop() {
+                    drop(task);
+                    dropped = true;
+                }
+                if self.is_empty() {
+                    break;
+                }
+                if !dropped {
+                    thread.0.park();
+                }
             }
         }
-        drop(running);
         home.mailbox.unregister_all();
         FREE.lock().homes.push(home);
-    }
-}
-
-impl Set {
-    fn pop(&self) -> Option<Runnable<Meta>> {
-        self.queue.borrow_mut().pop_front()
     }
 }
 
