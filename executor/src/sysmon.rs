@@ -340,13 +340,14 @@ impl Sched {
     /// A poll is stuck, something waits and no processor is idle: rescues the tasks, unless as many threads as may be are
     /// stuck already.
     fn rescue_or_warn(&'static self, p: &'static Processor, suspect: &Suspect, now: u64, warned: &mut Warned) -> bool {
-        let polled = p.polled();
+        // Before the rescue: the poll may end at once afterwards, and its thread with it.
+        let (polled, thread) = (p.polled(), suspect.thread());
         let rescued = self.stuck_threads() < self.max_stuck() && self.rescue(p, suspect);
         if !rescued && self.stuck_threads() < self.max_stuck() {
             // The poll ended at the last moment.
             return false;
         }
-        let stuck = StuckPoll::new(polled, suspect, now, rescued, self.stuck_threads());
+        let stuck = StuckPoll::new(polled, (thread, suspect.polling_for(now)), rescued, self.stuck_threads());
         let config = self.config.lock().clone();
         let traced = is_traced(&stuck);
         if let Some(hook) = &config.on_stuck {
