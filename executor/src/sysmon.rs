@@ -372,7 +372,8 @@ impl Sched {
         now: u64,
         warned: &mut Warned,
     ) -> bool {
-        let polled = p.polled();
+        // Before the rescue: the poll may end at once afterwards, and its thread with it.
+        let (polled, thread) = (p.polled(), suspect.thread());
         let is_limit = self.stuck_threads() >= self.max_stuck();
         let threads = if is_limit { None } else { self.rescue(p, suspect) };
         // Not rescued, and below the limit: the poll ended at the last moment.
@@ -381,7 +382,7 @@ impl Sched {
         }
         let rescued = threads.is_some();
         let threads = threads.unwrap_or_else(|| self.stuck_threads());
-        let stuck = StuckPoll::new(polled, suspect, now, rescued, threads);
+        let stuck = StuckPoll::new(polled, (thread, suspect.polling_for(now)), rescued, threads);
         let config = self.config.lock().clone();
         let traced = is_traced(&stuck);
         if let Some(hook) = &config.on_stuck {

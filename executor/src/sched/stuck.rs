@@ -66,15 +66,17 @@ pub struct StuckPoll {
 }
 
 impl StuckPoll {
-    /// What `suspect` is in, as its processor says, at `now`.
-    pub(crate) fn new(polled: Polled, suspect: &Suspect, now: u64, rescued: bool, stuck_threads: usize) -> Self {
+    pub(crate) fn new(
+        polled: Polled,
+        (thread, polling_for): (String, Duration),
+        rescued: bool,
+        stuck_threads: usize,
+    ) -> Self {
         let (stuck_in, task, location) = match polled {
             Polled::Task(task, location) => (StuckIn::Task, Some(task), Some(location)),
             Polled::BlockOn => (StuckIn::BlockOn, None, None),
             Polled::Wakers => (StuckIn::Wakers, None, None),
         };
-        let thread = std::fs::read_to_string(format!("/proc/self/task/{}/comm", suspect.tid)).unwrap_or_default();
-        let (thread, polling_for) = (thread.trim_end().to_owned(), suspect.polling_for(now));
         StuckPoll { stuck_in, task, location, thread, polling_for, rescued, stuck_threads }
     }
 }
@@ -122,7 +124,13 @@ impl Suspect {
         self.polls == polls
     }
 
-    fn polling_for(&self, now: u64) -> Duration {
+    /// The name of the thread as the system has it.
+    pub(crate) fn thread(&self) -> String {
+        let name = std::fs::read_to_string(format!("/proc/self/task/{}/comm", self.tid)).unwrap_or_default();
+        name.trim_end().to_owned()
+    }
+
+    pub(crate) fn polling_for(&self, now: u64) -> Duration {
         Duration::from_nanos(now - self.since)
     }
 
