@@ -27,7 +27,7 @@ pub use gmp_macros::{main, test};
 /// Runtimes: building, entering, measuring and shutting them down.
 pub mod runtime {
     pub use gmp_executor::runtime::{
-        Builder, EnterGuard, FoundIn, Handle, Leftover, Metrics, Runtime, StuckIn, StuckPoll,
+        Builder, EnterGuard, FoundIn, Handle, LeakedTask, Leftover, Metrics, Runtime, StuckIn, StuckPoll,
     };
 }
 

@@ -174,6 +174,21 @@ const CASES: &[Case] = &[
         errors: &[(1, "unknown argument `send`: `#[gmp::test]` takes `procs = 4`")],
     },
     Case {
+        name: "test_external_wakers_has_no_value",
+        source: "#[gmp::test(external_wakers = true)]\nasync fn fails() {}\n",
+        errors: &[(1, "`external_wakers` has no value: `#[gmp::test(external_wakers)]`")],
+    },
+    Case {
+        name: "test_external_wakers_twice",
+        source: "#[gmp::test(external_wakers, external_wakers)]\nasync fn fails() {}\n",
+        errors: &[(1, "`external_wakers` is given twice")],
+    },
+    Case {
+        name: "main_has_no_test_words",
+        source: "#[gmp::main(external_wakers)]\nasync fn main() {}\n",
+        errors: &[(1, "unknown argument `external_wakers`: `#[gmp::main]` takes `procs = 4`")],
+    },
+    Case {
         name: "test_flavor_current_thread",
         source: "#[gmp::test(flavor = \"current_thread\")]\nasync fn fails() {}\n",
         errors: &[(1, "gmp has one scheduler: use `procs = 1`")],

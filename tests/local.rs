@@ -32,18 +32,23 @@ fn runtime(procs: usize) -> Runtime {
 }
 
 /// Not `Send`; says where it is dropped.
-struct Bound(Rc<Cell<usize>>, ThreadId, drops::Guard);
+struct Bound {
+    dropped: Rc<Cell<usize>>,
+    home: ThreadId,
+    /// Counts the drop.
+    _guard: drops::Guard,
+}
 
 impl Bound {
     fn new(drops: &Drops) -> Bound {
-        Bound(Rc::default(), thread::current().id(), drops.guard())
+        Bound { dropped: Rc::default(), home: thread::current().id(), _guard: drops.guard() }
     }
 }
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        self.0.set(self.0.get() + 1);
-        if thread::current().id() != self.1 {
+        self.dropped.set(self.dropped.get() + 1);
+        if thread::current().id() != self.home {
             eprintln!("a local future was dropped on another thread");
             std::process::abort();
         }
@@ -94,7 +99,6 @@ fn r02_tasks_of_a_set_share_its_thread() {
         // All futures are gone, with what they held.
         drop(set);
         drop(output);
-        drop(add);
         assert_eq!(Rc::strong_count(&sum), 1);
     });
 }
@@ -244,7 +248,7 @@ fn r14_a_set_that_is_dropped_drops_its_tasks_here() {
         struct Spawns(Rc<RefCell<Vec<JoinHandle<()>>>>, Bound);
         impl Drop for Spawns {
             fn drop(&mut self) {
-                let bound = Rc::downgrade(&self.1.0);
+                let bound = Rc::downgrade(&self.1.dropped);
                 self.0.borrow_mut().push(spawn_local(async move { drop(bound) }));
             }
         }

@@ -315,6 +315,7 @@ fn run_closures(sched: &'static Sched, machine: &'static Machine) {
                 swallow(|| task::run(unit, None));
                 state = pool.state.lock();
                 state.running -= 1;
+                sched.agent_left();
             }
             Next::Rest => {
                 if sched.clock.is_paused() {

@@ -149,6 +149,8 @@ pub struct Metrics {
     pub pinned_queue: usize,
     /// Tasks whose future still exists, and blocking closures that have not ended; no local tasks.
     pub live_tasks: usize,
+    /// Tasks that wait and can never be woken, if the runtime looks for them (`Builder::detect_deadlocks`); else 0.
+    pub leaked_tasks: usize,
     /// Tasks in the global queue.
     pub global_queue: usize,
     /// Tasks in each local queue, without the run-next slot.
@@ -246,6 +248,7 @@ impl Metrics {
             ("pinned_threads", self.pinned_threads as u64),
             ("pinned_queue", self.pinned_queue as u64),
             ("live_tasks", self.live_tasks as u64),
+            ("leaked_tasks", self.leaked_tasks as u64),
             ("global_queue", self.global_queue as u64),
             ("timers", self.timers as u64),
             ("io_waiters", self.io_waiters as u64),

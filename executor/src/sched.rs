@@ -51,10 +51,11 @@ use crate::sys::atomic::{
 };
 use crate::sys::{Mutex, fork_count, idle_fence, rank, submit_fence};
 use crate::sysmon::Sysmon;
-use crate::task::registry::{FIRST_OUTSIDE, OUTSIDE, Shard};
+use crate::task::registry::{FIRST_OUTSIDE, LocalTasks, OUTSIDE, Shard};
 use crate::waits::Waits;
 use stuck::StuckPoll;
 
+pub mod deadlock;
 pub(crate) mod find;
 pub(crate) mod paused;
 mod quiet;
@@ -70,6 +71,8 @@ pub(crate) struct Sched {
     /// Names the runtime that has this slot. Goes up when a runtime is built and when it is gone; odd while one is there.
     generation: AtomicU32,
     closing: AtomicBool,
+    /// Wakers are counted, and lists kept of who waits: `Builder::detect_deadlocks`. Written when a runtime is built.
+    detects: AtomicBool,
     /// [`fork_count`] when the runtime was built.
     forks: AtomicUsize,
     /// Slots made so far; the first `idle.total()` are in use.
@@ -94,6 +97,7 @@ pub(crate) struct Sched {
     /// and have no processor yet.
     pub(crate) away: AtomicUsize,
     pub(crate) waits: Waits,
+    pub(crate) local_tasks: LocalTasks,
     pub(crate) sysmon: Sysmon,
     pub(crate) blocking: Pool,
     pub(crate) pinned: Pinned,
@@ -125,6 +129,10 @@ pub(crate) struct Config {
     pub(crate) max_blocking: Option<usize>,
     pub(crate) thread_keep_alive: Option<Duration>,
     pub(crate) start_paused: bool,
+    pub(crate) detect_deadlocks: bool,
+    pub(crate) external_wakers: bool,
+    /// How long a runtime is quiet before that is called a deadlock.
+    pub(crate) deadlock_after: Option<Duration>,
 }
 
 /// See `Builder::on_stuck`.
@@ -194,6 +202,7 @@ impl Sched {
         Sched {
             generation: AtomicU32::new(0),
             closing: AtomicBool::new(false),
+            detects: AtomicBool::new(false),
             forks: AtomicUsize::new(0),
             table: [const { AtomicPtr::new(std::ptr::null_mut()) }; PROCS_MAX],
             outside: std::array::from_fn(|i| Line(Shard::new(FIRST_OUTSIDE + i as u32))),
@@ -208,6 +217,7 @@ impl Sched {
             stuck: AtomicUsize::new(0),
             away: AtomicUsize::new(0),
             waits: Waits::new(),
+            local_tasks: LocalTasks::new(),
             sysmon: Sysmon::new(),
             blocking: Pool::new(),
             pinned: Pinned::new(),
@@ -225,6 +235,7 @@ impl Sched {
     pub(crate) fn open(&'static self, config: Config) -> RuntimeRef {
         let procs = config.procs;
         self.clock.open(config.start_paused);
+        self.detects.store(config.detect_deadlocks, Relaxed);
         self.blocking.open(config.max_blocking.unwrap_or(blocking::LIMIT), keep_alive_of(&config));
         let before = std::mem::replace(&mut *self.config.lock(), Arc::new(config));
         // Shutdown took the hooks out: this one runs no user code.
@@ -243,6 +254,7 @@ impl Sched {
         self.threads.reset();
         self.stuck.store(0, Relaxed);
         self.away.store(0, Relaxed);
+        self.local_tasks.reset();
         // Release: pairs with the Acquire in `is_closing`; whoever sees it sees that the runtime before is gone.
         self.closing.store(false, Release);
         self.forks.store(fork_count(), Relaxed);
@@ -258,6 +270,12 @@ impl Sched {
         // Release: pairs with the Acquire in `RuntimeRef::is_there`, which then sees the runtime as it was built.
         self.generation.store(generation, Release);
         RuntimeRef { sched: self, generation }
+    }
+
+    /// Whether wakers are counted and waiting threads listed. A constant of the runtime.
+    #[inline]
+    pub(crate) fn detects(&self) -> bool {
+        self.detects.load(Relaxed)
     }
 
     /// The runtime is gone; the slot may serve another one.
@@ -446,7 +464,7 @@ impl Sched {
             return None;
         }
         self.sysmon_start();
-        let Some(slot) = self.idle.acquire_near(machine, slot, self) else {
+        let Some(slot) = self.idle.acquire(machine, slot, self) else {
             if machine.take_released() {
                 self.was_released();
             } else if guest {
@@ -616,6 +634,7 @@ impl Sched {
             need_spinning: self.idle.need_spinning(),
             live_tasks: self.live_tasks(),
             stuck_threads: self.stuck.load(Relaxed),
+            leaked_tasks: self.leaked_tasks().len(),
             thread_failures: self.threads.failures() as u64,
             global_queue: self.inject.len(),
             io_waiters: self.netpoll.waiters(),

@@ -11,6 +11,7 @@
 //! | `sysmon` acted less than a second ago       | 1 ms         |
 //! | work waits beside a `block_in_place`        | 100 µs, at most 50 times in a row |
 //! | all processors idle at 20 looks in a row    | it sleeps until the first one is taken off the idle list |
+//! | the same, and it may be a deadlock          | 100 ms, for a second, if the runtime looks for deadlocks |
 //!
 //! 1. It holds no processor and runs no task. What it wakes goes to the global queue.
 //! 2. It sleeps deeply only if every processor is idle, which it decides under the scheduler lock.
@@ -26,6 +27,7 @@ use crate::metrics::{Metrics, SharedCounter};
 use crate::park::Parker;
 use crate::processor::{Processor, SLICE_OVER};
 use crate::sched::Sched;
+use crate::sched::deadlock::DeadlockWatch;
 use crate::sched::find::wake_all;
 use crate::sched::stuck::{StuckIn, StuckPoll, Suspect};
 use crate::sys::atomic::{
@@ -191,6 +193,7 @@ impl Sched {
         let mut ready = Vec::new();
         let mut warned = HashMap::new();
         let mut trace = trace::Schedtrace::new(self);
+        let mut deadlock = DeadlockWatch::new(self);
         let (mut looks_idle, mut looks_blocking) = (0, 0);
         let mut acted_at = None;
         // Acquire: pairs with the Release in `Sysmon::end`.
@@ -201,9 +204,17 @@ impl Sched {
             } else {
                 looks_idle = 0;
             }
+            let deadlock_in = deadlock.look(self, now);
             if looks_idle >= LOOKS_IDLE && !trace.is_on() && self.idle.sysmon_sleeps() {
-                self.sysmon.parker.park();
-                looks_idle = 0;
+                match deadlock_in {
+                    Some(left) => {
+                        self.sysmon.parker.park_timeout(left);
+                    }
+                    None => {
+                        self.sysmon.parker.park();
+                        looks_idle = 0;
+                    }
+                }
                 continue;
             }
             let look = match acted_at {
@@ -335,11 +346,12 @@ impl Sched {
             // The poll ended at the last moment.
             return false;
         }
-        let stuck = StuckPoll::new(polled, suspect.polling_for(now), rescued, self.stuck_threads());
+        let stuck = StuckPoll::new(polled, suspect, now, rescued, self.stuck_threads());
         let config = self.config.lock().clone();
+        let traced = is_traced(&stuck);
         if let Some(hook) = &config.on_stuck {
             swallow(|| hook(&stuck));
-        } else {
+        } else if !traced {
             let last = warned.entry((stuck.stuck_in, stuck.location.map(std::ptr::from_ref))).or_insert(None);
             if last.is_none_or(|at| now - at >= WARN_NS) {
                 *last = Some(now);
@@ -349,6 +361,34 @@ impl Sched {
         }
         rescued
     }
+}
+
+/// Tells `tracing` of a stuck poll. `false`: no subscriber wants to hear of it.
+#[cfg(feature = "tracing")]
+fn is_traced(stuck: &StuckPoll) -> bool {
+    if !tracing::event_enabled!(target: "gmp", tracing::Level::WARN) {
+        return false;
+    }
+    // A subscriber that panics has told so itself, and must not end `sysmon`.
+    swallow(|| {
+        tracing::warn!(
+            target: "gmp",
+            stuck_in = ?stuck.stuck_in,
+            task = stuck.task.map(crate::task::Id::to_bits),
+            spawned_at = stuck.location.map(tracing::field::display),
+            thread = stuck.thread,
+            polling_for_ms = stuck.polling_for.as_millis() as u64,
+            rescued = stuck.rescued,
+            stuck_threads = stuck.stuck_threads,
+            "{stuck}"
+        );
+    });
+    true
+}
+
+#[cfg(not(feature = "tracing"))]
+fn is_traced(_: &StuckPoll) -> bool {
+    false
 }
 
 /// When a line was last printed for what was stuck and where it was spawned.

@@ -25,7 +25,7 @@ impl Attribute {
     fn accepted(self) -> String {
         let words = match self {
             Attribute::Main => ", `send`, `local`",
-            Attribute::Test => ", `start_paused = true`",
+            Attribute::Test => ", `start_paused = true`, `external_wakers`",
         };
         format!(
             "{} takes `procs = 4` (or `worker_threads = 4`), `name = \"web\"`, \
@@ -147,6 +147,13 @@ impl Arguments {
             }
             ("send" | "local", Some(_)) if attribute == Attribute::Main => {
                 return Err(format!("`{key}` has no value: `#[gmp::main({key})]`"));
+            }
+            ("external_wakers", None) if attribute == Attribute::Test => {
+                once("external_wakers")?;
+                self.settings.extend(template(".external_wakers(true)", Span::mixed_site(), &[]));
+            }
+            ("external_wakers", Some(_)) if attribute == Attribute::Test => {
+                return Err("`external_wakers` has no value: `#[gmp::test(external_wakers)]`".into());
             }
             (key, _) => return Err(format!("unknown argument `{key}`: {}", attribute.accepted())),
         }

@@ -38,7 +38,7 @@ impl Sched {
                 && self.blocking.is_quiet()
                 && self.inject.is_empty()
                 && self.slots().map(|slot| &slot.processor().queue).all(|q| q.len_seen() == 0 && q.next.peek() == 0)
-                && self.waits.all_wait()
+                && self.waits.are_quiet(self.runtime().generation)
                 && f()
         })
     }

@@ -17,6 +17,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
 use std::panic::Location;
+use std::pin::Pin;
 use std::ptr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -27,6 +28,7 @@ use super::registry::Closed;
 use super::{Id, JoinHandle, Meta, Owner, cell};
 use crate::clock;
 use crate::context;
+use crate::leak::Counted;
 use crate::mailbox::Mailbox;
 use crate::park::Parker;
 use crate::processor::{Polled, Processor};
@@ -102,14 +104,46 @@ impl HomeRef {
     ///
     /// The future and its output may be polled and dropped on the thread that owns the set, and the future dropped on this
     /// one.
-    unsafe fn spawn<F: Future>(self, location: &'static Location<'static>, future: F) -> JoinHandle<F::Output> {
+    unsafe fn spawn<F>(self, location: &'static Location<'static>, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        // The runtime that would tell of the task, if it looks for leaks.
+        let tells = context::current().runtime.filter(|runtime| runtime.is_there() && runtime.sched.detects());
+        if let Some(runtime) = tells {
+            let future: Pin<Box<dyn Future<Output = F::Output>>> = Box::pin(future);
+            let future = Counted::new(future, false);
+            let tally = future.tally().clone();
+            // SAFETY: passed on.
+            let (id, handle) = unsafe { self.spawn_as_is(location, future) };
+            if let Some(id) = id {
+                runtime.sched.local_tasks.enter(id, location, tally);
+            }
+            return handle;
+        }
+        // SAFETY: passed on.
+        unsafe { self.spawn_as_is(location, future) }.1
+    }
+
+    /// [`HomeRef::spawn`] of a future whose wakers are counted, or need not be. Gives the task's name if it was entered.
+    ///
+    /// # Safety
+    ///
+    /// That of [`HomeRef::spawn`].
+    unsafe fn spawn_as_is<F: Future>(
+        self,
+        location: &'static Location<'static>,
+        future: F,
+    ) -> (Option<Id>, JoinHandle<F::Output>) {
         // SAFETY: invariant 1 of this file for the future; the output is in the handle, which stays where the output may be.
         let (runnable, handle) = unsafe { cell(Owner::set(self.home), location, 0, future, schedule) };
-        match self.home.insert(self.generation, &runnable) {
+        let entered = self.home.insert(self.generation, &runnable);
+        match entered {
             Ok(_) => runnable.schedule(),
             Err(Closed) => drop(runnable),
         }
-        handle
+        (entered.ok(), handle)
     }
 
     /// Makes the task of a thread of its own; the set is its. Gives the task's name.
@@ -377,7 +411,7 @@ fn run(task: Runnable<Meta>) {
     let before = processor().map(|p| {
         p.counters().polled.add(1);
         let before = p.polled();
-        p.goes_on(Polled::Task(task.metadata().location));
+        p.goes_on(Polled::Task(task.metadata().id(), task.metadata().location));
         before
     });
     task.run();
