@@ -103,6 +103,16 @@ const CASES: &[Case] = &[
         errors: &[(1, "gmp has one scheduler: use `procs = 1`")],
     },
     Case {
+        name: "main_start_paused",
+        source: "#[gmp::main(start_paused = true)]\nasync fn main() {}\n",
+        errors: &[(1, "`start_paused` is for `#[gmp::test]`: a main whose time stands calls `gmp::time::pause`")],
+    },
+    Case {
+        name: "test_start_paused",
+        source: "#[gmp::test(start_paused = 1)]\nasync fn fails() {}\n",
+        errors: &[(1, "`start_paused` is `true` or `false`: `start_paused = true`")],
+    },
+    Case {
         name: "flavor_unknown",
         source: "#[gmp::main(flavor = \"local\")]\nasync fn main() {}\n",
         errors: &[(1, "gmp has one scheduler: leave `flavor` out")],
@@ -162,6 +172,21 @@ const CASES: &[Case] = &[
         name: "test_has_no_main_words",
         source: "#[gmp::test(send)]\nasync fn fails() {}\n",
         errors: &[(1, "unknown argument `send`: `#[gmp::test]` takes `procs = 4`")],
+    },
+    Case {
+        name: "test_external_wakers_has_no_value",
+        source: "#[gmp::test(external_wakers = true)]\nasync fn fails() {}\n",
+        errors: &[(1, "`external_wakers` has no value: `#[gmp::test(external_wakers)]`")],
+    },
+    Case {
+        name: "test_external_wakers_twice",
+        source: "#[gmp::test(external_wakers, external_wakers)]\nasync fn fails() {}\n",
+        errors: &[(1, "`external_wakers` is given twice")],
+    },
+    Case {
+        name: "main_has_no_test_words",
+        source: "#[gmp::main(external_wakers)]\nasync fn main() {}\n",
+        errors: &[(1, "unknown argument `external_wakers`: `#[gmp::main]` takes `procs = 4`")],
     },
     Case {
         name: "test_flavor_current_thread",

@@ -32,7 +32,7 @@ fn runtime(procs: usize) -> Runtime {
 }
 
 /// Not `Send`; says where it is dropped.
-struct Bound(Rc<Cell<usize>>, ThreadId, drops::Guard);
+struct Bound(Rc<Cell<usize>>, ThreadId, #[expect(dead_code, reason = "counts its drop")] drops::Guard);
 
 impl Bound {
     fn new(drops: &Drops) -> Bound {
@@ -94,7 +94,6 @@ fn r02_tasks_of_a_set_share_its_thread() {
         // All futures are gone, with what they held.
         drop(set);
         drop(output);
-        drop(add);
         assert_eq!(Rc::strong_count(&sum), 1);
     });
 }
@@ -593,6 +592,36 @@ fn r01_each_host_of_a_set_is_woken() {
     });
 }
 
+/// One that waits for the set is done, and leaves a task behind that it woke itself: the other one comes for it.
+#[test]
+fn r01_a_host_that_leaves_wakes_the_others() {
+    limited(|| {
+        let set = LocalSet::new();
+        let door = Door::default();
+        let waits = set.spawn_local(door.clone());
+        gmp::block_on(async {
+            let mut hosts = futures::stream::FuturesUnordered::new();
+            let (go, gone) = futures::channel::oneshot::channel::<()>();
+            let first: Pin<Box<dyn Future<Output = ()>>> = Box::pin(set.run_until(async {
+                gone.await.unwrap();
+                // Into the queue of the set, in the last poll of this host.
+                door.open();
+            }));
+            let second: Pin<Box<dyn Future<Output = ()>>> = Box::pin(set.run_until(async {
+                waits.await.unwrap();
+            }));
+            hosts.push(first);
+            hosts.push(second);
+            // Both wait.
+            assert!(futures::poll!(hosts.next()).is_pending());
+            yield_now().await;
+            assert!(futures::poll!(hosts.next()).is_pending());
+            go.send(()).unwrap();
+            while hosts.next().await.is_some() {}
+        });
+    });
+}
+
 /// One poll of the set polls a bounded number of its tasks, then says that it is not done.
 #[test]
 fn r04_a_poll_of_the_set_is_bounded() {
@@ -630,21 +659,27 @@ fn r04_slow_tasks_take_turns_with_the_processor() {
     limited(|| {
         const TASKS: usize = 20;
         let runtime = Builder::new().procs(1).rescue(None).build().unwrap();
-        let polls = Rc::new(Cell::new(0));
-        let set = LocalSet::new();
-        for _ in 0..TASKS {
-            let polls = polls.clone();
-            drop(set.spawn_local(async move {
-                polls.set(polls.get() + 1);
-                thread::sleep(Duration::from_millis(2));
-            }));
+        // Many of one poll each, or one of many polls.
+        for (tasks, polls_each) in [(TASKS, 1), (1, TASKS)] {
+            let polls = Rc::new(Cell::new(0));
+            let set = LocalSet::new();
+            for _ in 0..tasks {
+                let polls = polls.clone();
+                drop(set.spawn_local(async move {
+                    for _ in 0..polls_each {
+                        polls.set(polls.get() + 1);
+                        thread::sleep(Duration::from_millis(2));
+                        yield_now().await;
+                    }
+                }));
+            }
+            let polled = set.block_on(&runtime, async {
+                gmp::spawn(async {}).await.unwrap();
+                polls.get()
+            });
+            // Far fewer than all of them: each poll of the set ends after two of these at most.
+            assert!(polled < TASKS / 2, "{polled} of {TASKS} went first");
         }
-        let polled = set.block_on(&runtime, async {
-            gmp::spawn(async {}).await.unwrap();
-            polls.get()
-        });
-        // Far fewer than all of them: each poll of the set ends after one of these.
-        assert!(polled < TASKS / 2, "{polled} of {TASKS} went first");
     });
 }
 

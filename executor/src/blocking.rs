@@ -320,8 +320,14 @@ fn run_closures(sched: &'static Sched, machine: &'static Machine) {
                 swallow(|| task::run(unit, None));
                 state = pool.state.lock();
                 state.running -= 1;
+                sched.agent_left();
             }
             Next::Rest => {
+                if sched.clock.is_paused() {
+                    drop(state);
+                    sched.clock_may_advance();
+                    state = pool.state.lock();
+                }
                 let Some(called) = rest(pool, machine, state) else {
                     return;
                 };

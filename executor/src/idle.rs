@@ -431,15 +431,11 @@ impl Idle {
 
     /// A processor for `machine`: an idle one at once, else the first that is freed (Go: `exitsyscall`). It sleeps
     /// meanwhile. `None` if the runtime closes, or if the machine was released ([`Machine::take_released`]).
-    pub(crate) fn acquire(&self, machine: &'static Machine, host: &'static impl Host) -> Option<u32> {
-        self.acquire_near(machine, None, host)
-    }
-
-    /// [`Idle::acquire`], of `slot` if that one is idle: what the machine needs is still in its caches.
-    pub(crate) fn acquire_near(
+    /// With `near`, of that slot if it is idle: what the machine needs is still in its caches.
+    pub(crate) fn acquire(
         &self,
         machine: &'static Machine,
-        slot: Option<u32>,
+        near: Option<u32>,
         host: &'static impl Host,
     ) -> Option<u32> {
         {
@@ -447,7 +443,7 @@ impl Idle {
             if lists.closed {
                 return None;
             }
-            if let Some(at) = slot.and_then(|slot| lists.procs.iter().position(|idle| *idle == slot)) {
+            if let Some(at) = near.and_then(|near| lists.procs.iter().position(|idle| *idle == near)) {
                 let top = lists.procs.len() - 1;
                 lists.procs.swap(at, top);
             }

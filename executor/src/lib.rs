@@ -20,6 +20,7 @@ mod sys;
 
 mod clock;
 mod inject;
+mod leak;
 mod machine;
 mod mailbox;
 mod park;

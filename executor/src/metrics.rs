@@ -149,6 +149,8 @@ pub struct Metrics {
     pub pinned_queue: usize,
     /// Tasks whose future still exists, and blocking closures that have not ended; no local tasks.
     pub live_tasks: usize,
+    /// Tasks that wait and can never be woken, if the runtime looks for them (`Builder::detect_deadlocks`); else 0.
+    pub leaked_tasks: usize,
     /// Tasks in the global queue.
     pub global_queue: usize,
     /// Tasks in each local queue, without the run-next slot.
@@ -183,6 +185,8 @@ pub struct Metrics {
     pub spins: u64,
     /// Timers that fired.
     pub timers_fired: u64,
+    /// Times the machine that sleeps in the netpoller was woken: for a task, for a nearer deadline, to end.
+    pub netpoll_breaks: u64,
     /// Threads that the system refused to start.
     pub thread_failures: u64,
     /// Threads that were not started because of `Builder::max_threads`.
@@ -248,6 +252,7 @@ impl Metrics {
             ("pinned_threads", self.pinned_threads as u64),
             ("pinned_queue", self.pinned_queue as u64),
             ("live_tasks", self.live_tasks as u64),
+            ("leaked_tasks", self.leaked_tasks as u64),
             ("global_queue", self.global_queue as u64),
             ("timers", self.timers as u64),
             ("io_waiters", self.io_waiters as u64),
@@ -262,6 +267,7 @@ impl Metrics {
             ("parks", self.parks),
             ("spins", self.spins),
             ("timers_fired", self.timers_fired),
+            ("netpoll_breaks", self.netpoll_breaks),
             ("thread_failures", self.thread_failures),
             ("thread_refusals", self.thread_refusals),
             ("rescues", self.rescues),

@@ -11,6 +11,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::panic::Location;
 
 use crate::metrics::Metrics;
 use crate::runtime;
@@ -54,6 +55,8 @@ pub(crate) struct Task {
     root: Id,
     /// Part of its thread's name.
     number: usize,
+    /// Where it was spawned.
+    location: &'static Location<'static>,
 }
 
 impl Pinned {
@@ -115,12 +118,18 @@ impl Pinned {
 
 impl Sched {
     /// Starts a thread for the task `root`, which is alone in `set`.
-    pub(crate) fn start_pinned(&'static self, runtime: RuntimeRef, set: HomeRef, root: Id) -> Result<(), Closed> {
+    pub(crate) fn start_pinned(
+        &'static self,
+        runtime: RuntimeRef,
+        set: HomeRef,
+        root: Id,
+        location: &'static Location<'static>,
+    ) -> Result<(), Closed> {
         let mut state = self.pinned.state.lock();
         if state.generation != runtime.generation {
             return Err(Closed);
         }
-        let task = Task { set, root, number: state.spawned };
+        let task = Task { set, root, number: state.spawned, location };
         state.spawned += 1;
         state.live.push(task);
         // AcqRel: pairs with `coming`.
@@ -205,7 +214,7 @@ fn serve(sched: &'static Sched, task: Task) {
     swallow(|| {
         // SAFETY: this thread was started for the task, and nobody has polled it.
         let set = unsafe { Set::adopt(task.set) };
-        runtime::run_pinned(sched.runtime(), set, task.root);
+        runtime::run_pinned(sched.runtime(), set, task.root, task.location);
     });
     if let Some(hook) = &config.on_thread_stop {
         swallow(hook);

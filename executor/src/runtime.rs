@@ -14,10 +14,12 @@ use crate::sched::{RuntimeRef, Sched};
 use crate::sys::{Mutex, rank};
 use crate::task::{self, JoinHandle};
 
+pub use crate::sched::deadlock::LeakedTask;
 pub use crate::sched::stuck::{StuckIn, StuckPoll};
 pub use block_in_place::block_in_place;
 pub use block_on::block_on;
 pub use builder::Builder;
+pub(crate) use default::peek as default_if_any;
 pub use metrics::{FoundIn, Metrics};
 pub(crate) use pinned::run as run_pinned;
 pub use procs::{procs, set_procs};
@@ -117,7 +119,8 @@ impl Runtime {
     ///
     /// # Panics
     ///
-    /// If `future` does.
+    /// If `future` does, or if it waits in vain and the runtime looks for that ([`Builder::detect_deadlocks`]).
+    #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         block_on::on(self.runtime, future)
     }
@@ -168,6 +171,16 @@ impl Runtime {
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         self.runtime.sched.metrics()
+    }
+
+    /// The tasks that can never run again, by where they were spawned; see [`Builder::detect_deadlocks`]. Without it nothing is
+    /// known, and the list is empty.
+    ///
+    /// A task is in it if it waits and nobody has a waker of it: that is exact. A task that waits for ever by intention, as
+    /// for `std::future::pending()`, is in it too; one whose waker is kept, by whomever, is not.
+    #[must_use]
+    pub fn leaked_tasks(&self) -> Vec<LeakedTask> {
+        self.runtime.sched.leaked_tasks()
     }
 
     /// Makes this the process-wide default runtime until the guard is dropped; then the former one is again.
@@ -330,7 +343,8 @@ impl Handle {
     ///
     /// # Panics
     ///
-    /// If `future` does, or if the runtime is shut down.
+    /// If `future` does, if the runtime is shut down, or if it looks for deadlocks ([`Builder::detect_deadlocks`]) and finds one.
+    #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         block_on::on(self.runtime, future)
     }
@@ -348,7 +362,13 @@ impl Handle {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn enter(&self) -> EnterGuard {
-        EnterGuard { _entered: context::enter(self.runtime) }
+        EnterGuard { _entered: context::enter(self.runtime), _guest: Guest::come(self.runtime) }
+    }
+
+    /// The tasks that can never run again; see [`Runtime::leaked_tasks`].
+    #[must_use]
+    pub fn leaked_tasks(&self) -> Vec<LeakedTask> {
+        if self.runtime.is_there() { self.runtime.sched.leaked_tasks() } else { Vec::new() }
     }
 
     /// What the scheduler counts. Numbers of a runtime that is gone are those of its slot, which may be another's.
@@ -363,6 +383,29 @@ impl Handle {
 #[must_use = "dropping the guard leaves the runtime"]
 pub struct EnterGuard {
     _entered: context::Entered,
+    _guest: Option<Guest>,
+}
+
+/// A thread that has entered a runtime that looks for deadlocks: it may be about to wake one of its tasks.
+#[derive(Debug)]
+struct Guest(RuntimeRef);
+
+impl Guest {
+    fn come(runtime: RuntimeRef) -> Option<Guest> {
+        let listed = runtime.is_there() && runtime.sched.detects();
+        listed.then(|| {
+            runtime.sched.waits.guest_came(runtime.generation);
+            Guest(runtime)
+        })
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let Guest(runtime) = self;
+        runtime.sched.waits.guest_left(runtime.generation);
+        runtime.sched.agent_left();
+    }
 }
 
 /// Spawns a task (Go: the `go` statement): `future` runs on its own, as soon as a processor comes to it.

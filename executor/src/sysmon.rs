@@ -12,6 +12,7 @@
 //! | `sysmon` acted less than a second ago       | 1 ms         |
 //! | work waits beside a `block_in_place`        | 100 µs, at most 50 times in a row |
 //! | all processors idle at 20 looks in a row    | it sleeps until the first one is taken off the idle list |
+//! | the same, and it may be a deadlock          | 100 ms, for a second, if the runtime looks for deadlocks |
 //!
 //! 1. It holds no processor and runs no task. What it wakes goes to the global queue.
 //! 2. It sleeps deeply only if every processor is idle, which it decides under the scheduler lock.
@@ -27,12 +28,14 @@ use crate::metrics::{Metrics, SharedCounter};
 use crate::park::Parker;
 use crate::processor::{Processor, QUIT, SLICE_OVER};
 use crate::sched::Sched;
+use crate::sched::deadlock::DeadlockWatch;
 use crate::sched::find::wake_all;
 use crate::sched::stuck::{StuckIn, StuckPoll, Suspect};
 use crate::sys::atomic::{
     AtomicBool,
     Ordering::{Acquire, Relaxed, Release},
 };
+use crate::sys::submit_fence;
 use crate::task::swallow;
 use crate::trace;
 
@@ -206,6 +209,7 @@ impl Sched {
         let mut ready = Vec::new();
         let mut warned = HashMap::new();
         let mut trace = trace::Schedtrace::new(self);
+        let mut deadlock = DeadlockWatch::new(self);
         let (mut looks_idle, mut looks_blocking) = (0, 0);
         let mut acted_at = None;
         // Acquire: pairs with the Release in `Sysmon::end`.
@@ -220,9 +224,17 @@ impl Sched {
             } else {
                 looks_idle = 0;
             }
+            let deadlock_in = deadlock.look(self, now);
             if looks_idle >= LOOKS_IDLE && !trace.is_on() && self.idle.sysmon_sleeps() {
-                self.sysmon.parker.park();
-                looks_idle = 0;
+                match deadlock_in {
+                    Some(left) => {
+                        self.sysmon.parker.park_timeout(left);
+                    }
+                    None => {
+                        self.sysmon.parker.park();
+                        looks_idle = 0;
+                    }
+                }
                 // At once: the limits may have changed long ago.
                 refresh = true;
                 continue;
@@ -254,11 +266,12 @@ impl Sched {
     fn look_around(&'static self, seen: &mut [Seen], ready: &mut Vec<Waker>, warned: &mut Warned) -> Looked {
         self.sysmon.looks.add(1);
         let now = clock::now();
+        let due = self.clock.due_at(now);
         let mut looked = Looked::default();
         if now.saturating_sub(self.netpolled_at()) > NETPOLL_NS {
             looked.acted |= self.deliver(ready, now);
         }
-        if self.earliest_deadline() <= now {
+        if self.earliest_deadline() <= due {
             // A processor in a long poll armed it, and the machine in the netpoller sleeps longer.
             self.attend_netpoller();
         }
@@ -267,7 +280,7 @@ impl Sched {
         let common = !self.inject.is_empty()
             || self.idle.is_wanted()
             || unattended && self.netpoll.waiters() > 0
-            || self.earliest_deadline() <= now;
+            || self.earliest_deadline() <= due;
         // Case 4 of the wake rules: work behind a processor that does not move, beside an idle one.
         let mut wake = self.threads.take_asked()
             || !self.inject.is_empty()
@@ -337,12 +350,15 @@ impl Sched {
     /// Looks at the netpoller and wakes what is ready. Tells whether anything was.
     fn deliver(&'static self, ready: &mut Vec<Waker>, now: u64) -> bool {
         self.sysmon.delivering.store(true, Relaxed);
+        // The machine that sits down in the netpoller says so before it asks whether all is quiet: it sees that, or we see it.
+        submit_fence();
         let looked = self.netpoll_now(ready, now);
         self.sysmon.netpolls.add(looked.into());
         let found = !ready.is_empty();
         wake_all(ready);
         // Release: pairs with the Acquire in `is_delivering`.
         self.sysmon.delivering.store(false, Release);
+        self.clock_may_advance();
         found
     }
 
@@ -355,11 +371,12 @@ impl Sched {
             // The poll ended at the last moment.
             return false;
         }
-        let stuck = StuckPoll::new(polled, suspect.polling_for(now), rescued, self.stuck_threads());
+        let stuck = StuckPoll::new(polled, suspect, now, rescued, self.stuck_threads());
         let config = self.config.lock().clone();
+        let traced = is_traced(&stuck);
         if let Some(hook) = &config.on_stuck {
             swallow(|| hook(&stuck));
-        } else {
+        } else if !traced {
             let last = warned.entry((stuck.stuck_in, stuck.location.map(std::ptr::from_ref))).or_insert(None);
             if last.is_none_or(|at| now - at >= WARN_NS) {
                 *last = Some(now);
@@ -369,6 +386,34 @@ impl Sched {
         }
         rescued
     }
+}
+
+/// Tells `tracing` of a stuck poll. `false`: no subscriber wants to hear of it.
+#[cfg(feature = "tracing")]
+fn is_traced(stuck: &StuckPoll) -> bool {
+    if !tracing::event_enabled!(target: "gmp", tracing::Level::WARN) {
+        return false;
+    }
+    // A subscriber that panics has told so itself, and must not end `sysmon`.
+    swallow(|| {
+        tracing::warn!(
+            target: "gmp",
+            stuck_in = ?stuck.stuck_in,
+            task = stuck.task.map(crate::task::Id::to_bits),
+            spawned_at = stuck.location.map(tracing::field::display),
+            thread = stuck.thread,
+            polling_for_ms = stuck.polling_for.as_millis() as u64,
+            rescued = stuck.rescued,
+            stuck_threads = stuck.stuck_threads,
+            "{stuck}"
+        );
+    });
+    true
+}
+
+#[cfg(not(feature = "tracing"))]
+fn is_traced(_: &StuckPoll) -> bool {
+    false
 }
 
 /// When a line was last printed for what was stuck and where it was spawned.

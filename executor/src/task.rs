@@ -26,10 +26,12 @@ use std::any::Any;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use async_task::{Runnable, ScheduleInfo, WithInfo};
 
+use crate::leak::{Counted, Tally};
 use crate::processor::Processor;
 use crate::runq::Unit;
 use crate::sched::{How, RuntimeRef, Sched};
@@ -206,6 +208,15 @@ impl Id {
     const LOCAL_BITS: u32 = 32;
     /// Tasks of a shard that an id can name.
     const INDICES: usize = 1 << Self::INDEX_BITS;
+
+    #[inline]
+    pub(crate) fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Id {
+        Id(bits)
+    }
 
     fn new(shard: u32, index: u32, count: u64) -> Id {
         let count = count & ((1 << Self::COUNT_BITS) - 1);
@@ -386,9 +397,19 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
+    if runtime.sched.detects() {
+        // Boxed, so that a program has this form once for each type of output, not for each future.
+        let future: Pin<Box<dyn Future<Output = F::Output> + Send>> = Box::pin(future);
+        let future = Counted::new(future, false);
+        let tally = future.tally().clone();
+        // SAFETY: as below.
+        let (runnable, handle) = unsafe { cell(Owner::runtime(runtime.sched), location, 0, future, schedule) };
+        enter(runtime, runnable, Some(tally), |runnable| runtime.sched.spawned(into_unit(runnable)));
+        return handle;
+    }
     // SAFETY: future and output are `Send` and 'static.
     let (runnable, handle) = unsafe { cell(Owner::runtime(runtime.sched), location, 0, future, schedule) };
-    enter(runtime, runnable, |runnable| runtime.sched.spawned(into_unit(runnable)));
+    enter(runtime, runnable, None, |runnable| runtime.sched.spawned(into_unit(runnable)));
     handle
 }
 
@@ -417,7 +438,7 @@ where
     let (owner, closure) = (Owner::runtime(runtime.sched), Closure(Some(f)));
     // SAFETY: closure and output are `Send` and 'static.
     let (runnable, handle) = unsafe { cell(owner, location, BLOCKING, closure, schedule_blocking) };
-    enter(runtime, runnable, Runnable::schedule);
+    enter(runtime, runnable, None, Runnable::schedule);
     handle
 }
 
@@ -435,16 +456,16 @@ where
 {
     let set = HomeRef::open();
     let (root, handle) = set.spawn_pinned(location, f);
-    if let Err(registry::Closed) = runtime.sched.start_pinned(runtime, set, root) {
+    if let Err(registry::Closed) = runtime.sched.start_pinned(runtime, set, root, location) {
         // SAFETY: no thread was started, so the set is ours, and in it is nothing but the closure.
         drop(unsafe { Set::adopt(set) });
     }
     handle
 }
 
-/// Enters a task, and queues it for the first time by `queue`.
-fn enter(runtime: RuntimeRef, runnable: Runnable<Meta>, queue: impl FnOnce(Runnable<Meta>)) {
-    match registry::insert(runtime, &runnable) {
+/// Enters a task, and queues it for the first time by `queue`. `tally` is that of its wakers, if they are counted.
+fn enter(runtime: RuntimeRef, runnable: Runnable<Meta>, tally: Option<Arc<Tally>>, queue: impl FnOnce(Runnable<Meta>)) {
+    match registry::insert(runtime, &runnable, tally) {
         Ok(()) => queue(runnable),
         // The future is dropped here, after the registry's lock was let go.
         Err(registry::Closed) => drop(runnable),
@@ -511,7 +532,8 @@ pub(crate) fn run(unit: Unit, p: Option<&Processor>) {
     assert_no_lock_held();
     let runnable = from_unit(unit);
     if let Some(p) = p {
-        p.polls_for(Some(runnable.metadata().location));
+        let meta = runnable.metadata();
+        p.polls_for(meta.id(), meta.location);
     }
     runnable.run();
 }

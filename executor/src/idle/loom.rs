@@ -471,5 +471,5 @@ fn machine() -> &'static Machine {
 
 /// Takes an idle processor in the setup of a model.
 fn take(world: &'static World) -> u32 {
-    world.idle.acquire(machine(), world).expect("an idle processor")
+    world.idle.acquire(machine(), None, world).expect("an idle processor")
 }

@@ -135,7 +135,7 @@ fn r01_a_freed_processor_goes_to_the_machine_that_wants_one() {
     let (idle, host) = idle(1);
     let slot = idle.take(host).unwrap();
     let wanting = machine();
-    let waiter = std::thread::spawn(move || idle.acquire(wanting, host));
+    let waiter = std::thread::spawn(move || idle.acquire(wanting, None, host));
     while !idle.is_wanted() {
         std::thread::yield_now();
     }
@@ -181,7 +181,7 @@ fn r14_closing_releases_everybody_without_a_processor() {
     retire(idle, parked, b);
     idle.take(host).unwrap();
     let last = idle.take(host).unwrap();
-    let waiter = std::thread::spawn(move || idle.acquire(wanting, host));
+    let waiter = std::thread::spawn(move || idle.acquire(wanting, None, host));
     while !idle.is_wanted() {
         std::thread::yield_now();
     }
@@ -269,7 +269,7 @@ fn r03_a_processor_in_a_blocking_call_dies_at_once() {
 fn r03_new_processors_go_to_the_machines_that_want_one() {
     let (idle, host) = idle(1);
     idle.take(host).unwrap();
-    let waiter = std::thread::spawn(move || idle.acquire(machine(), host));
+    let waiter = std::thread::spawn(move || idle.acquire(machine(), None, host));
     while !idle.is_wanted() {
         std::thread::yield_now();
     }
@@ -316,7 +316,7 @@ fn r01_a_processor_taken_with_work_goes_to_a_machine_although_somebody_spins() {
 fn wanting(idle: &'static Idle, host: &'static Counting) -> (&'static Machine, std::thread::JoinHandle<Option<u32>>) {
     let machine = machine();
     let before = idle.wanting.load(Relaxed);
-    let thread = std::thread::spawn(move || idle.acquire(machine, host));
+    let thread = std::thread::spawn(move || idle.acquire(machine, None, host));
     while idle.wanting.load(Relaxed) == before {
         std::thread::yield_now();
     }
@@ -380,9 +380,9 @@ fn r04_those_who_want_a_processor_and_the_queues_take_turns() {
 #[test]
 fn r03_a_machine_back_from_a_blocking_call_takes_its_old_processor_if_that_is_idle() {
     let (idle, host) = idle(4);
-    assert_eq!(idle.acquire_near(machine(), Some(2), host), Some(2));
+    assert_eq!(idle.acquire(machine(), Some(2), host), Some(2));
     // It is in use: any other one.
-    let other = idle.acquire_near(machine(), Some(2), host).unwrap();
+    let other = idle.acquire(machine(), Some(2), host).unwrap();
     assert!(other != 2 && other < 4);
     assert_eq!(idle.counts().idle(), 2);
 }

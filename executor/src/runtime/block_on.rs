@@ -10,7 +10,9 @@
 //! When the runtime closes there are no processors to be had; the future is then polled without one. A processor whose
 //! machine collects wakes cannot be given up: the user's waker that calls `block_on` then waits with it.
 
-use std::pin::pin;
+use std::future::poll_fn;
+use std::panic::Location;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -18,12 +20,14 @@ use std::time::Duration;
 use super::{FORKED, SHUT_DOWN, current};
 use crate::blocking::Waiting;
 use crate::context;
+use crate::leak::{Counted, Tally};
 use crate::machine::Machine;
 use crate::processor::{Polled, Processor};
+use crate::sched::deadlock::Why;
 use crate::sched::{RuntimeRef, Sched};
 use crate::sys::atomic::Ordering::AcqRel;
 use crate::task::local::Host;
-use crate::waits::Wait;
+use crate::waits::{Outcome, Wait};
 
 /// Runs `future` to its end on this thread, on the runtime the thread is in, else on the default one, which is started if
 /// need be.
@@ -37,13 +41,15 @@ use crate::waits::Wait;
 ///
 /// # Panics
 ///
-/// If `future` does; if the runtime cannot be built, is shut down, or belongs to the parent process.
+/// If `future` does; if the runtime cannot be built, is shut down, or belongs to the parent process; if the runtime looks for
+/// deadlocks ([`Builder::detect_deadlocks`](super::Builder::detect_deadlocks)) and finds one.
 ///
 /// # Examples
 ///
 /// ```
 /// assert_eq!(gmp::block_on(async { 6 * 7 }), 42);
 /// ```
+#[track_caller]
 pub fn block_on<F: Future>(future: F) -> F::Output {
     match current() {
         Ok(runtime) => on(runtime, future),
@@ -102,6 +108,7 @@ impl Drop for Aside {
             if self.away {
                 // AcqRel: pairs with `quiet`.
                 runtime.sched.away.fetch_sub(1, AcqRel);
+                runtime.sched.clock_may_advance();
             }
         }
     }
@@ -127,11 +134,12 @@ pub(super) struct Blocking {
 }
 
 impl Blocking {
-    pub(super) fn new(runtime: RuntimeRef) -> Self {
+    /// `wait` is what this thread is to whoever wakes it.
+    pub(super) fn new(runtime: RuntimeRef, wait: Wait) -> Self {
         let sched = runtime.sched;
         let before = context::current();
         let machine = sched.new_machine();
-        let wait = Arc::new(Wait::new());
+        let wait = Arc::new(wait);
         sched.waits.enter(&wait);
         let nested = context::processor_of(sched);
         let aside = if nested.is_some() { None } else { Some(Aside::new(machine)) };
@@ -184,15 +192,25 @@ impl Blocking {
         }
     }
 
-    /// Calls `poll` with a processor, and waits without one, until it is ready.
-    pub(super) fn drive<R>(&self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>) -> R {
+    /// Calls `poll` with a processor, and waits without one, until it is ready, or until it is known to wait in vain: the
+    /// error says why. `tally` is that of the wakers that it gets, if they are counted.
+    pub(super) fn drive<R>(
+        &self,
+        tally: Option<&Tally>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>,
+    ) -> Result<R, String> {
         let (runtime, wait) = (self.runtime, &self.wait);
         let waker = Waker::from(wait.clone());
         let mut cx = Context::from_waker(&waker);
         loop {
             self.acquire();
             if let Poll::Ready(output) = poll(&mut cx) {
-                return output;
+                return Ok(output);
+            }
+            // The last waker may go in the poll, or later: then it wakes this thread, which is not to poll.
+            let leaked = || tally.is_some_and(Tally::is_leaked);
+            if leaked() {
+                return Err(runtime.sched.deadlock_report(&Why::Leak(wait.location())));
             }
             if wait.take_wake() {
                 self.yielded();
@@ -201,7 +219,16 @@ impl Blocking {
             self.give_up();
             let _waiting = Waiting::new(runtime.sched);
             wait.begin();
-            while !wait.end() {
+            runtime.sched.clock_may_advance();
+            loop {
+                match wait.end() {
+                    Outcome::Woken if leaked() => {
+                        return Err(runtime.sched.deadlock_report(&Why::Leak(wait.location())));
+                    }
+                    Outcome::Woken => break,
+                    Outcome::Condemned(report) => return Err(report),
+                    Outcome::Waits => {}
+                }
                 if runtime.sched.sysmon.is_started() || !runtime.is_there() {
                     wait.parker.park();
                 } else if !wait.parker.park_timeout(UNWATCHED) {
@@ -230,17 +257,32 @@ impl Drop for Blocking {
             context::set_released_by(self.released_by);
         }
         self.runtime.sched.waits.leave(&self.wait);
+        self.runtime.sched.clock_may_advance();
         self.runtime.sched.free_machine(self.machine);
     }
 }
 
+#[track_caller]
 pub(super) fn on<F: Future>(runtime: RuntimeRef, future: F) -> F::Output {
     assert!(runtime.is_of_this_process(), "{FORKED}");
     assert!(runtime.is_there(), "{SHUT_DOWN}");
+    let blocking = Blocking::new(runtime, Wait::of_block_on(Location::caller()));
     // What the future spawns here is dropped after it, and before the processor is given up.
-    let blocking = Blocking::new(runtime);
     let host = Host::new();
     let _inside = host.enter();
     let mut future = pin!(future);
-    blocking.drive(|cx| host.poll(cx, |cx| future.as_mut().poll(cx)))
+    let mut poll = |cx: &mut Context<'_>| host.poll(cx, |cx| future.as_mut().poll(cx));
+    let ended = if runtime.sched.detects() {
+        // Behind a pointer, so that a program has this form once for each type of output.
+        let poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<F::Output> = &mut poll;
+        let mut counted = Counted::new(poll_fn(poll), true);
+        let tally = counted.tally().clone();
+        blocking.drive(Some(&tally), |cx| Pin::new(&mut counted).poll(cx))
+    } else {
+        blocking.drive(None, poll)
+    };
+    match ended {
+        Ok(output) => output,
+        Err(report) => panic!("{report}"),
+    }
 }

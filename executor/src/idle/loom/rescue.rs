@@ -224,7 +224,7 @@ impl Table {
 
     /// Mirrors `Sched::acquire`.
     fn acquire(&'static self) -> Option<&'static Processor> {
-        self.idle.acquire(machine(), self)?;
+        self.idle.acquire(machine(), None, self)?;
         let p = self.processor();
         p.bump_polls();
         Some(p)

@@ -6,7 +6,7 @@ use super::*;
 
 /// Mirrors `block_on`: takes a processor, polls, gives it up.
 fn block_on(world: &'static World) {
-    if let Some(slot) = world.idle.acquire(machine(), world) {
+    if let Some(slot) = world.idle.acquire(machine(), None, world) {
         world.hold(slot);
         world.give_up(slot);
     }
@@ -48,7 +48,7 @@ fn r01_a_spinner_that_serves_want_wakes_the_next() {
         let (slot, other) = (take(world), take(world));
         assert!(world.idle.start_spinning());
         let wanting = thread::spawn(move || {
-            if let Some(slot) = world.idle.acquire(machine(), world) {
+            if let Some(slot) = world.idle.acquire(machine(), None, world) {
                 world.count();
                 world.give_up(slot);
             }
@@ -92,7 +92,7 @@ fn r04_want_takes_turns_with_the_queues() {
     /// Mirrors a `block_on` that yields.
     fn again_and_again(world: &'static World, before_the_task: &AtomicUsize) {
         for _ in 0..2 {
-            let Some(slot) = world.idle.acquire(machine(), world) else { return };
+            let Some(slot) = world.idle.acquire(machine(), None, world) else { return };
             if world.ran.load(Acquire) == 0 {
                 before_the_task.fetch_add(1, Relaxed);
             }
