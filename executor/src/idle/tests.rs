@@ -269,7 +269,7 @@ fn r03_a_processor_in_a_blocking_call_dies_at_once() {
 fn r03_new_processors_go_to_the_machines_that_want_one() {
     let (idle, host) = idle(1);
     idle.take(host).unwrap();
-    let waiter = std::thread::spawn(move || idle.acquire(machine(), host));
+    let waiter = std::thread::spawn(move || idle.acquire(machine(), None, host));
     while !idle.is_wanted() {
         std::thread::yield_now();
     }

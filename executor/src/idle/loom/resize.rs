@@ -121,7 +121,7 @@ fn r03_resize_against_want() {
         let (kept, dying) = (take(world), take(world));
         let wanting = [(); 2].map(|()| {
             thread::spawn(move || {
-                let slot = world.idle.acquire(machine(), world).expect("the runtime is open");
+                let slot = world.idle.acquire(machine(), None, world).expect("the runtime is open");
                 world.hold(slot);
                 world.give_up(slot);
             })
