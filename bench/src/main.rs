@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use gmp_bench::peers::Code;
 use gmp_bench::rate;
 use gmp_bench::run::{self, Plan};
 use gmp_bench::scenarios::http;
-use gmp_bench::{alloc, load, peers, report};
+use gmp_bench::{alloc, load, machine, peers, publish, report};
 use lexopt::{Arg, Parser, ValueExt};
 
 #[global_allocator]
@@ -26,6 +27,7 @@ usage: gmp-bench [options]
   --procs N,…        numbers of threads that run tasks (default: 1, the CPUs, twice the CPUs)
   --rounds N         rounds of the whole (default 7); slow scenarios run in every second
   --json FILE        also write every round and the summaries to FILE
+  --publish DIR      also write DIR/RESULTS.md and DIR/plots/*.svg
   --quick            one round of tiny sizes: shows that all works, its figures mean nothing
   --list             print scenarios and peers
   -h, --help         print this
@@ -40,6 +42,7 @@ enum Job {
     Compare {
         plan: Plan,
         json: Option<String>,
+        publish: Option<PathBuf>,
         skipped: Vec<&'static str>,
     },
     /// One cell; the program starts itself with it.
@@ -64,7 +67,7 @@ enum Job {
 
 fn parse() -> Result<Job, Box<dyn Error>> {
     let (mut names, mut peer_names, mut procs) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut rounds, mut json, mut quick, mut cell) = (None, None, false, None);
+    let (mut rounds, mut json, mut publish, mut quick, mut cell) = (None, None, None, false, None);
     let split = |value: String| value.split(',').map(str::to_owned).collect::<Vec<_>>();
     let mut args = Parser::from_env();
     while let Some(arg) = args.next()? {
@@ -78,6 +81,7 @@ fn parse() -> Result<Job, Box<dyn Error>> {
             }
             Arg::Long("rounds") => rounds = Some(args.value()?.parse::<usize>()?),
             Arg::Long("json") => json = Some(args.value()?.string()?),
+            Arg::Long("publish") => publish = Some(PathBuf::from(args.value()?)),
             Arg::Long("quick") => quick = true,
             Arg::Long("list") => return Ok(Job::List),
             Arg::Long("help") | Arg::Short('h') => return Ok(Job::Help),
@@ -130,10 +134,16 @@ fn parse() -> Result<Job, Box<dyn Error>> {
         skipped = scenarios.iter().filter(|scenario| http::needs_wrk(scenario)).map(|scenario| scenario.name).collect();
         scenarios.retain(|scenario| !http::needs_wrk(scenario));
     }
-    Ok(Job::Compare { plan: Plan { scenarios, peers, procs, rounds, quick }, json, skipped })
+    Ok(Job::Compare { plan: Plan { scenarios, peers, procs, rounds, quick }, json, publish, skipped })
 }
 
-fn compare(plan: &Plan, json: Option<&str>, skipped: &[&str]) -> Result<ExitCode, Box<dyn Error>> {
+fn compare(
+    plan: &Plan,
+    json: Option<&str>,
+    publish: Option<&Path>,
+    skipped: &[&str],
+) -> Result<ExitCode, Box<dyn Error>> {
+    let machine = machine::now();
     let notes: Vec<String> =
         skipped.iter().map(|name| format!("SKIPPED: {name}: there is no `wrk` on the PATH (Debian: wrk)")).collect();
     for note in &notes {
@@ -148,8 +158,12 @@ fn compare(plan: &Plan, json: Option<&str>, skipped: &[&str]) -> Result<ExitCode
         println!("\n{note}");
     }
     if let Some(file) = json {
-        let text = serde_json::to_string_pretty(&report::json(plan, &rows, skipped))?;
+        let text = serde_json::to_string_pretty(&report::json(&machine, plan, &rows, skipped))?;
         std::fs::write(file, text + "\n").map_err(|error| format!("{file}: {error}"))?;
+    }
+    if let Some(directory) = publish {
+        publish::write(directory, &machine, plan, &rows, &notes)
+            .map_err(|error| format!("{}: {error}", directory.display()))?;
     }
     let failed = rows.iter().flat_map(|row| &row.rounds).any(Result::is_err);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -171,7 +185,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             }
             println!("\npeers: {}", peers::all().iter().map(|peer| peer.name).collect::<Vec<_>>().join(", "));
         }
-        Job::Compare { plan, json, skipped } => return compare(&plan, json.as_deref(), &skipped),
+        Job::Compare { plan, json, publish, skipped } => {
+            return compare(&plan, json.as_deref(), publish.as_deref(), &skipped);
+        }
         Job::Cell { scenario, peer, cell } => {
             let entry = peers::all().into_iter().find(|entry| entry.name == peer);
             let entry = entry.ok_or_else(|| format!("no peer is called {peer}"))?;

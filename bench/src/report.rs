@@ -6,9 +6,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::cell::CellReport;
+use crate::machine::Machine;
 use crate::run::{Plan, Row};
 use crate::scenarios::{Better, Info};
 use crate::stats::{self, Interval};
+use crate::verdict::{self, Verdict, best_row, good};
 
 /// A row, summed up over its rounds.
 #[derive(Debug, Serialize)]
@@ -29,31 +31,8 @@ struct Summary {
     extras: Vec<(String, String, f64)>,
 }
 
-fn good(row: &Row) -> Vec<&CellReport> {
-    row.rounds.iter().filter_map(|round| round.as_ref().ok()).collect()
-}
-
 fn over_rounds(rounds: &[&CellReport], value: impl Fn(&CellReport) -> f64) -> f64 {
     stats::median(&rounds.iter().map(|report| value(report)).collect::<Vec<_>>())
-}
-
-/// The row with the best median of its rounds' best batches.
-fn best_row(rows: &[Row]) -> Option<&Row> {
-    let figure = |row: &Row| {
-        let value = over_rounds(&good(row), |report| report.outcome.best);
-        if row.scenario.better == Better::Less { value } else { -value }
-    };
-    rows.iter().filter(|row| !good(row).is_empty()).min_by(|a, b| figure(a).total_cmp(&figure(b)))
-}
-
-/// Per round, how many times worse than the best row; 1 is as good.
-fn times_best(row: &Row, best: &Row) -> Option<Interval> {
-    let both = row.rounds.iter().zip(&best.rounds);
-    let ratios: Vec<f64> = both
-        .filter_map(|(row, best)| Some((row.as_ref().ok()?.outcome.best, best.as_ref().ok()?.outcome.best)))
-        .map(|(this, best)| if row.scenario.better == Better::Less { this / best } else { best / this })
-        .collect();
-    if ratios.is_empty() { None } else { Some(stats::ratio(&ratios)) }
 }
 
 fn summary(row: &Row, best: Option<&Row>) -> Option<Summary> {
@@ -69,7 +48,7 @@ fn summary(row: &Row, best: Option<&Row>) -> Option<Summary> {
     Some(Summary {
         median: over_rounds(&rounds, |report| report.outcome.median),
         best: if row.scenario.better == Better::Less { stats::least(&bests) } else { stats::most(&bests) },
-        times_best: best.and_then(|best| times_best(row, best)),
+        times_best: best.and_then(|best| verdict::times_worse(row, best)),
         cpu_ns_per_op: per_op(|report| report.outcome.usage.cpu_ns),
         voluntary_per_op: per_op(|report| report.outcome.usage.voluntary),
         involuntary_per_op: per_op(|report| report.outcome.usage.involuntary),
@@ -84,7 +63,7 @@ fn summary(row: &Row, best: Option<&Row>) -> Option<Summary> {
 }
 
 /// Rows that are compared with each other.
-fn groups(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
+pub fn groups(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
     rows.chunk_by(|a, b| a.scenario.name == b.scenario.name && a.procs == b.procs)
 }
 
@@ -137,44 +116,76 @@ pub fn table(plan: &Plan, rows: &[Row]) -> String {
                 "peer", "median", "best", "x best", "CPU ns/op", "ctx/1k op", "alloc/op", "RSS MiB"
             );
         }
-        let best = best_row(rows);
-        for row in rows {
-            let failed = row.rounds.iter().filter(|round| round.is_err()).count();
-            let _ = write!(out, "  {}P {:<9}", row.procs, row.peer);
-            if row.absent.is_some() {
-                let _ = write!(out, "  no {}", row.peer);
-            }
-            if let Some(s) = summary(row, best) {
-                let times = s.times_best.map_or_else(String::new, |t| {
-                    let digits = if t.median < 10.0 { 2 } else { 0 };
-                    format!("{:.digits$} [{:.digits$}-{:.digits$}]", t.median, t.low, t.high)
-                });
-                let ctx = format!("{} + {}", short(s.voluntary_per_op * 1e3), short(s.involuntary_per_op * 1e3));
-                let allocs = s.allocs_per_op.map_or_else(|| "-".into(), short);
-                let _ = write!(
-                    out,
-                    "{:>10}{:>10}  {times:<18}{:>11}{ctx:>17}{allocs:>9}{:>9.1}",
-                    short(s.median),
-                    short(s.best),
-                    short(s.cpu_ns_per_op),
-                    s.rss_peak_kib / 1024.0
-                );
-                for (name, unit, value) in &s.extras {
-                    let _ = write!(out, "  {name} {} {unit}", short(*value));
-                }
-            }
-            if failed > 0 {
-                let why = row.rounds.iter().find_map(|round| round.as_ref().err());
-                let _ = write!(out, "  {failed} of {} rounds FAILED: {}", row.rounds.len(), why.map_or("", |s| s));
-            }
-            out.push('\n');
+        for line in lines(rows) {
+            let [procs, peer, median, best, times, cpu, ctx, allocs, rss, further] = line;
+            let _ = writeln!(
+                out,
+                "  {procs}P {peer:<9}{median:>10}{best:>10}  {times:<18}{cpu:>11}{ctx:>17}{allocs:>9}{rss:>9}  {further}"
+            );
+        }
+    }
+    let verdicts = verdict::verdicts(rows);
+    if !verdicts.is_empty() {
+        let _ = writeln!(out, "\ngmp beside the best of the others: times better, CPU time in times the other's");
+    }
+    for Verdict { scenario, procs, other, times, cpu_times, stand, .. } in &verdicts {
+        let (times, word) = (interval(times), stand.word());
+        let _ = writeln!(out, "  {procs}P {scenario:<18} {other:<9} {times:<18} CPU {cpu_times:<6.2} {word}");
+    }
+    for &procs in &plan.procs {
+        if let Some((mean, rows)) = verdict::mean(&verdicts, procs) {
+            let _ = writeln!(
+                out,
+                "  {procs}P geometric mean over the scheduler's {rows} scenarios in ns/op: {mean:.2} times"
+            );
         }
     }
     out
 }
 
+/// A median with its interval.
+pub fn interval(t: &Interval) -> String {
+    let digits = if t.median < 10.0 { 2 } else { 0 };
+    format!("{:.digits$} [{:.digits$}-{:.digits$}]", t.median, t.low, t.high)
+}
+
+/// The columns of each row of a comparison: threads, peer, median, best, times the best, CPU, context switches, allocations,
+/// memory, and what is said further.
+pub fn lines(rows: &[Row]) -> Vec<[String; 10]> {
+    let best = best_row(rows);
+    rows.iter()
+        .map(|row| {
+            let mut line: [String; 10] = Default::default();
+            (line[0], line[1]) = (row.procs.to_string(), row.peer.into());
+            let mut further = Vec::new();
+            if row.absent.is_some() {
+                further.push(format!("no {}", row.peer));
+            }
+            if let Some(s) = summary(row, best) {
+                line[2] = short(s.median);
+                line[3] = short(s.best);
+                line[4] = s.times_best.as_ref().map(interval).unwrap_or_default();
+                line[5] = short(s.cpu_ns_per_op);
+                line[6] = format!("{} + {}", short(s.voluntary_per_op * 1e3), short(s.involuntary_per_op * 1e3));
+                line[7] = s.allocs_per_op.map_or_else(|| "-".into(), short);
+                line[8] = format!("{:.1}", s.rss_peak_kib / 1024.0);
+                further.extend(s.extras.iter().map(|(name, unit, value)| {
+                    format!("{name} {}{}{unit}", short(*value), if unit.is_empty() { "" } else { " " })
+                }));
+            }
+            let failed = row.rounds.iter().filter(|round| round.is_err()).count();
+            if failed > 0 {
+                let why = row.rounds.iter().find_map(|round| round.as_ref().err());
+                further.push(format!("{failed} of {} rounds FAILED: {}", row.rounds.len(), why.map_or("", |s| s)));
+            }
+            line[9] = further.join(", ");
+            line
+        })
+        .collect()
+}
+
 /// The whole report as JSON: every round of every row, and the summaries of the table.
-pub fn json(plan: &Plan, rows: &[Row], skipped: &[&str]) -> Value {
+pub fn json(machine: &Machine, plan: &Plan, rows: &[Row], skipped: &[&str]) -> Value {
     let mut list = Vec::new();
     for rows in groups(rows) {
         let best = best_row(rows);
@@ -204,6 +215,7 @@ pub fn json(plan: &Plan, rows: &[Row], skipped: &[&str]) -> Value {
     }
     let settings = |procs: usize| plan.peers.iter().map(move |peer| (peer.name, procs, (peer.settings)(procs)));
     json!({
+        "machine": machine,
         "rounds": plan.rounds,
         "quick": plan.quick,
         "cpus": std::thread::available_parallelism().map_or(0, usize::from),
@@ -212,6 +224,7 @@ pub fn json(plan: &Plan, rows: &[Row], skipped: &[&str]) -> Value {
             .map(|(peer, procs, settings)| json!({ "peer": peer, "procs": procs, "settings": settings }))
             .collect::<Vec<_>>(),
         "skipped": skipped,
+        "verdicts": verdict::verdicts(rows),
         "rows": list,
     })
 }

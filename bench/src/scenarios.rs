@@ -24,6 +24,12 @@ use crate::peer::Peer;
 pub enum Kind {
     /// The scheduler alone.
     Scheduler,
+    /// Timers.
+    Timer,
+    /// Calls that block, or say so.
+    Blocking,
+    /// What waits, and what holds others up: memory and delays.
+    Waiting,
     /// Sockets, with a load generator in another process.
     Network,
 }

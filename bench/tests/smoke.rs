@@ -6,16 +6,27 @@ use serde_json::Value;
 
 #[test]
 fn every_scenario_runs_on_every_peer() {
-    let file = std::env::temp_dir().join(format!("gmp-bench-smoke-{}.json", std::process::id()));
+    let directory = std::env::temp_dir().join(format!("gmp-bench-smoke-{}", std::process::id()));
+    std::fs::create_dir(&directory).expect("there is none of that name");
+    let file = directory.join("report.json");
     let output = Command::new(env!("CARGO_BIN_EXE_gmp-bench"))
         .args(["--quick", "--procs", "1,2", "--json"])
         .arg(&file)
+        .arg("--publish")
+        .arg(&directory)
         .output()
         .expect("the program starts");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}");
     let text = std::fs::read_to_string(&file).expect("the JSON was written");
-    std::fs::remove_file(&file).expect("the JSON is ours");
+    let results = std::fs::read_to_string(directory.join("RESULTS.md")).expect("the results were written");
+    assert!(results.contains("these figures mean nothing"), "{results}");
+    for link in results.lines().filter_map(|line| line.strip_prefix("![")?.split_once("](")?.1.strip_suffix(')')) {
+        let plot = std::fs::read_to_string(directory.join(link)).expect("what is linked was drawn");
+        assert!(plot.starts_with("<svg") && plot.contains("gmp"), "{link}");
+    }
+    assert!(results.contains("plots/ratios-1p.svg") && results.contains("plots/late-block-2p.svg"), "{results}");
+    std::fs::remove_dir_all(&directory).expect("it is ours");
     let report: Value = serde_json::from_str(&text).expect("it is JSON");
     for skipped in report["skipped"].as_array().expect("a list") {
         eprintln!("SKIPPED: {skipped}: there is no wrk on this machine");
@@ -26,7 +37,7 @@ fn every_scenario_runs_on_every_peer() {
         if report["skipped"].as_array().expect("a list").iter().any(|name| name == scenario.name) {
             continue;
         }
-        assert!(table.contains(scenario.name), "{table}");
+        assert!(table.contains(scenario.name) && results.contains(scenario.name), "{table}");
         for peer in gmp_bench::peers::all() {
             for procs in [1, 2] {
                 let found = rows

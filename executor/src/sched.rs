@@ -242,9 +242,9 @@ impl Sched {
     /// With `cpus` the number of processors goes by them.
     pub(crate) fn open(&'static self, config: Config, cpus: Option<Cpus>) -> RuntimeRef {
         let procs = config.procs;
-        let max_threads = config.max_threads.unwrap_or(threads::LIMIT);
         self.detects.store(config.detect_deadlocks, Relaxed);
         self.clock.open(config.start_paused);
+        let max_threads = config.max_threads.unwrap_or(threads::LIMIT);
         self.blocking.open(config.max_blocking.unwrap_or(blocking::LIMIT), keep_alive_of(&config));
         let before = std::mem::replace(&mut *self.config.lock(), Arc::new(config));
         // Shutdown took the hooks out: this one runs no user code.

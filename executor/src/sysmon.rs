@@ -69,6 +69,7 @@ pub(crate) struct Sysmon {
     looks: SharedCounter,
     flags: SharedCounter,
     wakes: SharedCounter,
+    /// These three are counted before what they count can be seen.
     pub(crate) rescues: SharedCounter,
     pub(crate) retakes: SharedCounter,
     pub(crate) releases: SharedCounter,
@@ -233,10 +234,10 @@ impl Sched {
                     None => {
                         self.sysmon.parker.park();
                         looks_idle = 0;
+                        // At once: the limits may have changed long ago.
+                        refresh = true;
                     }
                 }
-                // At once: the limits may have changed long ago.
-                refresh = true;
                 continue;
             }
             let look = match acted_at {
@@ -364,14 +365,24 @@ impl Sched {
 
     /// A poll is stuck, something waits and no processor is idle: rescues the tasks, unless as many threads as may be are
     /// stuck already.
-    fn rescue_or_warn(&'static self, p: &'static Processor, suspect: &Suspect, now: u64, warned: &mut Warned) -> bool {
-        let polled = p.polled();
-        let rescued = self.stuck_threads() < self.max_stuck() && self.rescue(p, suspect);
-        if !rescued && self.stuck_threads() < self.max_stuck() {
-            // The poll ended at the last moment.
+    fn rescue_or_warn(
+        &'static self,
+        p: &'static Processor,
+        suspect: &mut Suspect,
+        now: u64,
+        warned: &mut Warned,
+    ) -> bool {
+        // Before the rescue: the poll may end at once afterwards, and its thread with it.
+        let (polled, thread) = (p.polled(), suspect.thread());
+        let is_limit = self.stuck_threads() >= self.max_stuck();
+        let threads = if is_limit { None } else { self.rescue(p, suspect) };
+        // Not rescued, and below the limit: the poll ended at the last moment.
+        if threads.is_none() && (!is_limit || suspect.is_told()) {
             return false;
         }
-        let stuck = StuckPoll::new(polled, suspect, now, rescued, self.stuck_threads());
+        let rescued = threads.is_some();
+        let threads = threads.unwrap_or_else(|| self.stuck_threads());
+        let stuck = StuckPoll::new(polled, (thread, suspect.polling_for(now)), rescued, threads);
         let config = self.config.lock().clone();
         let traced = is_traced(&stuck);
         if let Some(hook) = &config.on_stuck {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Batch, Info};
+use super::{Batch, Info, Kind};
 use crate::peer::Peer;
 
 /// What hands its thread's other work away in a poll does so once in each; the next poll begins with it back.
@@ -13,8 +13,10 @@ const YIELD_EVERY: u64 = 100;
 pub struct InPlace;
 
 impl Batch for InPlace {
-    const INFO: Info =
-        Info::scheduler("block-in-place", "an empty block_in_place; a yield after every 100", Some(25.0));
+    const INFO: Info = Info {
+        kind: Kind::Blocking,
+        ..Info::scheduler("block-in-place", "an empty block_in_place; a yield after every 100", Some(25.0))
+    };
     const OPS: (u64, u64) = (10_000, 200);
 
     async fn batch<P: Peer>(ops: u64) {
@@ -32,7 +34,10 @@ impl Batch for InPlace {
 pub struct Pool;
 
 impl Batch for Pool {
-    const INFO: Info = Info::scheduler("spawn-blocking", "an empty spawn_blocking is awaited, then the next", None);
+    const INFO: Info = Info {
+        kind: Kind::Blocking,
+        ..Info::scheduler("spawn-blocking", "an empty spawn_blocking is awaited, then the next", None)
+    };
     const OPS: (u64, u64) = (1_000, 50);
 
     async fn batch<P: Peer>(ops: u64) {
@@ -49,11 +54,14 @@ pub struct Crowd;
 const AT_ONCE: u64 = 64;
 
 impl Batch for Crowd {
-    const INFO: Info = Info::scheduler(
-        "spawn-blocking-64",
-        "64 closures at once sleep 1 ms each, as 64 others when all have ended",
-        None,
-    );
+    const INFO: Info = Info {
+        kind: Kind::Blocking,
+        ..Info::scheduler(
+            "spawn-blocking-64",
+            "64 closures at once sleep 1 ms each, as 64 others when all have ended",
+            None,
+        )
+    };
     const OPS: (u64, u64) = (AT_ONCE * 4, AT_ONCE);
 
     async fn batch<P: Peer>(ops: u64) {

@@ -178,7 +178,7 @@ pub const BEHIND: Info = Info {
     unit: "ms",
     better: Better::Less,
     target: Some(12.0),
-    kind: Kind::Scheduler,
+    kind: Kind::Waiting,
     slow: false,
 };
 

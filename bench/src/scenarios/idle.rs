@@ -21,7 +21,7 @@ pub const SLEEPING: Info =
     info("idle-sleeping", "100k tasks asleep for an hour, future included: live heap a task", None);
 
 const fn info(name: &'static str, about: &'static str, target: Option<f64>) -> Info {
-    Info { name, about, unit: "B/task", better: Better::Less, target, kind: Kind::Scheduler, slow: false }
+    Info { name, about, unit: "B/task", better: Better::Less, target, kind: Kind::Waiting, slow: false }
 }
 
 /// Tasks that wait for a message.

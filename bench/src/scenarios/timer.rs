@@ -21,8 +21,10 @@ const YIELD_EVERY: u64 = 100;
 pub struct Churn;
 
 impl Batch for Churn {
-    const INFO: Info =
-        Info::scheduler("timer-churn", "a sleep of 10 s is made, polled once and dropped; clock included", Some(48.0));
+    const INFO: Info = Info {
+        kind: Kind::Timer,
+        ..Info::scheduler("timer-churn", "a sleep of 10 s is made, polled once and dropped; clock included", Some(48.0))
+    };
     const OPS: (u64, u64) = (10_000, 200);
 
     async fn batch<P: Peer>(ops: u64) {
@@ -43,11 +45,14 @@ pub struct Timeouts;
 const GUARDED: u64 = 10_000;
 
 impl Batch for Timeouts {
-    const INFO: Info = Info::scheduler(
-        "timeout",
-        "10k tasks put a timeout of 10 s around a yield, 100 times each; spawning included",
-        Some(75.0),
-    );
+    const INFO: Info = Info {
+        kind: Kind::Timer,
+        ..Info::scheduler(
+            "timeout",
+            "10k tasks put a timeout of 10 s around a yield, 100 times each; spawning included",
+            Some(75.0),
+        )
+    };
     const OPS: (u64, u64) = (GUARDED * 100, GUARDED);
 
     async fn batch<P: Peer>(ops: u64) {
@@ -72,7 +77,7 @@ pub const BULK: Info = Info {
     unit: "ms",
     better: Better::Less,
     target: None,
-    kind: Kind::Scheduler,
+    kind: Kind::Timer,
     slow: true,
 };
 

@@ -162,8 +162,8 @@ impl Builder {
         self
     }
 
-    /// Is told of each poll that is stuck, on `sysmon`'s thread, instead of the line on standard error (one for each spawn
-    /// location and minute). The hook must not block: nobody else watches meanwhile.
+    /// Is told of each poll that is stuck, when it is rescued, and once at the limit, on `sysmon`'s thread, instead of the line
+    /// on standard error (one for each spawn location and minute). The hook must not block: nobody else watches meanwhile.
     ///
     /// With feature `tracing` each such poll is also a `WARN` event with target `gmp`, hook or not, with the fields `stuck_in`,
     /// `task`, `spawned_at`, `thread`, `polling_for_ms`, `rescued` and `stuck_threads`. If a subscriber wants to hear of it, it

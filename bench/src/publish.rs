@@ -1,0 +1,115 @@
+//! `RESULTS.md` and its plots, written by `--publish`: nobody writes a figure there by hand.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::{fs, io};
+
+use crate::machine::Machine;
+use crate::run::{Plan, Row};
+use crate::scenarios::Better;
+use crate::verdict::{self, Stand, Verdict};
+use crate::{plot, report};
+
+/// Writes `RESULTS.md` and `plots/*.svg` into `directory`.
+///
+/// # Errors
+///
+/// Those of the file system, and of the drawing.
+pub fn write(directory: &Path, machine: &Machine, plan: &Plan, rows: &[Row], notes: &[String]) -> io::Result<()> {
+    let plots = directory.join("plots");
+    fs::create_dir_all(&plots)?;
+    let drawn = plot::all(&plots, plan, rows).map_err(|error| io::Error::other(error.to_string()))?;
+    fs::write(directory.join("RESULTS.md"), markdown(machine, plan, rows, notes, &drawn))
+}
+
+fn markdown(machine: &Machine, plan: &Plan, rows: &[Row], notes: &[String], drawn: &[String]) -> String {
+    let mut out = String::new();
+    let Machine { date, command, system, rustc, commit, load } = machine;
+    let _ = writeln!(
+        out,
+        "# Results of the bench\n\nWritten by the program; do not edit.\n\n\
+         - command: `{command}`\n- date: {date}, commit {commit}\n- machine: {system}\n- built by {rustc}\n\
+         - load average when it began: {load:.2} (well above zero: something else ran, and the figures say little)\n\
+         - {} rounds (slow scenarios: every second), peers in turn, the first of them rotated, a process a cell, the \
+         system's allocator for all",
+        plan.rounds,
+    );
+    for note in notes {
+        let _ = writeln!(out, "- {note}");
+    }
+    if plan.quick {
+        let _ = writeln!(out, "\n**A `--quick` run: these figures mean nothing.**");
+    }
+    let verdicts = verdict::verdicts(rows);
+    summary(&mut out, plan, &verdicts);
+    let _ = writeln!(out, "\n## Peers and their settings\n");
+    for peer in &plan.peers {
+        for &procs in &plan.procs {
+            if plan.scenarios.iter().any(|scenario| (peer.takes_part)(scenario, procs)) {
+                let _ = writeln!(out, "- {}, {procs}P: {}", peer.name, (peer.settings)(procs));
+            }
+        }
+    }
+    if !drawn.is_empty() {
+        let _ = writeln!(out, "\n## Plots\n");
+        for name in drawn {
+            let _ = writeln!(out, "![{0}](plots/{0}.svg)\n", name);
+        }
+    }
+    let _ = writeln!(
+        out,
+        "\n## Rows\n\nmedian: of the rounds' median batches; best: of all batches; × best: per-round ratio of the best \
+         batches to the best peer's, median and 95 % interval; CPU: user and system, of the measured process; ctx: context \
+         switches, voluntary + involuntary."
+    );
+    let mut last = "";
+    for rows in report::groups(rows) {
+        let info = &rows[0].scenario;
+        if info.name != last {
+            last = info.name;
+            let better = if info.better == Better::Less { "less" } else { "more" };
+            let _ = writeln!(out, "\n### {}\n\n{} ({}, {better} is better)\n", info.name, info.about, info.unit);
+            let _ = writeln!(
+                out,
+                "| P | peer | median | best | × best | CPU ns/op | ctx/1k op | alloc/op | RSS MiB | further |"
+            );
+            let _ = writeln!(out, "|---|---|---:|---:|---|---:|---:|---:|---:|---|");
+        }
+        for line in report::lines(rows) {
+            let _ = writeln!(out, "| {} |", line.join(" | "));
+        }
+    }
+    out
+}
+
+/// How gmp stands, row by row.
+fn summary(out: &mut String, plan: &Plan, verdicts: &[Verdict]) {
+    if verdicts.is_empty() {
+        return;
+    }
+    let count = |stand| verdicts.iter().filter(|v| v.stand == stand).count();
+    let _ = writeln!(
+        out,
+        "\n## gmp beside the best of the others\n\nOf {} rows gmp is ahead in {}, ahead at more than 1.1 times the CPU time \
+         in {}, even (the interval holds 1) in {}, behind in {}.\n",
+        verdicts.len(),
+        count(Stand::Ahead),
+        count(Stand::Dearer),
+        count(Stand::Even),
+        count(Stand::Behind)
+    );
+    for &procs in &plan.procs {
+        if let Some((mean, rows)) = verdict::mean(verdicts, procs) {
+            let _ = writeln!(
+                out,
+                "- {procs}P: geometric mean over the scheduler's {rows} scenarios in ns/op: {mean:.2} times"
+            );
+        }
+    }
+    let _ = writeln!(out, "\n| scenario | P | best of the others | gmp is … times better | CPU time, times | |");
+    let _ = writeln!(out, "|---|---|---|---|---:|---|");
+    for Verdict { scenario, procs, other, times, cpu_times, stand, .. } in verdicts {
+        let times = report::interval(times);
+        let _ = writeln!(out, "| {scenario} | {procs} | {other} | {times} | {cpu_times:.2} | {} |", stand.word());
+    }
+}

@@ -1,0 +1,184 @@
+//! How gmp stands against the best of the others in each row. `report`, `publish` and `plot` print it.
+//!
+//! 1. The best other peer is the one with the best median of its rounds' best batches; the ratio is taken in each round, and
+//!    its interval is a bootstrap over the rounds.
+//! 2. gmp is ahead if the whole interval is above 1 and its CPU time is at most 10 % above the other's: a runtime that wins by
+//!    spinning has not won.
+//! 3. One or two rounds make no interval, and no verdict.
+
+use serde::Serialize;
+
+use crate::cell::CellReport;
+use crate::peer::Peer;
+use crate::peers::gmp::Gmp;
+use crate::run::Row;
+use crate::scenarios::{Better, Kind};
+use crate::stats::{self, Interval};
+
+/// gmp may use so many times the CPU time of the other and still be ahead.
+const DEARER: f64 = 1.1;
+
+/// Rounds that an interval needs.
+const ROUNDS: usize = 3;
+
+/// How it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stand {
+    /// The interval is above 1.
+    Ahead,
+    /// It is, but at more CPU time.
+    Dearer,
+    /// The interval holds 1.
+    Even,
+    /// The interval is below 1.
+    Behind,
+    /// There are too few rounds to say.
+    Open,
+}
+
+impl Stand {
+    /// In a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Stand::Ahead => "ahead",
+            Stand::Dearer => "ahead, dearer",
+            Stand::Even => "even",
+            Stand::Behind => "behind",
+            Stand::Open => "too few rounds",
+        }
+    }
+}
+
+/// gmp against the best of the others, in one scenario with so many threads.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verdict {
+    /// The scenario.
+    pub scenario: &'static str,
+    /// Threads.
+    pub procs: usize,
+    /// The best of the others.
+    pub other: &'static str,
+    /// How many times better gmp is.
+    pub times: Interval,
+    /// CPU time an operation, in times the other's.
+    pub cpu_times: f64,
+    /// What that means.
+    pub stand: Stand,
+    /// Whether the row counts in the mean of the scheduler's scenarios.
+    pub in_mean: bool,
+}
+
+/// The rounds of a row that went well.
+pub fn good(row: &Row) -> Vec<&CellReport> {
+    row.rounds.iter().filter_map(|round| round.as_ref().ok()).collect()
+}
+
+/// The row with the best median of its rounds' best batches.
+pub fn best_row<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Option<&'a Row> {
+    let figure = |row: &Row| {
+        let bests: Vec<f64> = good(row).iter().map(|report| report.outcome.best).collect();
+        let value = stats::median(&bests);
+        if row.scenario.better == Better::Less { value } else { -value }
+    };
+    rows.into_iter().filter(|row| !good(row).is_empty()).min_by(|a, b| figure(a).total_cmp(&figure(b)))
+}
+
+/// Per round, how many times worse than `best` the row is; 1 is as good. `None` if they share no round.
+pub fn times_worse(row: &Row, best: &Row) -> Option<Interval> {
+    let both = row.rounds.iter().zip(&best.rounds);
+    let ratios: Vec<f64> = both
+        .filter_map(|(row, best)| Some((row.as_ref().ok()?.outcome.best, best.as_ref().ok()?.outcome.best)))
+        .map(|(this, best)| if row.scenario.better == Better::Less { this / best } else { best / this })
+        .collect();
+    if ratios.is_empty() { None } else { Some(stats::ratio(&ratios)) }
+}
+
+/// CPU time of an operation: the median over the rounds, in nanoseconds.
+fn cpu(row: &Row) -> f64 {
+    let per_op: Vec<f64> = good(row).iter().map(|r| r.outcome.usage.cpu_ns as f64 / r.outcome.ops as f64).collect();
+    stats::median(&per_op)
+}
+
+/// The verdict on one group of rows that are compared; `None` if gmp or every other is missing.
+pub fn verdict(rows: &[Row]) -> Option<Verdict> {
+    let gmp = rows.iter().find(|row| row.peer == Gmp::NAME && !good(row).is_empty())?;
+    let other = best_row(rows.iter().filter(|row| row.peer != Gmp::NAME))?;
+    let times = times_worse(other, gmp)?;
+    let cpu_times = cpu(gmp) / cpu(other);
+    let shared = gmp.rounds.iter().zip(&other.rounds).filter(|(gmp, other)| gmp.is_ok() && other.is_ok()).count();
+    let stand = match times {
+        _ if shared < ROUNDS => Stand::Open,
+        Interval { low, .. } if low > 1.0 && cpu_times <= DEARER => Stand::Ahead,
+        Interval { low, .. } if low > 1.0 => Stand::Dearer,
+        Interval { high, .. } if high < 1.0 => Stand::Behind,
+        _ => Stand::Even,
+    };
+    let info = &gmp.scenario;
+    let in_mean = info.kind == Kind::Scheduler && info.unit == "ns/op";
+    Some(Verdict { scenario: info.name, procs: gmp.procs, other: other.peer, times, cpu_times, stand, in_mean })
+}
+
+/// The verdicts on all rows.
+pub fn verdicts(rows: &[Row]) -> Vec<Verdict> {
+    crate::report::groups(rows).filter_map(verdict).collect()
+}
+
+/// The geometric mean of gmp's ratios in the scheduler's scenarios with so many threads, and how many these are.
+pub fn mean(verdicts: &[Verdict], procs: usize) -> Option<(f64, usize)> {
+    let logs: Vec<f64> =
+        verdicts.iter().filter(|v| v.in_mean && v.procs == procs).map(|v| v.times.median.ln()).collect();
+    if logs.is_empty() { None } else { Some(((logs.iter().sum::<f64>() / logs.len() as f64).exp(), logs.len())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::laps::Outcome;
+    use crate::peers::tokio::MultiThread;
+    use crate::scenarios::{Batch, Info, switch::YieldOne};
+    use crate::usage::Usage;
+
+    fn row(peer: &'static str, better: Better, figures: &[f64], cpu_ns: u64) -> Row {
+        let report = |&figure: &f64| {
+            let usage = Usage { cpu_ns, ..Usage::default() };
+            let outcome = Outcome::single(figure, 1, usage, Vec::new());
+            Ok(CellReport { outcome, rss_peak_kib: 1, threads: 1, ran_on: 1 })
+        };
+        let scenario = Info { better, ..YieldOne::INFO };
+        Row { scenario, procs: 1, peer, absent: None, rounds: figures.iter().map(report).collect() }
+    }
+
+    fn stand(better: Better, gmp: &[f64], gmp_cpu: u64, other: &[f64]) -> Stand {
+        verdict(&[row(Gmp::NAME, better, gmp, gmp_cpu), row(MultiThread::NAME, better, other, 100)]).unwrap().stand
+    }
+
+    #[test]
+    fn ahead_needs_the_whole_interval_and_no_more_cpu_time() {
+        let (less, more) = (Better::Less, Better::More);
+        assert_eq!(stand(less, &[10.0, 11.0, 12.0], 100, &[20.0, 21.0, 22.0]), Stand::Ahead);
+        assert_eq!(stand(less, &[10.0, 11.0, 12.0], 120, &[20.0, 21.0, 22.0]), Stand::Dearer);
+        assert_eq!(stand(less, &[10.0, 30.0, 20.0], 100, &[20.0, 21.0, 22.0]), Stand::Even);
+        assert_eq!(stand(less, &[30.0, 31.0, 32.0], 100, &[20.0, 21.0, 22.0]), Stand::Behind);
+        assert_eq!(stand(more, &[30.0, 31.0, 32.0], 100, &[20.0, 21.0, 22.0]), Stand::Ahead);
+        assert_eq!(stand(more, &[10.0, 11.0, 12.0], 100, &[20.0, 21.0, 22.0]), Stand::Behind);
+        assert_eq!(stand(less, &[10.0, 11.0], 100, &[20.0, 21.0]), Stand::Open);
+    }
+
+    #[test]
+    fn the_best_of_the_others_is_the_measure() {
+        let less = Better::Less;
+        let rows = [row("slow", less, &[40.0], 1), row(Gmp::NAME, less, &[10.0], 1), row("quick", less, &[20.0], 1)];
+        let verdict = verdict(&rows).unwrap();
+        assert_eq!((verdict.other, verdict.times.median), ("quick", 2.0));
+    }
+
+    #[test]
+    fn the_mean_is_geometric() {
+        let of = |peer, figure| row(peer, Better::Less, &[figure], 1);
+        let twice = verdict(&[of(Gmp::NAME, 10.0), of("other", 20.0)]).unwrap();
+        let half = verdict(&[of(Gmp::NAME, 20.0), of("other", 10.0)]).unwrap();
+        let (mean, rows) = mean(&[twice, half], 1).unwrap();
+        assert!((mean - 1.0).abs() < 1e-9 && rows == 2);
+    }
+}
