@@ -107,14 +107,21 @@ pub fn main_builder() -> Builder {
 
 /// The builder of a test, before its arguments.
 pub fn test_builder() -> Builder {
-    Builder::new().procs(TEST_PROCS)
+    Builder::new().procs(TEST_PROCS).detect_deadlocks(true)
 }
 
-/// Runs `body` on a runtime of its own and gives its result.
+/// Runs `body` on a runtime of its own and gives its result. A body that waits in vain panics, with the list of the tasks that
+/// do; tasks that are leaked when it ends are told of, as the harness tells of a test's output.
 #[track_caller]
 pub fn test<F: Future>(builder: Builder, body: F) -> F::Output {
     match builder.build() {
-        Ok(runtime) => runtime.block_on(body),
+        Ok(runtime) => {
+            let output = runtime.block_on(body);
+            for leaked in runtime.leaked_tasks() {
+                eprintln!("gmp: at the end of the test {leaked} was leaked: it waited, and no waker of it was left");
+            }
+            output
+        }
         Err(error) => panic!("the test's runtime could not be built: {error}"),
     }
 }

@@ -13,7 +13,7 @@
 //!
 //! - [`macro@main`] and [`macro@test`] run an `async fn`; [`block_on`] runs a future anywhere; [`Builder`] makes a [`Runtime`].
 //! - [`task`]: spawning, joining, aborting, yielding.
-//! - [`time`]: sleeping, time limits.
+//! - [`time`]: sleeping, ticking, time limits.
 //! - [`net`]: sockets. [`signal`]: signals.
 //! - `rt`, with feature `hyper`: what hyper asks of a runtime.
 #![deny(missing_docs)]
@@ -26,13 +26,16 @@ pub use gmp_macros::{main, test};
 
 /// Runtimes: building, entering, measuring and shutting them down.
 pub mod runtime {
-    pub use gmp_executor::runtime::{Builder, EnterGuard, FoundIn, Handle, Leftover, Metrics, Runtime, StuckPoll};
+    pub use gmp_executor::runtime::{
+        Builder, EnterGuard, FoundIn, Handle, LeakedTask, Leftover, Metrics, Runtime, StuckIn, StuckPoll,
+    };
 }
 
 /// Tasks: spawning, joining, aborting, yielding.
 pub mod task {
-    pub use gmp_executor::runtime::{block_in_place, spawn, spawn_blocking};
+    pub use gmp_executor::runtime::{block_in_place, spawn, spawn_blocking, spawn_pinned};
     pub use gmp_executor::task::{AbortHandle, Id, JoinError, JoinHandle, YieldNow, yield_now};
+    pub use gmp_executor::task::{LocalEnterGuard, LocalSet, spawn_local};
 
     /// How long a task may go on before it yields.
     pub mod coop {
@@ -40,9 +43,12 @@ pub mod task {
     }
 }
 
-/// Sleeping and time limits.
+/// Sleeping, ticking, time limits, and time that stands.
 pub mod time {
-    pub use gmp_executor::time::{Instant, Sleep, Timeout, error, sleep, sleep_until, timeout, timeout_at};
+    pub use gmp_executor::time::{
+        Instant, Interval, MissedTickBehavior, Sleep, Timeout, advance, error, interval, interval_at, pause, resume,
+        sleep, sleep_until, timeout, timeout_at,
+    };
 }
 
 /// Sockets on the netpoller.

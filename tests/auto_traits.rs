@@ -48,6 +48,8 @@ table! {
     gmp::task::JoinHandle<Cell>:                     true  true  true,
     gmp::task::JoinHandle<PhantomPinned>:            true  true  true,
     gmp::task::JoinHandle<Rc<u8>>:                   false false true,
+    gmp::task::LocalSet:                             false false true,
+    gmp::task::LocalEnterGuard:                      false false true,
     gmp::task::AbortHandle:                          true  true  true,
     gmp::task::JoinError:                            true  true  true,
     gmp::task::Id:                                   true  true  true,

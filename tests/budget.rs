@@ -1,17 +1,22 @@
 //! The budget: a brake for tasks whose leaves are always ready, and never a gate.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures::channel::mpsc;
-use futures::{FutureExt, SinkExt, StreamExt};
+use futures::{AsyncReadExt, FutureExt, SinkExt, StreamExt};
 use gmp::runtime::{Builder, Runtime};
 use gmp::task::coop::{consume_budget, has_budget_remaining, unconstrained};
 
 use limit::limited;
+use pair::pair;
 
 #[path = "support/limit.rs"]
 mod limit;
+#[path = "support/pair.rs"]
+mod pair;
 
 fn runtime(procs: usize) -> Runtime {
     Builder::new().procs(procs).build().unwrap()
@@ -123,5 +128,164 @@ fn receive_in_a_foreign_block_on(spend: fn()) {
             })
         });
         assert_eq!(runtime.block_on(task).unwrap(), MESSAGES * (MESSAGES - 1) / 2);
+    });
+}
+
+/// Spends the slice of the running task.
+fn spend() {
+    while has_budget_remaining() {
+        consume_budget().now_or_never();
+    }
+}
+
+#[test]
+fn r04_in_one_poll_the_leaves_refuse_sixty_four_times() {
+    limited(|| {
+        let runtime = runtime(1);
+        let task = runtime.spawn(async {
+            // Twice: the count is one of a poll.
+            for _ in 0..2 {
+                spend();
+                // A brake, not a gate. `spend` was refused once if it was the watcher that ended the slice.
+                let (refused, then_let_through) = refusals();
+                assert!((63..=64).contains(&refused) && then_let_through, "{refused}");
+                gmp::task::yield_now().await;
+            }
+        });
+        runtime.block_on(task).unwrap();
+    });
+}
+
+#[test]
+fn r04_nothing_is_refused_where_there_is_no_slice_to_spend() {
+    limited(|| {
+        let runtime = runtime(1);
+        let task = runtime.spawn(async {
+            spend();
+            assert!(consume_budget().now_or_never().is_none());
+            let is_free = || has_budget_remaining() && (0..1000).all(|_| consume_budget().now_or_never().is_some());
+            assert!(gmp::task::block_in_place(is_free));
+            assert!(gmp::task::block_in_place(|| gmp::task::block_in_place(is_free)));
+            assert!(unconstrained(async { is_free() }).await, "unconstrained");
+            assert!(gmp::block_on(async { is_free() }), "a nested `block_on`");
+            assert!(std::thread::spawn(is_free).join().unwrap(), "a plain thread");
+            // Back in the poll it is as before.
+            spend();
+            let panics =
+                std::panic::catch_unwind(|| gmp::task::block_in_place(|| std::panic::resume_unwind(Box::new(0))));
+            assert!(panics.is_err());
+            assert!(!has_budget_remaining() && consume_budget().now_or_never().is_none());
+        });
+        runtime.block_on(task).unwrap();
+    });
+}
+
+/// The name of a leaf whose pending polls leave nothing of the slice.
+fn spends(leaf: &'static str, is_ready: &mut dyn FnMut() -> bool) -> Option<&'static str> {
+    let is_kept = (0..1000).all(|_| !is_ready()) && has_budget_remaining();
+    (!is_kept).then_some(leaf)
+}
+
+/// How often `consume_budget` is refused in a row, and whether it is let through from then on.
+fn refusals() -> (usize, bool) {
+    let is_ready = || consume_budget().now_or_never().is_some();
+    let refused = std::iter::from_fn(|| (!is_ready()).then_some(())).count();
+    (refused, (0..1000).all(|_| is_ready()))
+}
+
+/// Of 1000 polls that are pending none spends anything, or the 128 units would be gone. The watcher may end a slice of a thread
+/// that was preempted: then it is tried again.
+#[test]
+fn r04_a_pending_operation_gives_its_unit_back() {
+    limited(|| {
+        let runtime = runtime(2);
+        let task = runtime.spawn(async {
+            let (mut stream, _plain) = pair().await;
+            let mut never = gmp::spawn(std::future::pending::<()>());
+            let mut limited = pin!(gmp::time::timeout(Duration::from_secs(3600), std::future::pending::<()>()));
+            let mut sleep = pin!(gmp::time::sleep(Duration::from_secs(3600)));
+            for attempt in 0.. {
+                let spent: Vec<_> = [
+                    spends("join", &mut || (&mut never).now_or_never().is_some()),
+                    spends("timeout", &mut || limited.as_mut().now_or_never().is_some()),
+                    spends("sleep", &mut || sleep.as_mut().now_or_never().is_some()),
+                    spends("socket", &mut || stream.read(&mut [0]).now_or_never().is_some()),
+                ]
+                .into_iter()
+                .flatten()
+                .collect();
+                if spent.is_empty() {
+                    break;
+                }
+                assert!(attempt < 100, "{spent:?} spent units");
+                gmp::task::yield_now().await;
+            }
+            never.abort();
+        });
+        runtime.block_on(task).unwrap();
+    });
+}
+
+#[test]
+fn r04_joins_timers_and_sockets_take_from_the_slice() {
+    const READY: usize = 400;
+    limited(|| {
+        let runtime = runtime(2);
+        let task = runtime.spawn(async {
+            let (stream, mut plain) = pair().await;
+            std::io::Write::write_all(&mut plain, b"x").unwrap();
+            stream.readable().await.unwrap();
+            let joins: Vec<_> = (0..READY).map(|_| gmp::spawn(async {})).collect();
+            let mut timers: Vec<_> = (0..READY).map(|_| Box::pin(gmp::time::sleep(Duration::ZERO))).collect();
+            while !joins.iter().all(gmp::task::JoinHandle::is_finished) {
+                gmp::task::yield_now().await;
+            }
+            let mut joins = joins.into_iter();
+            let taken = [
+                ("join", (0..READY).map_while(|_| joins.next().unwrap().now_or_never()).count()),
+                ("timer", {
+                    gmp::task::yield_now().await;
+                    timers.iter_mut().map_while(|timer| timer.as_mut().now_or_never()).count()
+                }),
+                ("socket", {
+                    gmp::task::yield_now().await;
+                    (0..READY).map_while(|_| stream.readable().now_or_never()).count()
+                }),
+            ];
+            for (leaf, taken) in taken {
+                assert!(taken <= 128, "{taken} at {leaf}");
+            }
+        });
+        runtime.block_on(task).unwrap();
+    });
+}
+
+/// What goes first when a task makes way: Go's order, with what is queued in front.
+#[test]
+fn r04_a_yield_lets_those_that_are_queued_go_first() {
+    limited(|| {
+        let runtime = runtime(1);
+        let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let task = runtime.spawn({
+            let order = order.clone();
+            async move {
+                let push = |n: usize| order.lock().unwrap().push(n);
+                let others: Vec<_> = (0..3)
+                    .map(|n| {
+                        let order = order.clone();
+                        gmp::spawn(async move { order.lock().unwrap().push(n) })
+                    })
+                    .collect();
+                gmp::task::yield_now().await;
+                push(10);
+                gmp::task::yield_now().await;
+                push(11);
+                for other in others {
+                    other.await.unwrap();
+                }
+            }
+        });
+        runtime.block_on(task).unwrap();
+        assert_eq!(*order.lock().unwrap(), [2, 0, 1, 10, 11]);
     });
 }

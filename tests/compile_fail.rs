@@ -1,4 +1,4 @@
-//! What the attributes refuse: each case is a program in a package that is checked by cargo, and the errors must be
+//! What the attributes, and the bounds of tasks on one thread, refuse: each case is a program in a package that is checked by cargo, and the errors must be
 //! the ones named, on the user's line, and no others. A case without errors is one that the lints must leave alone.
 
 use std::fs;
@@ -103,6 +103,16 @@ const CASES: &[Case] = &[
         errors: &[(1, "gmp has one scheduler: use `procs = 1`")],
     },
     Case {
+        name: "main_start_paused",
+        source: "#[gmp::main(start_paused = true)]\nasync fn main() {}\n",
+        errors: &[(1, "`start_paused` is for `#[gmp::test]`: a main whose time stands calls `gmp::time::pause`")],
+    },
+    Case {
+        name: "test_start_paused",
+        source: "#[gmp::test(start_paused = 1)]\nasync fn fails() {}\n",
+        errors: &[(1, "`start_paused` is `true` or `false`: `start_paused = true`")],
+    },
+    Case {
         name: "flavor_unknown",
         source: "#[gmp::main(flavor = \"local\")]\nasync fn main() {}\n",
         errors: &[(1, "gmp has one scheduler: leave `flavor` out")],
@@ -164,6 +174,21 @@ const CASES: &[Case] = &[
         errors: &[(1, "unknown argument `send`: `#[gmp::test]` takes `procs = 4`")],
     },
     Case {
+        name: "test_external_wakers_has_no_value",
+        source: "#[gmp::test(external_wakers = true)]\nasync fn fails() {}\n",
+        errors: &[(1, "`external_wakers` has no value: `#[gmp::test(external_wakers)]`")],
+    },
+    Case {
+        name: "test_external_wakers_twice",
+        source: "#[gmp::test(external_wakers, external_wakers)]\nasync fn fails() {}\n",
+        errors: &[(1, "`external_wakers` is given twice")],
+    },
+    Case {
+        name: "main_has_no_test_words",
+        source: "#[gmp::main(external_wakers)]\nasync fn main() {}\n",
+        errors: &[(1, "unknown argument `external_wakers`: `#[gmp::main]` takes `procs = 4`")],
+    },
+    Case {
         name: "test_flavor_current_thread",
         source: "#[gmp::test(flavor = \"current_thread\")]\nasync fn fails() {}\n",
         errors: &[(1, "gmp has one scheduler: use `procs = 1`")],
@@ -173,10 +198,40 @@ const CASES: &[Case] = &[
         source: "#[gmp::test]\nasync fn fails() -> Result<(), std::fmt::Error> {\n    Ok(4)\n}\n",
         errors: &[(3, "mismatched types")],
     },
+    Case {
+        name: "pinned_closure_is_not_send",
+        source: "fn main() {\n    let own = std::rc::Rc::new(1);\n    \
+            drop(gmp::task::spawn_pinned(move || async move { drop(own) }));\n}\n",
+        errors: &[(3, "cannot be sent between threads safely")],
+    },
+    Case {
+        name: "pinned_output_is_not_send",
+        source: "fn main() {\n    drop(gmp::task::spawn_pinned(|| async { std::rc::Rc::new(1) }));\n}\n",
+        errors: &[(2, "cannot be sent between threads safely")],
+    },
+    Case {
+        name: "local_set_stays_on_its_thread",
+        source: "fn main() {\n    let set = gmp::task::LocalSet::new();\n    \
+            std::thread::spawn(move || drop(set));\n}\n",
+        errors: &[(3, "cannot be sent between threads safely")],
+    },
+    Case {
+        name: "local_handle_with_a_local_output",
+        source: "fn main() {\n    gmp::block_on(async {\n        \
+            let task = gmp::task::spawn_local(async { std::rc::Rc::new(1) });\n        \
+            drop(gmp::spawn(task));\n    });\n}\n",
+        errors: &[(4, "cannot be sent between threads safely")],
+    },
+    Case {
+        name: "local_futures_own_what_they_use",
+        source: "fn main() {\n    let text = String::new();\n    let set = gmp::task::LocalSet::new();\n    \
+            drop(set.spawn_local(async { text.len() }));\n}\n",
+        errors: &[(4, "async block may outlive the current function")],
+    },
 ];
 
 #[test]
-fn r24_wrong_attributes_are_compile_errors_at_the_users_line() {
+fn r24_wrong_programs_are_compile_errors_at_the_users_line() {
     let package = package();
     let output = Command::new(env!("CARGO"))
         .args(["check", "--offline", "--keep-going", "--bins", "--tests", "--message-format=short", "--color=never"])

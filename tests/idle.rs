@@ -35,11 +35,12 @@ fn r05_an_idle_process_makes_no_wake_ups() {
     // `sysmon` watches for a while after the last work, then it sleeps too: from some moment on nobody wakes for 5 s.
     let limit = Instant::now() + Duration::from_secs(60);
     loop {
-        let before = sleeps();
+        let (looks, before) = (runtime.metrics().sysmon_looks, sleeps());
         std::thread::sleep(Duration::from_secs(5));
         let after = sleeps();
         // `sysmon`, and at least the machine in the netpoller.
         if before == after && after.len() >= 2 {
+            assert_eq!(runtime.metrics().sysmon_looks, looks, "it looks without sleeping");
             return;
         }
         assert!(Instant::now() < limit, "somebody wakes up all the time: {before:?}, 5 s later {after:?}");

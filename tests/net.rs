@@ -182,6 +182,7 @@ fn r04_sysmon_looks_at_the_netpoller_while_every_processor_is_in_a_long_poll() {
             std::thread::yield_now();
         }
         reader.await.unwrap();
+        assert!(handle.metrics().sysmon_netpolls > 0);
     });
     runtime.block_on(task).unwrap();
 }

@@ -2,67 +2,36 @@
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures::AsyncReadExt;
+use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use gmp::net::{TcpListener, TcpStream};
-use gmp::runtime::{Builder, Handle, Runtime};
+use gmp::runtime::{Builder, Handle, Runtime, StuckIn};
 use gmp::task::{block_in_place, yield_now};
 use gmp::time::sleep;
 
 use limit::limited;
+use pair::pair;
+use stuck::{KINDS, Stuck};
 
 #[path = "support/limit.rs"]
 mod limit;
+#[path = "support/pair.rs"]
+mod pair;
+#[path = "support/stuck.rs"]
+mod stuck;
 
 fn runtime(procs: usize) -> Runtime {
     // The lines about stuck polls are not for this test's reader.
     Builder::new().procs(procs).on_stuck(|_| ()).build().unwrap()
 }
 
-/// How a poll is stuck until `done` hears from everybody.
-#[derive(Clone, Copy)]
-enum Stuck {
-    Computing,
-    Sleeping,
-    Waiting,
-}
-
-impl Stuck {
-    /// Inside a poll: goes on only when `count` messages have come.
-    fn until(self, done: &Receiver<()>, count: usize) {
-        let mut heard = 0;
-        while heard < count {
-            match self {
-                Stuck::Computing => match done.try_recv() {
-                    Ok(()) => heard += 1,
-                    Err(_) => std::hint::spin_loop(),
-                },
-                Stuck::Sleeping => {
-                    std::thread::sleep(Duration::from_millis(50));
-                    heard += done.try_iter().count();
-                }
-                Stuck::Waiting => {
-                    done.recv().unwrap();
-                    heard += 1;
-                }
-            }
-        }
-    }
-}
-
-/// A connection: gmp's end, and a plain one.
-async fn pair() -> (TcpStream, std::net::TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let plain = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    (listener.accept().await.unwrap().0, plain)
-}
-
 /// One task that is stuck until 200 tasks in its queue, one in its run-next slot, three due timers, a readable socket, a task
 /// spawned from a plain thread and a `block_on` of another thread have all had their turn.
-async fn stuck_before_all_sorts(stuck: Stuck) {
+/// So many such tasks are in that poll at once.
+async fn stuck_before_all_sorts(stuck: Stuck, in_poll: Arc<AtomicUsize>, tasks: usize) {
     const QUEUED: usize = 200;
     let (done, all) = channel();
     let tell = |done: &Sender<()>| {
@@ -87,6 +56,11 @@ async fn stuck_before_all_sorts(stuck: Stuck) {
     // They wait by now.
     yield_now().await;
     yield_now().await;
+    // Before anything is queued: one that had its turn before all are stuck would free a processor for the others.
+    in_poll.fetch_add(1, Relaxed);
+    while in_poll.load(Relaxed) < tasks {
+        std::hint::spin_loop();
+    }
     let queued: Vec<_> = (0..=QUEUED).map(|_| gmp::spawn(tell(&done))).collect();
     let handle = Handle::current();
     let (outside, blocking) = (tell(&done), tell(&done));
@@ -107,52 +81,38 @@ async fn stuck_before_all_sorts(stuck: Stuck) {
 
 #[test]
 fn r03_whatever_waits_behind_a_stuck_poll_is_rescued() {
-    for stuck in [Stuck::Computing, Stuck::Sleeping, Stuck::Waiting] {
-        limited(|| {
-            let runtime = runtime(1);
-            runtime.block_on(runtime.spawn(stuck_before_all_sorts(stuck))).unwrap();
-            assert!(runtime.metrics().rescues > 0);
-        });
-    }
-}
-
-#[test]
-fn r03_also_if_every_processor_is_stuck_at_once() {
-    for procs in [2, 4] {
-        for stuck in [Stuck::Computing, Stuck::Waiting] {
+    for procs in [1, 2, 4] {
+        for stuck in KINDS {
             limited(|| {
                 let runtime = runtime(procs);
-                let tasks: Vec<_> = (0..procs).map(|_| runtime.spawn(stuck_before_all_sorts(stuck))).collect();
+                // With all of them in a poll at once: no processor is left but by a rescue.
+                let in_poll = Arc::new(AtomicUsize::new(0));
+                let tasks: Vec<_> =
+                    (0..procs).map(|_| runtime.spawn(stuck_before_all_sorts(stuck, in_poll.clone(), procs))).collect();
                 for task in tasks {
                     runtime.block_on(task).unwrap();
                 }
+                assert!(runtime.metrics().rescues > 0, "{procs} {stuck:?}: {:?}", runtime.metrics());
             });
         }
     }
 }
 
-#[test]
-fn r03_a_heart_beats_beside_stuck_polls() {
+/// `procs` polls that are stuck until `heart`, which is given the ends to tell them by, has beaten so often.
+fn beats_beside_stuck_polls<H>(heart: impl Fn(usize, Vec<Sender<()>>) -> H)
+where
+    H: Future<Output = ()> + Send + 'static,
+{
     const BEATS: usize = 20;
-    for stuck in [Stuck::Computing, Stuck::Waiting] {
+    for stuck in KINDS {
         for procs in [1, 2, 4] {
             limited(|| {
                 let runtime = runtime(procs);
-                let mut beats = Vec::new();
-                let hogs: Vec<_> = (0..procs)
-                    .map(|_| {
-                        let (beat, beaten) = channel();
-                        beats.push(beat);
-                        // One poll that lasts until the heart has beaten so often.
-                        runtime.spawn(async move { stuck.until(&beaten, BEATS) })
-                    })
-                    .collect();
-                let heart = runtime.spawn(async move {
-                    for _ in 0..BEATS {
-                        sleep(Duration::from_millis(5)).await;
-                        beats.iter().for_each(|beat| beat.send(()).unwrap());
-                    }
-                });
+                let (tell, told): (Vec<_>, Vec<_>) = (0..procs).map(|_| channel()).unzip();
+                // One poll each.
+                let hogs: Vec<_> =
+                    told.into_iter().map(|beaten| runtime.spawn(async move { stuck.until(&beaten, BEATS) })).collect();
+                let heart = runtime.spawn(heart(BEATS, tell));
                 runtime.block_on(async {
                     heart.await.unwrap();
                     for hog in hogs {
@@ -162,6 +122,41 @@ fn r03_a_heart_beats_beside_stuck_polls() {
             });
         }
     }
+}
+
+#[test]
+fn r03_a_heart_beats_beside_stuck_polls() {
+    beats_beside_stuck_polls(|beats, tell| async move {
+        for _ in 0..beats {
+            sleep(Duration::from_millis(5)).await;
+            tell.iter().for_each(|hog| hog.send(()).unwrap());
+        }
+    });
+}
+
+#[test]
+fn r03_an_echo_answers_beside_stuck_polls() {
+    beats_beside_stuck_polls(|beats, tell| async move {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let echo = gmp::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut byte = [0];
+            while stream.read(&mut byte).await.unwrap() > 0 {
+                stream.write_all(&byte).await.unwrap();
+            }
+        });
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        for n in 0..beats {
+            let mut answer = [0];
+            stream.write_all(&[n as u8]).await.unwrap();
+            stream.read_exact(&mut answer).await.unwrap();
+            assert_eq!(answer, [n as u8]);
+            tell.iter().for_each(|hog| hog.send(()).unwrap());
+        }
+        drop(stream);
+        echo.await.unwrap();
+    });
 }
 
 #[test]
@@ -187,23 +182,51 @@ fn r01_a_task_woken_just_before_its_waker_blocks_for_good_runs() {
 #[test]
 fn r03_a_stuck_task_strands_nothing_that_it_wakes_or_spawns() {
     limited(|| {
-        const SPAWNS: usize = 10_000;
+        const ROUNDS: usize = 100;
+        const WAITING: usize = 30;
+        const SPAWNS: usize = 70;
         let runtime = runtime(1);
-        let task = runtime.spawn(async {
+        let (ended, has_ended) = channel::<()>();
+        let (go, gone) = channel::<()>();
+        let task = runtime.spawn(async move {
             let ran = Arc::new(AtomicUsize::new(0));
-            // One poll: each time all that was spawned so far has to run before it goes on.
-            for n in 1..=SPAWNS {
-                let counter = ran.clone();
-                drop(gmp::spawn(async move { counter.fetch_add(1, Relaxed) }));
-                if n % 1000 == 0 {
-                    while ran.load(Relaxed) < n {
-                        std::thread::yield_now();
+            let waiting: Vec<_> = (0..WAITING)
+                .map(|_| {
+                    let (wake, mut woken) = futures::channel::mpsc::unbounded();
+                    let ran = ran.clone();
+                    drop(gmp::spawn(async move {
+                        while let Some(()) = woken.next().await {
+                            ran.fetch_add(1, Relaxed);
+                        }
+                    }));
+                    wake
+                })
+                .collect();
+            yield_now().await;
+            // A poll that does not end: all that it wakes and spawns in a round has to run before the next.
+            for round in 1..=ROUNDS {
+                for n in 0..WAITING.max(SPAWNS) {
+                    if let Some(wake) = waiting.get(n) {
+                        wake.unbounded_send(()).unwrap();
+                    }
+                    if n < SPAWNS {
+                        let ran = ran.clone();
+                        drop(gmp::spawn(async move { ran.fetch_add(1, Relaxed) }));
                     }
                 }
+                while ran.load(Relaxed) < round * (WAITING + SPAWNS) {
+                    std::thread::yield_now();
+                }
             }
+            drop(ended);
+            let _ = gone.recv();
         });
+        has_ended.recv().unwrap_err();
+        assert!(!task.is_finished());
+        let metrics = runtime.metrics();
+        assert!(metrics.rescues > 0 && metrics.stuck_threads == 1, "{metrics:?}");
+        drop(go);
         runtime.block_on(task).unwrap();
-        assert!(runtime.metrics().rescues > 0);
     });
 }
 
@@ -261,144 +284,23 @@ fn r03_all_stuck_at_once_again_and_again_beside_flowing_tasks() {
 }
 
 #[test]
-fn r17_without_rescue_never_more_than_procs_run() {
-    const PROCS: usize = 2;
-    limited(|| {
-        let runtime = Builder::new().procs(PROCS).rescue(None).build().unwrap();
-        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let tasks: Vec<_> = (0..8)
-            .map(|_| {
-                let (running, most) = (running.clone(), most.clone());
-                runtime.spawn(async move {
-                    for _ in 0..5 {
-                        block_in_place(|| std::thread::sleep(Duration::from_millis(2)));
-                        most.fetch_max(running.fetch_add(1, Relaxed) + 1, Relaxed);
-                        let start = Instant::now();
-                        while start.elapsed() < Duration::from_millis(1) {
-                            std::hint::spin_loop();
-                        }
-                        running.fetch_sub(1, Relaxed);
-                        yield_now().await;
-                    }
-                })
-            })
-            .collect();
-        for task in tasks {
-            runtime.block_on(task).unwrap();
-        }
-        assert!(most.load(Relaxed) <= PROCS, "{} ran at once", most.load(Relaxed));
-        assert_eq!(runtime.metrics().rescues, 0);
-    });
-}
-
-#[test]
-fn r03_a_blocking_call_gives_its_processor_to_the_others() {
-    limited(|| {
-        let runtime = Builder::new().procs(1).rescue(None).build().unwrap();
-        let task = runtime.spawn(async {
-            let (done, is_done) = channel();
-            let other = gmp::spawn(async move { done.send(()).unwrap() });
-            block_in_place(|| is_done.recv().unwrap());
-            other.await.unwrap();
-        });
-        runtime.block_on(task).unwrap();
-        assert!(runtime.metrics().retakes > 0);
-    });
-}
-
-#[test]
-fn r03_a_blocking_call_may_spawn_wake_block_on_nest_and_panic() {
-    limited(|| {
-        let runtime = runtime(1);
-        let task = runtime.spawn(async {
-            let value = block_in_place(|| {
-                let spawned = gmp::spawn(async { 40 });
-                let inner = block_in_place(|| gmp::block_on(async { 2 }));
-                gmp::block_on(spawned).unwrap() + inner
-            });
-            assert_eq!(value, 42);
-            let panic =
-                std::panic::catch_unwind(|| block_in_place(|| std::panic::resume_unwind(Box::new(7)))).unwrap_err();
-            assert_eq!(panic.downcast_ref(), Some(&7));
-            // The processor is back: the local path works, in the golden order.
-            let order = Arc::new(Mutex::new(Vec::new()));
-            let tasks: Vec<_> = (0..3)
-                .map(|n| {
-                    let order = order.clone();
-                    gmp::spawn(async move { order.lock().unwrap().push(n) })
-                })
-                .collect();
-            for task in tasks {
-                task.await.unwrap();
-            }
-        });
-        runtime.block_on(task).unwrap();
-        assert_eq!(block_in_place(|| 7), 7, "on a thread that runs no task");
-    });
-}
-
-#[test]
-fn r03_short_blocking_calls_move_nothing() {
-    limited(|| {
-        // One processor for the task, one for the thread that waits for it: nobody wants what is in a call.
-        let runtime = runtime(2);
-        let handle = runtime.handle();
-        let task = runtime.spawn(async move {
-            let before = handle.metrics();
-            for _ in 0..1_000_000 {
-                block_in_place(|| ());
-            }
-            (before, handle.metrics())
-        });
-        let (before, after) = runtime.block_on(task).unwrap();
-        assert_eq!(after.retakes, before.retakes);
-        assert_eq!(after.sysmon_wakes, before.sysmon_wakes);
-    });
-}
-
-#[test]
-fn r03_a_lock_held_across_a_blocking_call_beside_polls_that_wait_for_it() {
-    limited(|| {
-        const PROCS: usize = 2;
-        // No more threads may be stuck than there are processors: at the limit nobody makes a processor free.
-        let runtime = Builder::new().procs(PROCS).max_stuck(PROCS).on_stuck(|_| ()).build().unwrap();
-        let lock = Arc::new(Mutex::new(0));
-        let (started, start) = channel();
-        let holder = runtime.spawn({
-            let lock = lock.clone();
-            async move {
-                let mut guard = lock.lock().unwrap();
-                started.send(()).unwrap();
-                block_in_place(|| std::thread::sleep(Duration::from_millis(50)));
-                *guard += 1;
-            }
-        });
-        start.recv().unwrap();
-        let waiters: Vec<_> = (0..4 * PROCS)
-            .map(|_| {
-                let lock = lock.clone();
-                runtime.spawn(async move { *lock.lock().unwrap() += 1 })
-            })
-            .collect();
-        runtime.block_on(async {
-            holder.await.unwrap();
-            for waiter in waiters {
-                waiter.await.unwrap();
-            }
-        });
-        assert_eq!(*lock.lock().unwrap(), 1 + 4 * PROCS);
-    });
-}
-
-#[test]
 fn r25_the_hook_is_told_where_the_task_was_spawned() {
+    type Told = Arc<Mutex<Vec<(StuckIn, Option<u32>, bool)>>>;
+    // The hook comes after the rescue, on a thread of its own.
+    fn wait_for(told: &Told, what: (StuckIn, Option<u32>, bool)) {
+        while !told.lock().unwrap().contains(&what) {
+            std::thread::yield_now();
+        }
+    }
     limited(|| {
-        let told = Arc::new(Mutex::new(Vec::new()));
+        let told = Told::default();
         let runtime = Builder::new()
             .procs(1)
             .on_stuck({
                 let told = told.clone();
-                move |stuck| told.lock().unwrap().push((stuck.location.map(|l| l.line()), stuck.rescued))
+                move |stuck| {
+                    told.lock().unwrap().push((stuck.stuck_in, stuck.location.map(|l| l.line()), stuck.rescued))
+                }
             })
             .build()
             .unwrap();
@@ -410,8 +312,40 @@ fn r25_the_hook_is_told_where_the_task_was_spawned() {
             other.await.unwrap();
         });
         runtime.block_on(stuck).unwrap();
-        assert!(told.lock().unwrap().contains(&(Some(line), true)));
+        wait_for(&told, (StuckIn::Task, Some(line), true));
+        // A future in `block_on`, and a waker that is not the runtime's own.
+        let (done, is_done) = channel();
+        runtime.block_on(async {
+            drop(gmp::spawn(async move { done.send(()).unwrap() }));
+            is_done.recv().unwrap();
+        });
+        wait_for(&told, (StuckIn::BlockOn, None, true));
+        let (done, is_done) = channel();
+        let (fired, has_fired) = futures::channel::oneshot::channel();
+        let waker = Arc::new(Blocks(Mutex::new(Some((is_done, fired))))).into();
+        runtime
+            .block_on(runtime.spawn(async move {
+                let mut timer = Box::pin(sleep(Duration::from_millis(1)));
+                assert!(timer.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+                // The waker blocks until this task has gone on.
+                sleep(Duration::from_millis(20)).await;
+                done.send(()).unwrap();
+                has_fired.await.unwrap();
+            }))
+            .unwrap();
+        wait_for(&told, (StuckIn::Wakers, None, true));
     });
+}
+
+/// A waker that waits for a message, and then sends one.
+struct Blocks(Mutex<Option<(std::sync::mpsc::Receiver<()>, futures::channel::oneshot::Sender<()>)>>);
+
+impl std::task::Wake for Blocks {
+    fn wake(self: Arc<Self>) {
+        let (done, fired) = self.0.lock().unwrap().take().unwrap();
+        done.recv().unwrap();
+        fired.send(()).unwrap();
+    }
 }
 
 #[test]

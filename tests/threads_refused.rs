@@ -25,8 +25,83 @@ fn used() -> usize {
     pages.split(' ').next().unwrap().parse::<usize>().unwrap() * 4096
 }
 
+/// One test: the limit is the process's.
 #[test]
-fn r11_a_closure_waits_for_a_thread_that_the_system_refuses() {
+fn r11_what_needs_a_thread_waits_while_the_system_refuses_it() {
+    closures();
+    pinned_tasks();
+}
+
+fn pinned_tasks() {
+    limited(|| {
+        let builder = || gmp::Builder::new().procs(1).thread_stack_size(STACK);
+        // The watcher is there before the lack, and sleeps deeply or not.
+        let runtime = builder().build().unwrap();
+        runtime.block_on(async {});
+        limit_memory(Some(used() + STACK / 2));
+        let (ran, has_run) = channel();
+        let spawn = |n| {
+            let ran = ran.clone();
+            runtime.spawn_pinned(move || {
+                ran.send(n).unwrap();
+                async move { n }
+            })
+        };
+        let handles: Vec<_> = (0..3).map(spawn).collect();
+        // One that nobody waits for, and one that is aborted meanwhile.
+        drop(spawn(3));
+        let aborted = spawn(4);
+        aborted.abort();
+        let refused = runtime.metrics().thread_failures;
+        assert!(refused >= 5, "{refused}");
+        while runtime.metrics().thread_failures < refused + 5 {
+            std::thread::yield_now();
+        }
+        assert!(has_run.try_recv().is_err());
+        // Between two tries.
+        let counts = || (runtime.metrics().pinned_queue, runtime.metrics().pinned_threads);
+        while counts() != (5, 0) {
+            std::thread::yield_now();
+        }
+        limit_memory(None);
+        // Not `block_on`: nobody but the watcher is to help.
+        while !(handles.iter().all(|handle| handle.is_finished()) && aborted.is_finished()) {
+            std::thread::yield_now();
+        }
+        let mut order: Vec<i32> = has_run.iter().take(4).collect();
+        order.sort_unstable();
+        assert_eq!(order, [0, 1, 2, 3]);
+        assert!(runtime.block_on(aborted).unwrap_err().is_cancelled());
+        drop(runtime);
+        // No watcher either: whoever waits tries again.
+        let runtime = builder().build().unwrap();
+        limit_memory(Some(used() + STACK / 2));
+        let task = runtime.spawn_pinned(|| async { 7 });
+        let refused = runtime.metrics().thread_failures;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while runtime.metrics().thread_failures < refused + 5 {
+                    std::thread::yield_now();
+                }
+                limit_memory(None);
+            });
+            assert_eq!(runtime.block_on(task).unwrap(), 7);
+        });
+        drop(runtime);
+        // A task that never gets a thread does not keep its runtime: its closure is dropped.
+        let runtime = builder().build().unwrap();
+        limit_memory(Some(used() + STACK / 2));
+        let held = std::sync::Arc::new(());
+        let guard = held.clone();
+        let orphan = runtime.spawn_pinned(move || async move { drop(guard) });
+        drop(runtime);
+        limit_memory(None);
+        assert_eq!(std::sync::Arc::strong_count(&held), 1);
+        assert!(gmp::block_on(orphan).unwrap_err().is_cancelled());
+    });
+}
+
+fn closures() {
     limited(|| {
         let builder = || gmp::Builder::new().procs(1).thread_stack_size(STACK);
         // The watcher is there before the lack.
@@ -74,6 +149,44 @@ fn r11_a_closure_waits_for_a_thread_that_the_system_refuses() {
             });
             assert_eq!(runtime.block_on(closure).unwrap(), 7);
         });
+        drop(runtime);
+        // A machine that is refused: its processor is idle beside the task, and the watcher tries again, and again.
+        let runtime = builder().build().unwrap();
+        runtime.block_on(async {});
+        limit_memory(Some(used() + STACK / 2));
+        let task = runtime.spawn(async { 7 });
+        let refused = runtime.metrics().thread_failures;
+        assert!(refused > 0);
+        while runtime.metrics().thread_failures < refused + 5 {
+            std::thread::yield_now();
+        }
+        assert!(!task.is_finished() && runtime.metrics().threads == 0);
+        limit_memory(None);
+        while !task.is_finished() {
+            std::thread::yield_now();
+        }
+        assert_eq!(runtime.block_on(task).unwrap(), 7);
+        drop(runtime);
+        // One for the task behind a blocking call, whose processor it is to go on with: the lone task stays with that processor.
+        let runtime = builder().rescue(None).build().unwrap();
+        let handle = runtime.handle();
+        let call = runtime.spawn(async move {
+            limit_memory(Some(used() + STACK / 2));
+            let refused = handle.metrics().thread_failures;
+            let lone = gmp::spawn(async { 8 });
+            gmp::task::block_in_place(|| {
+                while handle.metrics().thread_failures < refused + 5 {
+                    std::thread::yield_now();
+                }
+                assert!(!lone.is_finished());
+                limit_memory(None);
+                while !lone.is_finished() {
+                    std::thread::yield_now();
+                }
+            });
+            lone.await.unwrap()
+        });
+        assert_eq!(runtime.block_on(call).unwrap(), 8);
         drop(runtime);
         // A closure that never gets a thread does not keep its runtime.
         let runtime = builder().build().unwrap();

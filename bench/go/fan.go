@@ -219,7 +219,7 @@ func timeouts(ops int) {
 }
 
 func timersBulk(c *cell) outcome {
-	n := pick(c, 100_000, 1_000)
+	n := pick(c, 1_000_000, 1_000)
 	longest := pick(c, time.Second, 50*time.Millisecond)
 	rng := rand.New(rand.NewPCG(7, 7))
 	late := make([]float64, n)
@@ -240,6 +240,22 @@ func timersBulk(c *cell) outcome {
 	distribution := quantiles(late)
 	extras := []extra{{"p50", "ms", at(distribution, 0.5)}, {"max", "ms", at(distribution, 1)}}
 	out := single(at(distribution, 0.99), uint64(n), cost, extras)
+	out.Distribution = distribution
+	return out
+}
+
+func naps(sleep time.Duration, n int) outcome {
+	took := make([]float64, 0, n)
+	before := used()
+	for range n {
+		start := time.Now()
+		time.Sleep(sleep)
+		took = append(took, time.Since(start).Seconds()*1e6)
+	}
+	cost := used().since(before)
+	distribution := quantiles(took)
+	extras := []extra{{"p99", "µs", at(distribution, 0.99)}, {"max", "µs", at(distribution, 1)}}
+	out := single(at(distribution, 0.5), uint64(n), cost, extras)
 	out.Distribution = distribution
 	return out
 }

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::runq::Unit;
+use crate::sched::threads::THREADS_MAX;
 use crate::sched::{How, Sched};
 use crate::sys::{Mutex, MutexGuard, rank};
 use crate::task::{self, swallow};
@@ -33,8 +34,6 @@ use crate::task::{self, swallow};
 pub(crate) const LIMIT: usize = 512;
 /// How long an idle thread stays, unless the builder says otherwise.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// At most so many threads, machines among them (Go: `sched.maxmcount`).
-const THREADS_MAX: usize = 10_000;
 
 /// The blocking closures of one runtime and their threads.
 pub(crate) struct Pool {
@@ -53,6 +52,8 @@ struct State {
     running: usize,
     /// Those of them that wait in a `block_on`.
     waiting: usize,
+    /// Those of them that wait for this very runtime.
+    waiting_here: usize,
     /// Threads that have not ended.
     threads: usize,
     /// For names: how many have been started in all.
@@ -85,6 +86,7 @@ impl State {
             coming: 0,
             running: 0,
             waiting: 0,
+            waiting_here: 0,
             threads: 0,
             started: 0,
             limit: LIMIT,
@@ -171,6 +173,12 @@ impl Pool {
         (state.threads, state.running)
     }
 
+    /// Whether no closure runs or is about to: those that there are wait for the runtime themselves.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let state = self.state.lock();
+        state.running == state.waiting_here && state.coming == 0 && state.queue.is_empty()
+    }
+
     pub(crate) fn count_into(&self, metrics: &mut Metrics) {
         let state = self.state.lock();
         metrics.blocking_threads = state.threads;
@@ -211,7 +219,7 @@ impl Sched {
     /// nobody else may ever start one.
     pub(crate) fn blocking_retry(&'static self) -> bool {
         loop {
-            let called = self.blocking.state.lock().call(self.threads.count());
+            let called = self.blocking.state.lock().call(self.machines_of_tasks());
             let Some(call) = called else {
                 return false;
             };
@@ -223,7 +231,7 @@ impl Sched {
 
     /// Calls a thread if one is to come, and lets the lock go.
     fn call(&'static self, mut state: MutexGuard<'_, State>) {
-        let called = state.call(self.threads.count());
+        let called = state.call(self.machines_of_tasks());
         drop(state);
         let Some(call) = called else {
             return;
@@ -232,6 +240,11 @@ impl Sched {
             // It may sleep deeply.
             self.sysmon.wake();
         }
+    }
+
+    /// Threads that are not of the pool.
+    fn machines_of_tasks(&self) -> usize {
+        self.threads.count() + self.pinned.threads()
     }
 
     /// Brings the thread that was called. False if the system refuses it.
@@ -302,8 +315,14 @@ fn run_closures(sched: &'static Sched, machine: &'static Machine) {
                 swallow(|| task::run(unit, None));
                 state = pool.state.lock();
                 state.running -= 1;
+                sched.agent_left();
             }
             Next::Rest => {
+                if sched.clock.is_paused() {
+                    drop(state);
+                    sched.clock_may_advance();
+                    state = pool.state.lock();
+                }
                 let Some(called) = rest(pool, machine, state) else {
                     return;
                 };
@@ -346,24 +365,33 @@ fn rest<'a>(
 }
 
 /// This thread waits in a `block_on` until this is dropped. See invariant 3.
-pub(crate) struct Waiting(Option<&'static Sched>);
+pub(crate) struct Waiting {
+    serves: Option<&'static Sched>,
+    /// The `block_on` is one of the runtime that has the thread.
+    here: usize,
+}
 
 impl Waiting {
-    pub(crate) fn new() -> Self {
+    /// `runtime` is that of the `block_on`.
+    pub(crate) fn new(runtime: &'static Sched) -> Self {
         let serves = SERVES.get();
+        let here = usize::from(serves.is_some_and(|own| std::ptr::eq(own, runtime)));
         if let Some(sched) = serves {
             let mut state = sched.blocking.state.lock();
             state.waiting += 1;
+            state.waiting_here += here;
             sched.call(state);
         }
-        Waiting(serves)
+        Waiting { serves, here }
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if let Some(sched) = self.0 {
-            sched.blocking.state.lock().waiting -= 1;
+        if let Some(sched) = self.serves {
+            let mut state = sched.blocking.state.lock();
+            state.waiting -= 1;
+            state.waiting_here -= self.here;
         }
     }
 }

@@ -9,6 +9,7 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 
+use crate::clock;
 use crate::processor::Processor;
 use crate::runtime;
 use crate::sched::{RuntimeRef, Sched};
@@ -30,6 +31,8 @@ struct Current {
     unconstrained: Cell<bool>,
     /// The runtime whose machine this thread is, for as long as the thread lives.
     worker_of: Cell<Option<&'static Sched>>,
+    /// The runtime that counts this thread as stuck, because its poll goes on without a processor.
+    released_by: Cell<Option<&'static Sched>>,
 }
 
 thread_local! {
@@ -39,6 +42,7 @@ thread_local! {
             processor: Cell::new(None),
             unconstrained: Cell::new(false),
             worker_of: Cell::new(None),
+            released_by: Cell::new(None),
         }
     };
 }
@@ -72,6 +76,11 @@ pub(crate) fn belong_to(runtime: RuntimeRef, as_worker: bool) {
 #[inline]
 pub(crate) fn is_worker_of(sched: &'static Sched) -> bool {
     CURRENT.with(|c| c.worker_of.get()).is_some_and(|own| std::ptr::eq(own, sched))
+}
+
+/// Sets the runtime that counts this thread as stuck without a processor, and gives the one before.
+pub(crate) fn set_released_by(sched: Option<&'static Sched>) -> Option<&'static Sched> {
+    CURRENT.with(|c| c.released_by.replace(sched))
 }
 
 /// The processor this thread holds, if it is one of `sched`.
@@ -122,6 +131,23 @@ impl Drop for Unconstrained {
 
 pub(crate) fn enter_unconstrained() -> Unconstrained {
     Unconstrained(CURRENT.with(|c| c.unconstrained.replace(true)))
+}
+
+/// The time on the clock of the runtime that the free functions mean here: the current one, else the default one if there
+/// is one.
+#[inline]
+pub(crate) fn now() -> u64 {
+    let real = clock::now();
+    // After the reading: see `PausableClock`.
+    if clock::was_ever_paused() { paused_now(real) } else { real }
+}
+
+#[cold]
+fn paused_now(real: u64) -> u64 {
+    match current().runtime.or_else(runtime::default_if_any) {
+        Some(runtime) if runtime.is_there() => runtime.sched.clock.now(),
+        _ => real,
+    }
 }
 
 /// The store that a timer of this thread goes to: that of the processor it holds, else of the first slot of its runtime.

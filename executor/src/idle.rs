@@ -88,11 +88,20 @@ struct Lists {
     /// A machine is in the netpoller, or about to be, with a grant or without (invariant 4).
     seat_taken: bool,
     /// Machines that wait for a processor in the middle of their own work, oldest first.
-    want: VecDeque<&'static Machine>,
+    want: VecDeque<Wanting>,
     /// The last processor that was freed went to `want` (invariant 5).
     want_was_served: bool,
     sysmon_asleep: bool,
     closed: bool,
+    /// How many processors were taken off the idle list so far.
+    taken: u64,
+}
+
+/// A machine in `want`.
+struct Wanting {
+    machine: &'static Machine,
+    /// When `sysmon` first saw it there while no processor was being made free any more.
+    seen_at: Option<u64>,
 }
 
 /// What came of giving a processor up.
@@ -167,6 +176,7 @@ impl Idle {
                     want_was_served: false,
                     sysmon_asleep: false,
                     closed: true,
+                    taken: 0,
                 },
             ),
         }
@@ -344,7 +354,6 @@ impl Idle {
     }
 
     /// A machine that has slept for long leaves the list, to end. `false`: it has its grant already.
-    #[cfg(not(gmp_loom))]
     pub(crate) fn leave(&self, machine: &'static Machine) -> bool {
         let mut lists = self.lists.lock();
         let asleep = !machine.is_granted() && lists.contains(machine);
@@ -394,24 +403,33 @@ impl Idle {
     }
 
     /// An idle processor, if there is one (Go: `pidleget`).
-    #[cfg(test)]
     pub(crate) fn take(&self, host: &'static impl Host) -> Option<u32> {
         let mut lists = self.lists.lock();
         self.pop_proc(&mut lists, host)
     }
 
     /// A processor for `machine`: an idle one at once, else the first that is freed (Go: `exitsyscall`). It sleeps
-    /// meanwhile. `None` if the runtime closes.
-    pub(crate) fn acquire(&self, machine: &'static Machine, host: &'static impl Host) -> Option<u32> {
+    /// meanwhile. `None` if the runtime closes, or if the machine was released ([`Machine::take_released`]).
+    /// With `near`, of that slot if it is idle: what the machine needs is still in its caches.
+    pub(crate) fn acquire(
+        &self,
+        machine: &'static Machine,
+        near: Option<u32>,
+        host: &'static impl Host,
+    ) -> Option<u32> {
         {
             let mut lists = self.lists.lock();
             if lists.closed {
                 return None;
             }
+            if let Some(at) = near.and_then(|near| lists.procs.iter().position(|idle| *idle == near)) {
+                let top = lists.procs.len() - 1;
+                lists.procs.swap(at, top);
+            }
             if let Some(slot) = self.pop_proc(&mut lists, host) {
                 return Some(slot);
             }
-            lists.want.push_back(machine);
+            lists.want.push_back(Wanting { machine, seen_at: None });
             self.wanting.store(lists.want.len() as u32, Relaxed);
         }
         match machine.park() {
@@ -434,26 +452,44 @@ impl Idle {
     }
 
     /// Takes a processor that is not idle away from its machine, which is stuck or blocked, if `take` says under the lock
-    /// that it still is: to a machine that wants one, else to the idle list. The caller then wakes a machine.
-    pub(crate) fn take_away(&self, slot: u32, take: impl FnOnce() -> bool) -> bool {
-        let mut lists = self.lists.lock();
-        if lists.closed || lists.procs.contains(&slot) || !take() {
-            return false;
+    /// that it still is, and whether there is work for it: it goes where [`Idle::hand_off`] sends it. `None` if it stays.
+    pub(crate) fn take_away(
+        &self,
+        slot: u32,
+        host: &'static impl Host,
+        take: impl FnOnce() -> Option<bool>,
+    ) -> Option<HandedOff> {
+        let lists = self.lists.lock();
+        if lists.closed || lists.procs.contains(&slot) {
+            return None;
         }
-        self.free_proc(&mut lists, slot);
-        true
+        let work = take()?;
+        Some(self.place(lists, slot, work, host))
     }
 
-    /// The machine that has wanted a processor for longest goes on without one. Tells whether there was one.
-    pub(crate) fn release_want(&self) -> bool {
+    /// No processor is made free for those who want one: each that has been seen to wait for `patience` goes on without
+    /// one, after a call of `count` under the lock. Gives how many that were.
+    pub(crate) fn release_want(&self, now: u64, patience: u64, count: impl Fn()) -> u64 {
         let mut lists = self.lists.lock();
-        let Some(machine) = lists.want.pop_front() else {
-            return false;
-        };
+        let mut released = 0;
+        for wanting in &mut lists.want {
+            wanting.seen_at.get_or_insert(now);
+        }
+        // The oldest is in front, so nobody behind it has been seen for longer.
+        while lists.want.front().and_then(|first| first.seen_at).is_some_and(|at| now.saturating_sub(at) >= patience) {
+            let Some(Wanting { machine, .. }) = lists.want.pop_front() else { break };
+            count();
+            machine.release();
+            machine.parker.unpark();
+            released += 1;
+        }
         self.wanting.store(lists.want.len() as u32, Relaxed);
-        machine.grant(Grant::Closed, None);
-        machine.parker.unpark();
-        true
+        released
+    }
+
+    /// Processors are made free again: those who want one wait for one.
+    pub(crate) fn keep_want(&self) {
+        self.lists.lock().want.iter_mut().for_each(|wanting| wanting.seen_at = None);
     }
 
     /// Gives `slot` up at once (Go: `handoffp`): to a machine that wants one, or, with `work`, to a sleeping or a new
@@ -465,10 +501,15 @@ impl Idle {
         work: bool,
         host: &'static impl Host,
     ) -> HandedOff {
-        let mut lists = self.lists.lock();
+        let lists = self.lists.lock();
         if !is_current() {
             return HandedOff::Husk;
         }
+        self.place(lists, slot, work, host)
+    }
+
+    /// See [`Idle::hand_off`].
+    fn place(&self, mut lists: MutexGuard<'_, Lists>, slot: u32, work: bool, host: &'static impl Host) -> HandedOff {
         let queues_turn = work && std::mem::take(&mut lists.want_was_served);
         if !queues_turn && self.grant_to_want(&mut lists, slot) {
             return HandedOff::ToMachine;
@@ -515,13 +556,23 @@ impl Idle {
         all_idle
     }
 
+    /// Whether every processor is idle, nobody wants one or spins, and `rest` says so too, which is asked under the lock with
+    /// whether a machine has the netpoller's seat. Gives how many processors were taken so far.
+    #[cfg(not(gmp_loom))]
+    pub(crate) fn quiet(&self, rest: impl FnOnce(bool) -> bool) -> Option<u64> {
+        let lists = self.lists.lock();
+        let all_idle = lists.procs.len() as u32 == self.total() && lists.want.is_empty();
+        let quiet = all_idle && !lists.closed && self.counts().spinning() == 0 && rest(lists.seat_taken);
+        quiet.then_some(lists.taken)
+    }
+
     /// From here on every machine is told to end: those that sleep, now; those that run, when they retire or want.
     pub(crate) fn close(&self, host: &'static impl Host) {
         let mut lists = self.lists.lock();
         lists.closed = true;
         let poller = lists.poller.take();
         let parked: Vec<_> = lists.machines.drain(..).collect();
-        let wanting: Vec<_> = lists.want.drain(..).collect();
+        let wanting: Vec<_> = lists.want.drain(..).map(|wanting| wanting.machine).collect();
         self.wanting.store(0, Relaxed);
         if std::mem::take(&mut lists.sysmon_asleep) {
             host.wake_sysmon();
@@ -551,6 +602,7 @@ impl Idle {
             return None;
         }
         let slot = lists.procs.pop()?;
+        lists.taken += 1;
         // AcqRel: pairs with the CAS in `wake_one`; the list itself is handed over by the lock.
         self.word.fetch_sub(IDLE, AcqRel);
         if std::mem::take(&mut lists.sysmon_asleep) {
@@ -569,7 +621,7 @@ impl Idle {
     }
 
     fn grant_to_want(&self, lists: &mut MutexGuard<'_, Lists>, slot: u32) -> bool {
-        let Some(machine) = lists.want.pop_front() else {
+        let Some(Wanting { machine, .. }) = lists.want.pop_front() else {
             return false;
         };
         self.wanting.store(lists.want.len() as u32, Relaxed);

@@ -20,9 +20,13 @@ mod sys;
 
 mod clock;
 mod inject;
+mod leak;
 mod machine;
+mod mailbox;
 mod park;
 mod runq;
+#[cfg(not(gmp_loom))]
+mod waits;
 
 mod idle;
 mod timers;
@@ -39,6 +43,8 @@ pub mod budget;
 mod context;
 #[cfg(not(gmp_loom))]
 pub mod metrics;
+#[cfg(not(gmp_loom))]
+mod pinned;
 #[cfg(not(gmp_loom))]
 mod processor;
 #[cfg(not(gmp_loom))]

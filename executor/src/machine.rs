@@ -8,7 +8,7 @@
 
 use crate::park::Parker;
 use crate::sys::atomic::{
-    AtomicU32,
+    AtomicBool, AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
 };
 
@@ -26,7 +26,7 @@ pub(crate) enum Grant {
         /// Whether the waker has counted the machine as a spinner.
         spinning: bool,
     },
-    /// The runtime closes: go on without a processor.
+    /// Go on without a processor: the runtime closes, or the machine was released.
     Closed,
 }
 
@@ -38,11 +38,18 @@ pub(crate) struct Machine {
     grant: AtomicU32,
     /// The slot whose spawn woke this machine, plus one; 0 if something else did. Guarded like `grant`.
     woken_by: AtomicU32,
+    /// The machine goes on without a processor although the runtime is open. Guarded like `grant`.
+    released: AtomicBool,
 }
 
 impl Machine {
     pub(crate) fn new() -> Self {
-        Machine { parker: Parker::new(), grant: AtomicU32::new(NONE), woken_by: AtomicU32::new(0) }
+        Machine {
+            parker: Parker::new(),
+            grant: AtomicU32::new(NONE),
+            woken_by: AtomicU32::new(0),
+            released: AtomicBool::new(false),
+        }
     }
 
     /// Writes the grant; the caller then unparks the machine or breaks its wait in the netpoller.
@@ -55,6 +62,19 @@ impl Machine {
         };
         // Release: pairs with the Acquire in `take_grant`; the new owner sees the processor as the last one left it.
         self.grant.store(word, Release);
+    }
+
+    /// The machine has wanted a processor for so long that it goes on without one; the caller then unparks it.
+    pub(crate) fn release(&self) {
+        self.released.store(true, Relaxed);
+        self.grant(Grant::Closed, None);
+    }
+
+    /// Whether the last grant was a [`Machine::release`]. Once, and owner only.
+    pub(crate) fn take_released(&self) -> bool {
+        let released = self.released.load(Relaxed);
+        self.released.store(false, Relaxed);
+        released
     }
 
     /// Takes the grant if one has come. Owner only.

@@ -126,11 +126,12 @@ pub struct Metrics {
     pub procs: usize,
     /// Processors without a machine.
     pub idle_procs: usize,
-    /// Machines: threads that run tasks, busy or idle. `sysmon` and threads for blocking closures do not count.
+    /// Machines: threads that run tasks, busy or idle. `sysmon` and threads for blocking closures or of pinned tasks do not
+    /// count.
     pub threads: usize,
     /// Machines that are parked or wait in the netpoller.
     pub idle_threads: usize,
-    /// Threads in a poll that has been given up on: their processor went on without them.
+    /// Threads in a poll that has been given up on: their processor went on without them, or they without one.
     pub stuck_threads: usize,
     /// Machines that look for work.
     pub spinning_threads: usize,
@@ -142,8 +143,14 @@ pub struct Metrics {
     pub blocking_idle_threads: usize,
     /// Blocking closures that have not started.
     pub blocking_queue: usize,
-    /// Tasks whose future still exists, and blocking closures that have not ended.
+    /// Threads of pinned tasks.
+    pub pinned_threads: usize,
+    /// Pinned tasks whose thread the system refused so far.
+    pub pinned_queue: usize,
+    /// Tasks whose future still exists, and blocking closures that have not ended; no local tasks.
     pub live_tasks: usize,
+    /// Tasks that wait and can never be woken, if the runtime looks for them (`Builder::detect_deadlocks`); else 0.
+    pub leaked_tasks: usize,
     /// Tasks in the global queue.
     pub global_queue: usize,
     /// Tasks in each local queue, without the run-next slot.
@@ -154,7 +161,7 @@ pub struct Metrics {
     pub timers: usize,
     /// Tasks that wait for I/O.
     pub io_waiters: usize,
-    /// Tasks spawned, without blocking closures.
+    /// Tasks spawned, without blocking closures and local tasks.
     pub spawned: u64,
     /// Polls of tasks.
     pub polled: u64,
@@ -178,18 +185,24 @@ pub struct Metrics {
     pub spins: u64,
     /// Timers that fired.
     pub timers_fired: u64,
+    /// Times the machine that sleeps in the netpoller was woken: for a task, for a nearer deadline, to end.
+    pub netpoll_breaks: u64,
     /// Threads that the system refused to start.
     pub thread_failures: u64,
     /// Times `sysmon` took a processor from a poll that was stuck.
     pub rescues: u64,
     /// Times `sysmon` took a processor from a blocking call.
     pub retakes: u64,
+    /// Times a machine that wanted a processor went on without one, because as many threads as may be were stuck.
+    pub releases: u64,
     /// Looks of `sysmon`.
     pub sysmon_looks: u64,
     /// Times `sysmon` asked a running processor to end its slice.
     pub sysmon_flags: u64,
     /// Times `sysmon` woke a machine, for work behind a long poll or for a netpoller that nobody attended.
     pub sysmon_wakes: u64,
+    /// Times `sysmon` looked at the netpoller, because nobody else had for long.
+    pub sysmon_netpolls: u64,
 }
 
 impl Metrics {
@@ -232,7 +245,10 @@ impl Metrics {
             ("blocking_threads", self.blocking_threads as u64),
             ("blocking_idle_threads", self.blocking_idle_threads as u64),
             ("blocking_queue", self.blocking_queue as u64),
+            ("pinned_threads", self.pinned_threads as u64),
+            ("pinned_queue", self.pinned_queue as u64),
             ("live_tasks", self.live_tasks as u64),
+            ("leaked_tasks", self.leaked_tasks as u64),
             ("global_queue", self.global_queue as u64),
             ("timers", self.timers as u64),
             ("io_waiters", self.io_waiters as u64),
@@ -247,12 +263,15 @@ impl Metrics {
             ("parks", self.parks),
             ("spins", self.spins),
             ("timers_fired", self.timers_fired),
+            ("netpoll_breaks", self.netpoll_breaks),
             ("thread_failures", self.thread_failures),
             ("rescues", self.rescues),
             ("retakes", self.retakes),
+            ("releases", self.releases),
             ("sysmon_looks", self.sysmon_looks),
             ("sysmon_flags", self.sysmon_flags),
             ("sysmon_wakes", self.sysmon_wakes),
+            ("sysmon_netpolls", self.sysmon_netpolls),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();

@@ -21,6 +21,7 @@ use crate::sys::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use crate::sys::{Mutex, rank, thread_id};
+use crate::task::Id;
 use crate::task::registry::Shard;
 use crate::timers::Timers;
 
@@ -44,6 +45,20 @@ const BACKOFF_MAX: u32 = 12;
 pub(crate) const SLICE_OVER: u32 = 1;
 /// `attention`: the runtime closes.
 pub(crate) const CLOSING: u32 = 2;
+
+/// In the place of a location: no location has this address.
+const WAKERS: *mut Location<'static> = std::ptr::without_provenance_mut(1);
+
+/// What runs between [`Processor::begin_poll`] and [`Processor::end_poll`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Polled {
+    /// A task, and where it was spawned.
+    Task(Id, &'static Location<'static>),
+    /// The future of a `block_on`.
+    BlockOn,
+    /// Wakers, which may be the user's code, of due timers and ready sockets.
+    Wakers,
+}
 
 /// A slot of the processor table, with what outlives a processor object.
 pub(crate) struct ProcSlot {
@@ -147,8 +162,10 @@ struct Seen {
     backoff: AtomicU32,
     /// The thread that holds the processor, for `sysmon` to look at.
     tid: AtomicI32,
-    /// Where the task that is polled was spawned; null for a `block_on`.
+    /// What is polled: where its task was spawned; null for a `block_on`, [`WAKERS`] for wakers.
     location: AtomicPtr<Location<'static>>,
+    /// The number of that task.
+    task: AtomicU64,
     /// Odd while the owner is in `block_in_place`, even else; goes up with each step (see [`Processor::enter_blocking`]).
     status: AtomicU32,
     /// The owner is in the system call that wakes a machine: it stands still, but not for long.
@@ -195,6 +212,7 @@ impl Processor {
                 backoff: AtomicU32::new(0),
                 tid: AtomicI32::new(0),
                 location: AtomicPtr::new(std::ptr::null_mut()),
+                task: AtomicU64::new(0),
                 status: AtomicU32::new(0),
                 waking: AtomicBool::new(false),
                 slow: AtomicBool::new(false),
@@ -258,6 +276,13 @@ impl Processor {
         self.seen.attention.load(Relaxed)
     }
 
+    /// Whether the runtime closes. If so, no processor is taken from its machine any more, and whether this one has been is
+    /// known.
+    pub(crate) fn is_closing(&self) -> bool {
+        // Acquire: pairs with `ask`, which shutdown calls after it has had the scheduler lock.
+        self.seen.attention.load(Acquire) & CLOSING != 0
+    }
+
     /// Asks the owner for something at its next pick.
     pub(crate) fn ask(&self, bit: u32) {
         // AcqRel: pairs with `answer`: who takes the bit back sees what was written before it was set. Merely reading it
@@ -287,11 +312,16 @@ impl Processor {
         self.seen.tid.load(Relaxed)
     }
 
-    /// Where the task that is polled was spawned.
-    pub(crate) fn location(&self) -> Option<&'static Location<'static>> {
+    /// What is polled.
+    pub(crate) fn polled(&self) -> Polled {
         // Relaxed: locations are constants of the program.
+        let location = self.seen.location.load(Relaxed);
+        if location == WAKERS {
+            return Polled::Wakers;
+        }
         // SAFETY: the pointer is null or came from a reference for ever.
-        unsafe { self.seen.location.load(Relaxed).as_ref() }
+        let location = unsafe { location.as_ref() };
+        location.map_or(Polled::BlockOn, |location| Polled::Task(Id::from_bits(self.seen.task.load(Relaxed)), location))
     }
 
     /// Whether the owner is just waking a machine.
@@ -348,14 +378,33 @@ impl Processor {
     pub(crate) fn taken(&self, now: u64) {
         self.own.last_look.store(now, Relaxed);
         self.seen.tid.store(thread_id(), Relaxed);
-        self.polls_for(None);
+        self.polls_block_on();
     }
 
     /// The next poll is of a task that was spawned there.
     #[inline]
-    pub(crate) fn polls_for(&self, location: Option<&'static Location<'static>>) {
-        let location = location.map_or(std::ptr::null_mut(), |l| std::ptr::from_ref(l).cast_mut());
-        self.seen.location.store(location, Relaxed);
+    pub(crate) fn polls_for(&self, task: Id, location: &'static Location<'static>) {
+        self.seen.task.store(task.to_bits(), Relaxed);
+        self.seen.location.store(std::ptr::from_ref(location).cast_mut(), Relaxed);
+    }
+
+    /// The next poll is of the future of a `block_on`.
+    pub(crate) fn polls_block_on(&self) {
+        self.seen.location.store(std::ptr::null_mut(), Relaxed);
+    }
+
+    /// Wakers run next.
+    pub(crate) fn polls_wakers(&self) {
+        self.seen.location.store(WAKERS, Relaxed);
+    }
+
+    /// A poll that began on another processor goes on here.
+    pub(crate) fn goes_on(&self, polled: Polled) {
+        match polled {
+            Polled::Task(task, location) => self.polls_for(task, location),
+            Polled::BlockOn => self.polls_block_on(),
+            Polled::Wakers => self.polls_wakers(),
+        }
     }
 
     /// A poll begins: `polls` becomes odd.

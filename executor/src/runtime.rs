@@ -14,11 +14,14 @@ use crate::sched::{RuntimeRef, Sched};
 use crate::sys::{Mutex, rank};
 use crate::task::{self, JoinHandle};
 
-pub use crate::sched::stuck::StuckPoll;
+pub use crate::sched::deadlock::LeakedTask;
+pub use crate::sched::stuck::{StuckIn, StuckPoll};
 pub use block_in_place::block_in_place;
 pub use block_on::block_on;
 pub use builder::Builder;
+pub(crate) use default::peek as default_if_any;
 pub use metrics::{FoundIn, Metrics};
+pub(crate) use pinned::run as run_pinned;
 pub use shutdown::Leftover;
 use shutdown::Patience;
 
@@ -26,6 +29,7 @@ mod block_in_place;
 mod block_on;
 mod builder;
 mod default;
+mod pinned;
 mod shutdown;
 
 /// Slots of runtimes that are gone, for the next one.
@@ -113,7 +117,8 @@ impl Runtime {
     ///
     /// # Panics
     ///
-    /// If `future` does.
+    /// If `future` does, or if it waits in vain and the runtime looks for that ([`Builder::detect_deadlocks`]).
+    #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         block_on::on(self.runtime, future)
     }
@@ -138,6 +143,17 @@ impl Runtime {
         self.handle().spawn_blocking_at(Location::caller(), f)
     }
 
+    /// Runs a future on a thread of its own, on this runtime; see [`spawn_pinned`].
+    #[track_caller]
+    pub fn spawn_pinned<F, Fut>(&self, f: F) -> JoinHandle<Fut::Output>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future + 'static,
+        Fut::Output: Send + 'static,
+    {
+        self.handle().spawn_pinned_at(Location::caller(), f)
+    }
+
     /// Names this runtime, to be kept and sent anywhere.
     #[must_use]
     pub fn handle(&self) -> Handle {
@@ -153,6 +169,16 @@ impl Runtime {
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         self.runtime.sched.metrics()
+    }
+
+    /// The tasks that can never run again, by where they were spawned; see [`Builder::detect_deadlocks`]. Without it nothing is
+    /// known, and the list is empty.
+    ///
+    /// A task is in it if it waits and nobody has a waker of it: that is exact. A task that waits for ever by intention, as
+    /// for `std::future::pending()`, is in it too; one whose waker is kept, by whomever, is not.
+    #[must_use]
+    pub fn leaked_tasks(&self) -> Vec<LeakedTask> {
+        self.runtime.sched.leaked_tasks()
     }
 
     /// Makes this the process-wide default runtime until the guard is dropped; then the former one is again.
@@ -287,11 +313,36 @@ impl Handle {
         task::spawn_blocking(self.runtime, location, f)
     }
 
+    /// Runs a future on a thread of its own, on this runtime; see [`spawn_pinned`]. If the runtime is shut down the closure
+    /// is dropped and the handle says so.
+    #[track_caller]
+    pub fn spawn_pinned<F, Fut>(&self, f: F) -> JoinHandle<Fut::Output>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future + 'static,
+        Fut::Output: Send + 'static,
+    {
+        self.spawn_pinned_at(Location::caller(), f)
+    }
+
+    fn spawn_pinned_at<F, Fut>(&self, location: &'static Location<'static>, f: F) -> JoinHandle<Fut::Output>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future + 'static,
+        Fut::Output: Send + 'static,
+    {
+        if !self.runtime.is_of_this_process() {
+            panic!("{FORKED}");
+        }
+        task::spawn_pinned(self.runtime, location, f)
+    }
+
     /// Runs `future` to its end on this thread; see [`block_on`].
     ///
     /// # Panics
     ///
-    /// If `future` does, or if the runtime is shut down.
+    /// If `future` does, if the runtime is shut down, or if it looks for deadlocks ([`Builder::detect_deadlocks`]) and finds one.
+    #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         block_on::on(self.runtime, future)
     }
@@ -309,7 +360,13 @@ impl Handle {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn enter(&self) -> EnterGuard {
-        EnterGuard { _entered: context::enter(self.runtime) }
+        EnterGuard { _entered: context::enter(self.runtime), _guest: Guest::come(self.runtime) }
+    }
+
+    /// The tasks that can never run again; see [`Runtime::leaked_tasks`].
+    #[must_use]
+    pub fn leaked_tasks(&self) -> Vec<LeakedTask> {
+        if self.runtime.is_there() { self.runtime.sched.leaked_tasks() } else { Vec::new() }
     }
 
     /// What the scheduler counts. Numbers of a runtime that is gone are those of its slot, which may be another's.
@@ -324,6 +381,29 @@ impl Handle {
 #[must_use = "dropping the guard leaves the runtime"]
 pub struct EnterGuard {
     _entered: context::Entered,
+    _guest: Option<Guest>,
+}
+
+/// A thread that has entered a runtime that looks for deadlocks: it may be about to wake one of its tasks.
+#[derive(Debug)]
+struct Guest(RuntimeRef);
+
+impl Guest {
+    fn come(runtime: RuntimeRef) -> Option<Guest> {
+        let listed = runtime.is_there() && runtime.sched.detects();
+        listed.then(|| {
+            runtime.sched.waits.guest_came(runtime.generation);
+            Guest(runtime)
+        })
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let Guest(runtime) = self;
+        runtime.sched.waits.guest_left(runtime.generation);
+        runtime.sched.agent_left();
+    }
 }
 
 /// Spawns a task (Go: the `go` statement): `future` runs on its own, as soon as a processor comes to it.
@@ -393,6 +473,50 @@ where
     here().spawn_blocking_at(Location::caller(), f)
 }
 
+/// Runs the future that `f` makes on an OS thread of its own, from its first poll to its drop (Go: `runtime.LockOSThread`).
+/// The future need not be `Send`: for what belongs to one thread, such as a namespace, a scheduling class, thread-locals, or
+/// a library that is to be called from one thread only.
+///
+/// The thread runs nothing else, ends with the task and is not used again. It is one of the `procs` while it polls, and
+/// gives way while it waits, so that pinned tasks beside each other do not run more at once than others do. Changing to it
+/// and back costs a thread switch: what needs no thread of its own is faster in [`spawn`]. Tasks of
+/// [`spawn_local`](crate::task::spawn_local) inside share the thread, and are dropped when the pinned task has ended.
+///
+/// On a thread of no runtime it goes to the default runtime, which is started if need be.
+///
+/// [`JoinHandle::abort`] ends the task after its current poll; its future is dropped on its thread. If the system refuses a
+/// thread, the task waits until there is one. When the runtime is shut down, the thread drops the future and ends.
+///
+/// # Panics
+///
+/// If the default runtime is needed and cannot be built, or in a forked child of the process that built the runtime.
+///
+/// # Examples
+///
+/// ```
+/// use std::rc::Rc;
+///
+/// gmp::block_on(async {
+///     let task = gmp::task::spawn_pinned(|| async {
+///         let own = Rc::new(std::thread::current().id());
+///         gmp::task::yield_now().await;
+///         // Still the same thread.
+///         assert_eq!(*own, std::thread::current().id());
+///         Rc::strong_count(&own)
+///     });
+///     assert_eq!(task.await.unwrap(), 1);
+/// });
+/// ```
+#[track_caller]
+pub fn spawn_pinned<F, Fut>(f: F) -> JoinHandle<Fut::Output>
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future + 'static,
+    Fut::Output: Send + 'static,
+{
+    here().spawn_pinned_at(Location::caller(), f)
+}
+
 /// The runtime that the free functions mean, whether shut down or not.
 fn here() -> Handle {
     let runtime = match context::current().runtime {
@@ -419,3 +543,6 @@ fn here() -> Handle {
 pub fn procs() -> usize {
     Handle::current().runtime.sched.idle.total() as usize
 }
+
+#[cfg(all(test, not(gmp_loom)))]
+mod tests;

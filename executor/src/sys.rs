@@ -15,6 +15,8 @@ mod form;
 #[path = "sys/std.rs"]
 mod form;
 
+#[cfg(all(test, not(gmp_loom)))]
+pub(crate) use form::slow_steps;
 pub(crate) use form::{Futex, Mutex, MutexGuard, UnsafeCell, assert_no_lock_held, atomic, spin_loop};
 #[cfg(not(gmp_loom))]
 pub(crate) use form::{fork_count, thread_id};

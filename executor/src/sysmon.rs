@@ -1,8 +1,9 @@
 //! The watcher: a thread without a processor that mends what workers cannot see (Go: `sysmon`).
 //!
 //! At each look, in order: a netpoller that nobody looked at for 10 ms; processors, one by one, for a time slice that goes
-//! on too long and for work behind a long poll beside an idle processor; sockets or due timers that no machine attends;
-//! machines, and threads for blocking closures, that could not be started; the schedtrace line.
+//! on too long, for a poll that is stuck or a blocking call before work, and for work behind a long poll beside an idle
+//! processor; machines that have wanted one for long while no more threads may be stuck; sockets or due timers that no machine
+//! attends; threads of any kind that could not be started; the schedtrace line.
 //!
 //! | state of the runtime                        | next look in |
 //! |---------------------------------------------|--------------|
@@ -10,6 +11,7 @@
 //! | `sysmon` acted less than a second ago       | 1 ms         |
 //! | work waits beside a `block_in_place`        | 100 µs, at most 50 times in a row |
 //! | all processors idle at 20 looks in a row    | it sleeps until the first one is taken off the idle list |
+//! | the same, and it may be a deadlock          | 100 ms, for a second, if the runtime looks for deadlocks |
 //!
 //! 1. It holds no processor and runs no task. What it wakes goes to the global queue.
 //! 2. It sleeps deeply only if every processor is idle, which it decides under the scheduler lock.
@@ -25,12 +27,14 @@ use crate::metrics::{Metrics, SharedCounter};
 use crate::park::Parker;
 use crate::processor::{Processor, SLICE_OVER};
 use crate::sched::Sched;
+use crate::sched::deadlock::DeadlockWatch;
 use crate::sched::find::wake_all;
-use crate::sched::stuck::{StuckPoll, Suspect};
+use crate::sched::stuck::{StuckIn, StuckPoll, Suspect};
 use crate::sys::atomic::{
     AtomicBool,
     Ordering::{Acquire, Relaxed, Release},
 };
+use crate::sys::submit_fence;
 use crate::task::swallow;
 use crate::trace;
 
@@ -55,15 +59,17 @@ const WARN_NS: u64 = 60_000_000_000;
 pub(crate) struct Sysmon {
     parker: Parker,
     started: AtomicBool,
+    /// It looks at the netpoller, and wakes what that brings.
+    delivering: AtomicBool,
     /// The runtime closes.
     ended: AtomicBool,
     looks: SharedCounter,
     flags: SharedCounter,
     wakes: SharedCounter,
-    rescues: SharedCounter,
-    retakes: SharedCounter,
-    /// Looks in a row that found a machine in `want` while the limit of stuck threads is reached.
-    want_looks: SharedCounter,
+    pub(crate) rescues: SharedCounter,
+    pub(crate) retakes: SharedCounter,
+    pub(crate) releases: SharedCounter,
+    netpolls: SharedCounter,
 }
 
 /// What the looks have seen of one slot.
@@ -95,27 +101,46 @@ impl Sysmon {
         Sysmon {
             parker: Parker::new(),
             started: AtomicBool::new(false),
+            delivering: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             looks: SharedCounter::default(),
             flags: SharedCounter::default(),
             wakes: SharedCounter::default(),
             rescues: SharedCounter::default(),
             retakes: SharedCounter::default(),
-            want_looks: SharedCounter::default(),
+            releases: SharedCounter::default(),
+            netpolls: SharedCounter::default(),
         }
     }
 
     pub(crate) fn reset(&self) {
         self.started.store(false, Relaxed);
         self.ended.store(false, Relaxed);
-        [&self.looks, &self.flags, &self.wakes, &self.rescues, &self.retakes, &self.want_looks]
-            .into_iter()
-            .for_each(SharedCounter::reset);
+        let Sysmon {
+            parker: _,
+            started: _,
+            delivering: _,
+            ended: _,
+            looks,
+            flags,
+            wakes,
+            rescues,
+            retakes,
+            releases,
+            netpolls,
+        } = self;
+        [looks, flags, wakes, rescues, retakes, releases, netpolls].into_iter().for_each(SharedCounter::reset);
     }
 
     /// Whether it runs, or is being started.
     pub(crate) fn is_started(&self) -> bool {
         self.started.load(Relaxed)
+    }
+
+    /// Whether it holds wakers that it took out of the netpoller, or is about to.
+    pub(crate) fn is_delivering(&self) -> bool {
+        // Acquire: pairs with the Release in `deliver`: if it has done, what it woke is in the queues.
+        self.delivering.load(Acquire)
     }
 
     /// Wakes it from its sleep, deep or not.
@@ -136,6 +161,8 @@ impl Sysmon {
         metrics.sysmon_wakes = self.wakes.get();
         metrics.rescues = self.rescues.get();
         metrics.retakes = self.retakes.get();
+        metrics.releases = self.releases.get();
+        metrics.sysmon_netpolls = self.netpolls.get();
     }
 }
 
@@ -166,6 +193,7 @@ impl Sched {
         let mut ready = Vec::new();
         let mut warned = HashMap::new();
         let mut trace = trace::Schedtrace::new(self);
+        let mut deadlock = DeadlockWatch::new(self);
         let (mut looks_idle, mut looks_blocking) = (0, 0);
         let mut acted_at = None;
         // Acquire: pairs with the Release in `Sysmon::end`.
@@ -176,9 +204,17 @@ impl Sched {
             } else {
                 looks_idle = 0;
             }
+            let deadlock_in = deadlock.look(self, now);
             if looks_idle >= LOOKS_IDLE && !trace.is_on() && self.idle.sysmon_sleeps() {
-                self.sysmon.parker.park();
-                looks_idle = 0;
+                match deadlock_in {
+                    Some(left) => {
+                        self.sysmon.parker.park_timeout(left);
+                    }
+                    None => {
+                        self.sysmon.parker.park();
+                        looks_idle = 0;
+                    }
+                }
                 continue;
             }
             let look = match acted_at {
@@ -195,7 +231,7 @@ impl Sched {
             if looked.acted {
                 acted_at = Some(clock::now());
             }
-            if self.blocking_retry() | looked.waiting {
+            if self.blocking_retry() | self.pinned_retry() | looked.waiting {
                 // Perhaps a thread could not be started: it is tried again at each look.
                 looks_idle = 0;
             }
@@ -207,12 +243,12 @@ impl Sched {
     fn look_around(&'static self, seen: &mut [Seen], ready: &mut Vec<Waker>, warned: &mut Warned) -> Looked {
         self.sysmon.looks.add(1);
         let now = clock::now();
+        let due = self.clock.due_at(now);
         let mut looked = Looked::default();
-        if now.saturating_sub(self.netpolled_at()) > NETPOLL_NS && self.netpoll_now(ready, now) {
-            looked.acted |= !ready.is_empty();
-            wake_all(ready);
+        if now.saturating_sub(self.netpolled_at()) > NETPOLL_NS {
+            looked.acted |= self.deliver(ready, now);
         }
-        if self.earliest_deadline() <= now {
+        if self.earliest_deadline() <= due {
             // A processor in a long poll armed it, and the machine in the netpoller sleeps longer.
             self.attend_netpoller();
         }
@@ -221,10 +257,11 @@ impl Sched {
         let common = !self.inject.is_empty()
             || self.idle.is_wanted()
             || unattended && self.netpoll.waiters() > 0
-            || self.earliest_deadline() <= now;
+            || self.earliest_deadline() <= due;
         // Case 4 of the wake rules: work behind a processor that does not move, beside an idle one.
-        let mut wake =
-            !self.inject.is_empty() || unattended && (self.netpoll.waiters() > 0 || self.earliest_deadline() != NEVER);
+        let mut wake = self.threads.take_asked()
+            || !self.inject.is_empty()
+            || unattended && (self.netpoll.waiters() > 0 || self.earliest_deadline() != NEVER);
         for (slot, seen) in self.slots().zip(seen) {
             let p = slot.processor();
             let (polls, schedtick, status) = (p.polls(), p.schedtick(), p.status());
@@ -242,7 +279,6 @@ impl Sched {
                 seen.suspect = None;
                 looked.blocking |= queued || common;
                 if seen.blocking == Some(status) && (queued || common) && self.retake(p, status) {
-                    self.sysmon.retakes.add(1);
                     looked.acted = true;
                 }
                 seen.blocking = Some(status);
@@ -270,14 +306,13 @@ impl Sched {
                 suspect => *suspect = Some(Suspect::new(p, polls, now)),
             }
         }
-        if self.idle.is_wanted() && self.stuck_threads() >= self.max_stuck().max(1) {
-            // No processor is made free for them any more: they go on without one, or all might wait for each other.
-            self.sysmon.want_looks.add(1);
-            if self.sysmon.want_looks.get() > 2 && self.idle.release_want() {
-                looked.acted = true;
+        if self.idle.is_wanted() {
+            let limit = self.max_stuck();
+            if limit > 0 && self.stuck_threads() >= limit {
+                looked.acted |= self.release_want(now) > 0;
+            } else {
+                self.idle.keep_want();
             }
-        } else {
-            self.sysmon.want_looks.reset();
         }
         if wake && self.idle.should_wake() && self.idle.wake_one(self, None) {
             self.sysmon.wakes.add(1);
@@ -287,24 +322,37 @@ impl Sched {
         looked
     }
 
+    /// Looks at the netpoller and wakes what is ready. Tells whether anything was.
+    fn deliver(&'static self, ready: &mut Vec<Waker>, now: u64) -> bool {
+        self.sysmon.delivering.store(true, Relaxed);
+        // The machine that sits down in the netpoller says so before it asks whether all is quiet: it sees that, or we see it.
+        submit_fence();
+        let looked = self.netpoll_now(ready, now);
+        self.sysmon.netpolls.add(looked.into());
+        let found = !ready.is_empty();
+        wake_all(ready);
+        // Release: pairs with the Acquire in `is_delivering`.
+        self.sysmon.delivering.store(false, Release);
+        self.clock_may_advance();
+        found
+    }
+
     /// A poll is stuck, something waits and no processor is idle: rescues the tasks, unless as many threads as may be are
     /// stuck already.
     fn rescue_or_warn(&'static self, p: &'static Processor, suspect: &Suspect, now: u64, warned: &mut Warned) -> bool {
-        let location = p.location();
+        let polled = p.polled();
         let rescued = self.stuck_threads() < self.max_stuck() && self.rescue(p, suspect);
-        if rescued {
-            self.sysmon.rescues.add(1);
-        } else if self.stuck_threads() < self.max_stuck() {
+        if !rescued && self.stuck_threads() < self.max_stuck() {
             // The poll ended at the last moment.
             return false;
         }
-        let stuck =
-            StuckPoll { location, polling_for: suspect.polling_for(now), rescued, stuck_threads: self.stuck_threads() };
+        let stuck = StuckPoll::new(polled, suspect, now, rescued, self.stuck_threads());
         let config = self.config.lock().clone();
+        let traced = is_traced(&stuck);
         if let Some(hook) = &config.on_stuck {
             swallow(|| hook(&stuck));
-        } else {
-            let last = warned.entry(location.map(std::ptr::from_ref)).or_insert(None);
+        } else if !traced {
+            let last = warned.entry((stuck.stuck_in, stuck.location.map(std::ptr::from_ref))).or_insert(None);
             if last.is_none_or(|at| now - at >= WARN_NS) {
                 *last = Some(now);
                 // Nobody reads it any more: that must not end `sysmon`.
@@ -315,5 +363,33 @@ impl Sched {
     }
 }
 
-/// When a line was last printed for a spawn location.
-type Warned = HashMap<Option<*const Location<'static>>, Option<u64>>;
+/// Tells `tracing` of a stuck poll. `false`: no subscriber wants to hear of it.
+#[cfg(feature = "tracing")]
+fn is_traced(stuck: &StuckPoll) -> bool {
+    if !tracing::event_enabled!(target: "gmp", tracing::Level::WARN) {
+        return false;
+    }
+    // A subscriber that panics has told so itself, and must not end `sysmon`.
+    swallow(|| {
+        tracing::warn!(
+            target: "gmp",
+            stuck_in = ?stuck.stuck_in,
+            task = stuck.task.map(crate::task::Id::to_bits),
+            spawned_at = stuck.location.map(tracing::field::display),
+            thread = stuck.thread,
+            polling_for_ms = stuck.polling_for.as_millis() as u64,
+            rescued = stuck.rescued,
+            stuck_threads = stuck.stuck_threads,
+            "{stuck}"
+        );
+    });
+    true
+}
+
+#[cfg(not(feature = "tracing"))]
+fn is_traced(_: &StuckPoll) -> bool {
+    false
+}
+
+/// When a line was last printed for what was stuck and where it was spawned.
+type Warned = HashMap<(StuckIn, Option<*const Location<'static>>), Option<u64>>;

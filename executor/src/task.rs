@@ -8,6 +8,8 @@
 //! 3. `schedule` never drops a task and never runs user code: it only pushes. Dropping there would run a destructor inside
 //!    `wake`, under whatever lock the waker's caller holds.
 //! 4. Everything needed of a task is read before it is pushed: afterwards another thread may run it to its end and free it.
+//! 5. A task belongs to a runtime, which runs and drops it on any of its threads, or to a local set (`local`), which
+//!    keeps both the registry entry and the runnable.
 //!
 //! `Meta::word`:
 //!
@@ -16,7 +18,7 @@
 //! | 63     | aborted: set by any handle, seen by the next poll, which drops the future               |
 //! | 62     | ended: the future is gone. Set under the lock of the task's shard                        |
 //! | 61     | a blocking closure: queued for the pool. Written once, before the task is queued        |
-//! | 53–60  | shard of the registry                                                                   |
+//! | 53–60  | shard of the registry; the last one stands for all local sets, which number on their own |
 //! | 26–52  | index in the shard                                                                      |
 //! | 0–25   | how many tasks the shard had seen before, so that ids of live tasks and their like differ |
 
@@ -24,10 +26,12 @@ use std::any::Any;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use async_task::{Runnable, ScheduleInfo, WithInfo};
 
+use crate::leak::{Counted, Tally};
 use crate::processor::Processor;
 use crate::runq::Unit;
 use crate::sched::{How, RuntimeRef, Sched};
@@ -38,9 +42,14 @@ use crate::sys::atomic::{
 };
 
 pub use join::{AbortHandle, JoinError, JoinHandle};
+pub use local_set::{LocalEnterGuard, LocalSet, spawn_local};
 pub use yield_now::{YieldNow, yield_now};
 
+use local::{Home, HomeRef, Set};
+
 mod join;
+pub(crate) mod local;
+mod local_set;
 pub(crate) mod registry;
 mod yield_now;
 
@@ -53,14 +62,90 @@ const FLAGS: u64 = ABORTED | ENDED | BLOCKING;
 /// What the scheduler knows of a task. It lies in the task's cell.
 #[derive(Debug)]
 pub(crate) struct Meta {
-    pub(crate) sched: &'static Sched,
+    owner: Owner,
     /// Where the task was spawned.
     pub(crate) location: &'static Location<'static>,
     /// See the head of the file. The id is written once, before the task is pushed; the abort bit comes later.
     word: AtomicU64,
 }
 
+/// What a task belongs to: the address of a runtime slot or of a set's home. The lowest bits say which.
+#[derive(Debug, Clone, Copy)]
+struct Owner(*const ());
+
+// SAFETY: it stands for a reference to one of two types that are `Sync`, for ever.
+unsafe impl Send for Owner {}
+// SAFETY: as above.
+unsafe impl Sync for Owner {}
+
+/// What an [`Owner`] stands for.
+enum OwnedBy {
+    Runtime(&'static Sched),
+    /// The task is in a local set; `pinned`: it is that of a thread of its own.
+    Set {
+        home: &'static Home,
+        pinned: bool,
+    },
+}
+
+impl Owner {
+    const RUNTIME: usize = 0;
+    const SET: usize = 1;
+    const PINNED: usize = 2;
+    const TAGS: usize = 3;
+
+    fn runtime(sched: &'static Sched) -> Owner {
+        Owner::new(std::ptr::from_ref(sched), Self::RUNTIME)
+    }
+
+    fn set(home: &'static Home) -> Owner {
+        Owner::new(std::ptr::from_ref(home), Self::SET)
+    }
+
+    fn pinned(home: &'static Home) -> Owner {
+        Owner::new(std::ptr::from_ref(home), Self::PINNED)
+    }
+
+    fn new<T>(owner: *const T, tag: usize) -> Owner {
+        const { assert!(align_of::<T>() > Owner::TAGS) };
+        Owner(owner.map_addr(|address| address | tag).cast())
+    }
+
+    #[inline]
+    fn get(self) -> OwnedBy {
+        let owner = self.0.map_addr(|address| address & !Self::TAGS);
+        match self.0.addr() & Self::TAGS {
+            // SAFETY: `runtime` made it.
+            Self::RUNTIME => OwnedBy::Runtime(unsafe { &*owner.cast() }),
+            // SAFETY: `set` or `pinned` made it.
+            tag => OwnedBy::Set { home: unsafe { &*owner.cast() }, pinned: tag == Self::PINNED },
+        }
+    }
+}
+
 impl Meta {
+    /// The runtime of a task that belongs to one.
+    #[inline]
+    fn sched(&self) -> &'static Sched {
+        match self.owner.get() {
+            OwnedBy::Runtime(sched) => sched,
+            OwnedBy::Set { .. } => unreachable!("a task of a set was sent to a runtime"),
+        }
+    }
+
+    /// The home of a task that belongs to a set.
+    fn home(&self) -> &'static Home {
+        match self.owner.get() {
+            OwnedBy::Set { home, .. } => home,
+            OwnedBy::Runtime(_) => unreachable!("a task of a runtime was sent to a set"),
+        }
+    }
+
+    /// Whether the task is in a local set, and not that of a thread of its own.
+    fn is_local(&self) -> bool {
+        matches!(self.owner.get(), OwnedBy::Set { pinned: false, .. })
+    }
+
     #[inline]
     fn id(&self) -> Id {
         Id(self.word.load(Relaxed) & !FLAGS)
@@ -117,13 +202,33 @@ impl Id {
     const INDEX_BITS: u32 = 27;
     /// Shards that an id can name.
     pub(crate) const SHARDS: u32 = 1 << 8;
+    /// The shard that stands for all local sets.
+    const LOCAL: u32 = Self::SHARDS - 1;
+    /// Of a local task's id: which one of its set it is. The rest says which set.
+    const LOCAL_BITS: u32 = 32;
     /// Tasks of a shard that an id can name.
     const INDICES: usize = 1 << Self::INDEX_BITS;
+
+    #[inline]
+    pub(crate) fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Id {
+        Id(bits)
+    }
 
     fn new(shard: u32, index: u32, count: u64) -> Id {
         let count = count & ((1 << Self::COUNT_BITS) - 1);
         let shard = u64::from(shard % Self::SHARDS);
         Id(shard << (Self::INDEX_BITS + Self::COUNT_BITS) | u64::from(index) << Self::COUNT_BITS | count)
+    }
+
+    fn local(home: u32, count: u64) -> Id {
+        let bits = Self::INDEX_BITS + Self::COUNT_BITS;
+        let count = count & ((1 << Self::LOCAL_BITS) - 1);
+        let home = u64::from(home) & ((1 << (bits - Self::LOCAL_BITS)) - 1);
+        Id(u64::from(Self::LOCAL) << bits | home << Self::LOCAL_BITS | count)
     }
 
     #[inline]
@@ -292,9 +397,20 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let queue = |runnable| runtime.sched.spawned(into_unit(runnable));
+    if runtime.sched.detects() {
+        // Boxed, so that a program has this form once for each type of output, not for each future.
+        let future: Pin<Box<dyn Future<Output = F::Output> + Send>> = Box::pin(future);
+        let future = Counted::new(future, false);
+        let tally = future.tally().clone();
+        // SAFETY: as below.
+        let (runnable, handle) = unsafe { cell(Owner::runtime(runtime.sched), location, 0, future, schedule) };
+        enter(runtime, runnable, Some(tally), |runnable| runtime.sched.spawned(into_unit(runnable)));
+        return handle;
+    }
     // SAFETY: future and output are `Send` and 'static.
-    unsafe { spawn_unchecked(runtime, location, 0, future, schedule, queue) }
+    let (runnable, handle) = unsafe { cell(Owner::runtime(runtime.sched), location, 0, future, schedule) };
+    enter(runtime, runnable, None, |runnable| runtime.sched.spawned(into_unit(runnable)));
+    handle
 }
 
 /// Makes a task of the closure `f` and queues it for the pool. If the runtime is shut down it is dropped at once and the
@@ -319,27 +435,57 @@ where
         }
     }
 
+    let (owner, closure) = (Owner::runtime(runtime.sched), Closure(Some(f)));
     // SAFETY: closure and output are `Send` and 'static.
-    unsafe {
-        spawn_unchecked(runtime, location, BLOCKING, Closure(Some(f)), schedule_blocking, Runnable::<Meta>::schedule)
+    let (runnable, handle) = unsafe { cell(owner, location, BLOCKING, closure, schedule_blocking) };
+    enter(runtime, runnable, None, Runnable::schedule);
+    handle
+}
+
+/// Makes a task of a thread of its own, which polls and drops the future that `f` makes, and starts that thread. If the
+/// runtime is shut down the closure is dropped at once and the handle says so (Go: `LockOSThread`).
+pub(crate) fn spawn_pinned<F, Fut>(
+    runtime: RuntimeRef,
+    location: &'static Location<'static>,
+    f: F,
+) -> JoinHandle<Fut::Output>
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future + 'static,
+    Fut::Output: Send + 'static,
+{
+    let set = HomeRef::open();
+    let (root, handle) = set.spawn_pinned(location, f);
+    if let Err(registry::Closed) = runtime.sched.start_pinned(runtime, set, root, location) {
+        // SAFETY: no thread was started, so the set is ours, and in it is nothing but the closure.
+        drop(unsafe { Set::adopt(set) });
+    }
+    handle
+}
+
+/// Enters a task, and queues it for the first time by `queue`. `tally` is that of its wakers, if they are counted.
+fn enter(runtime: RuntimeRef, runnable: Runnable<Meta>, tally: Option<Arc<Tally>>, queue: impl FnOnce(Runnable<Meta>)) {
+    match registry::insert(runtime, &runnable, tally) {
+        Ok(()) => queue(runnable),
+        // The future is dropped here, after the registry's lock was let go.
+        Err(registry::Closed) => drop(runnable),
     }
 }
 
-/// Makes a task, enters it, and queues it for the first time by `queue`. `kind` is its flags.
+/// Makes a task, which is to be entered and queued. `kind` is its flags.
 ///
 /// # Safety
 ///
-/// The future and its output may be polled and dropped on any thread, for as long as the runtime lives.
-unsafe fn spawn_unchecked<F: Future>(
-    runtime: RuntimeRef,
+/// The future may be polled and dropped wherever its owner and `schedule` bring the runnable, and its output wherever the
+/// handle may go, for as long as they live.
+unsafe fn cell<F: Future>(
+    owner: Owner,
     location: &'static Location<'static>,
     kind: u64,
     future: F,
     schedule: impl Fn(Runnable<Meta>, ScheduleInfo) + Copy + Send + Sync + 'static,
-    queue: impl FnOnce(Runnable<Meta>),
-) -> JoinHandle<F::Output> {
-    let sched = runtime.sched;
-    let meta = Meta { sched, location, word: AtomicU64::new(Id::NONE.0 | kind) };
+) -> (Runnable<Meta>, JoinHandle<F::Output>) {
+    let meta = Meta { owner, location, word: AtomicU64::new(Id::NONE.0 | kind) };
     let future = |meta: &Meta| Guarded { meta, future: ManuallyDrop::new(future) };
     // SAFETY: passed on; the schedule function is a function without state, and any waker may move anywhere.
     let (runnable, task) =
@@ -347,23 +493,18 @@ unsafe fn spawn_unchecked<F: Future>(
     let meta = std::ptr::from_ref(task.metadata());
     // SAFETY: the handle keeps the cell alive as long as it has not let go of `task`.
     let handle = unsafe { JoinHandle::new(task.fallible(), meta) };
-    match registry::insert(runtime, &runnable) {
-        Ok(()) => queue(runnable),
-        // The future is dropped here, after the registry's lock was let go.
-        Err(registry::Closed) => drop(runnable),
-    }
-    handle
+    (runnable, handle)
 }
 
 fn schedule(runnable: Runnable<Meta>, info: ScheduleInfo) {
-    let sched = runnable.metadata().sched;
+    let sched = runnable.metadata().sched();
     let how = if info.woken_while_running { How::Yielded } else { How::Woken };
     sched.ready(into_unit(runnable), how);
 }
 
 /// For a closure: it is queued when it is spawned, and never again.
 fn schedule_blocking(runnable: Runnable<Meta>, _: ScheduleInfo) {
-    let sched = runnable.metadata().sched;
+    let sched = runnable.metadata().sched();
     sched.push_blocking(into_unit(runnable));
 }
 
@@ -391,7 +532,8 @@ pub(crate) fn run(unit: Unit, p: Option<&Processor>) {
     assert_no_lock_held();
     let runnable = from_unit(unit);
     if let Some(p) = p {
-        p.polls_for(Some(runnable.metadata().location));
+        let meta = runnable.metadata();
+        p.polls_for(meta.id(), meta.location);
     }
     runnable.run();
 }

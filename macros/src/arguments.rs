@@ -25,7 +25,7 @@ impl Attribute {
     fn accepted(self) -> String {
         let words = match self {
             Attribute::Main => ", `send`, `local`",
-            Attribute::Test => "",
+            Attribute::Test => ", `start_paused = true`, `external_wakers`",
         };
         format!(
             "{} takes `procs = 4` (or `worker_threads = 4`), `name = \"web\"`, \
@@ -115,6 +115,20 @@ impl Arguments {
                     .and_then(|value| path(&value))
                     .ok_or("`crate` is a path in a string: `crate = \"my::gmp\"`")?;
             }
+            ("start_paused", value) if attribute == Attribute::Test => {
+                once("start_paused")?;
+                match value {
+                    Some([TokenTree::Ident(value)]) if matches!(value.to_string().as_str(), "true" | "false") => {
+                        self.set(".start_paused($value)", value.clone().into());
+                    }
+                    _ => return Err("`start_paused` is `true` or `false`: `start_paused = true`".into()),
+                }
+            }
+            ("start_paused", _) => {
+                return Err(
+                    "`start_paused` is for `#[gmp::test]`: a main whose time stands calls `gmp::time::pause`".into()
+                );
+            }
             ("flavor", value) => {
                 once("flavor")?;
                 match string(value).and_then(|value| text(&value)).as_deref() {
@@ -133,6 +147,13 @@ impl Arguments {
             }
             ("send" | "local", Some(_)) if attribute == Attribute::Main => {
                 return Err(format!("`{key}` has no value: `#[gmp::main({key})]`"));
+            }
+            ("external_wakers", None) if attribute == Attribute::Test => {
+                once("external_wakers")?;
+                self.settings.extend(template(".external_wakers(true)", Span::mixed_site(), &[]));
+            }
+            ("external_wakers", Some(_)) if attribute == Attribute::Test => {
+                return Err("`external_wakers` has no value: `#[gmp::test(external_wakers)]`".into());
             }
             (key, _) => return Err(format!("unknown argument `{key}`: {}", attribute.accepted())),
         }

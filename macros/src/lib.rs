@@ -83,14 +83,24 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// | argument | meaning | left out |
 /// |---|---|---|
 /// | `procs = 4` | the number of processors; `worker_threads = 4` is the same | 2 |
+/// | `start_paused = true` | the clock stands and jumps when all is idle, as after `gmp::time::pause` | it goes |
 /// | `name = "web"` | what the names of the runtime's threads start with | `gmp` |
 /// | `crate = "path::to::gmp"` | where gmp is, if it was renamed or re-exported | `"::gmp"` |
 ///
+/// | `external_wakers` | threads that are not the runtime's wake its tasks: only exact leaks fail the test | it looks for deadlocks |
+///
 /// `flavor = "multi_thread"` is accepted and changes nothing.
+///
+/// A test that waits in vain fails instead of hanging: the runtime is built with `Builder::detect_deadlocks`, which says what is
+/// found. At once if the body waits and no waker of it is left; after a second in which nothing ran and nothing that the runtime
+/// knows of could wake a task. The second is a guess, for nobody knows what plain threads are about to do: a test that waits
+/// for one longer than that says `external_wakers`. Tasks that are leaked when the body ends are told of on standard error, and
+/// do not fail the test: a task may wait for ever by intention.
 ///
 /// # Panics
 ///
-/// The test panics if the runtime cannot be built, and where the body does.
+/// The test panics if the runtime cannot be built, where the body does, and if it waits in vain, with the list of those who
+/// wait and where they were spawned.
 ///
 /// # Examples
 ///
@@ -104,6 +114,12 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// #[should_panic(expected = "not a number")]
 /// async fn refuses_words() {
 ///     "four".parse::<u32>().expect("not a number");
+/// }
+///
+/// #[gmp::test]
+/// #[should_panic(expected = "deadlock")]
+/// async fn waits_for_nothing() {
+///     std::future::pending::<()>().await;
 /// }
 /// ```
 #[proc_macro_attribute]

@@ -5,6 +5,7 @@
 //! which one sleeps for ever is a deadlock, which loom reports.
 
 mod closing;
+mod keep_alive;
 mod rescue;
 mod seats;
 mod submit;
@@ -207,9 +208,14 @@ struct Worker {
     machine: &'static Machine,
     slot: Option<u32>,
     spinning: bool,
+    owes_a_pick: bool,
 }
 
 impl Worker {
+    fn new(world: &'static World, machine: &'static Machine) -> Self {
+        Worker { world, machine, slot: None, spinning: false, owes_a_pick: false }
+    }
+
     /// Mirrors `sched::threads::start`.
     fn start(world: &'static World, slot: u32, spinning: bool) -> thread::JoinHandle<()> {
         Self::start_with(world, machine(), Some(Grant::Processor { slot, spinning }))
@@ -239,7 +245,7 @@ impl Worker {
         if let Some(grant) = grant {
             machine.grant(grant, None);
         }
-        thread::spawn(move || Worker { world, machine, slot: None, spinning: false }.run())
+        thread::spawn(move || Worker::new(world, machine).run())
     }
 
     fn run(&mut self) {
@@ -254,6 +260,7 @@ impl Worker {
             if self.spinning {
                 self.stop_spinning();
             }
+            self.owes_a_pick = false;
             self.world.count();
         }
     }
@@ -275,7 +282,7 @@ impl Worker {
             if self.take(slot) {
                 return true;
             }
-            if !self.spinning && !world.idle.is_wanted() && world.idle.start_spinning() {
+            if !self.spinning && !self.serves_want() && world.idle.start_spinning() {
                 self.spinning = true;
                 if self.take(slot) {
                     return true;
@@ -287,10 +294,15 @@ impl Worker {
         }
     }
 
+    /// A machine in `want` goes before the queues.
+    fn serves_want(&self) -> bool {
+        self.world.idle.is_wanted() && !self.owes_a_pick
+    }
+
     /// Steps 2 to 6.
     fn take(&self, slot: u32) -> bool {
         let world = self.world;
-        if world.idle.is_wanted() {
+        if self.serves_want() {
             return false;
         }
         if world.inject.pop().is_some() {
@@ -370,6 +382,7 @@ impl Worker {
             Grant::Closed => false,
             Grant::Processor { slot, spinning } => {
                 self.spinning = spinning;
+                self.owes_a_pick = true;
                 self.slot = Some(slot);
                 true
             }
@@ -383,5 +396,5 @@ fn machine() -> &'static Machine {
 
 /// Takes an idle processor in the setup of a model.
 fn take(world: &'static World) -> u32 {
-    world.idle.acquire(machine(), world).expect("an idle processor")
+    world.idle.acquire(machine(), None, world).expect("an idle processor")
 }

@@ -110,7 +110,7 @@ fn r01_a_freed_processor_goes_to_the_machine_that_wants_one() {
     let (idle, host) = idle(1);
     let slot = idle.take(host).unwrap();
     let wanting = machine();
-    let waiter = std::thread::spawn(move || idle.acquire(wanting, host));
+    let waiter = std::thread::spawn(move || idle.acquire(wanting, None, host));
     while !idle.is_wanted() {
         std::thread::yield_now();
     }
@@ -156,7 +156,7 @@ fn r14_closing_releases_everybody_without_a_processor() {
     retire(idle, parked, b);
     idle.take(host).unwrap();
     let last = idle.take(host).unwrap();
-    let waiter = std::thread::spawn(move || idle.acquire(wanting, host));
+    let waiter = std::thread::spawn(move || idle.acquire(wanting, None, host));
     while !idle.is_wanted() {
         std::thread::yield_now();
     }
@@ -167,4 +167,100 @@ fn r14_closing_releases_everybody_without_a_processor() {
     assert_eq!(idle.retire(machine(), last, &mut false, || true, || false), Retired::Closed);
     assert_eq!(idle.take(host), None);
     assert!(!idle.wake_one(host, None));
+}
+
+#[test]
+fn r01_a_processor_taken_with_work_goes_to_a_machine_although_somebody_spins() {
+    let (idle, host) = idle(3);
+    let slots: Vec<_> = (0..3).map(|_| idle.take(host).unwrap()).collect();
+    let (sleeper, spinner) = (machine(), machine());
+    idle.put_to_sleep(sleeper);
+    assert!(idle.start_spinning());
+    // A lone task in the run-next slot of a processor whose machine is in a blocking call: a spinner that has passed by does not
+    // come back for it.
+    assert_eq!(idle.take_away(slots[0], host, || Some(true)), Some(HandedOff::ToMachine));
+    assert_eq!(sleeper.take_grant(), Some(Grant::Processor { slot: slots[0], spinning: false }));
+    // Nobody sleeps: one is started.
+    assert_eq!(idle.take_away(slots[1], host, || Some(true)), Some(HandedOff::ToMachine));
+    assert_eq!(host.started.load(Relaxed), 1);
+    // Without work it is idle, and what is idle is not taken.
+    assert_eq!(idle.take_away(slots[2], host, || Some(false)), Some(HandedOff::Idle));
+    assert_eq!(idle.take_away(slots[2], host, || panic!("it is idle")), None);
+    assert_eq!(idle.counts().idle(), 1);
+    assert!(!spinner.is_granted());
+}
+
+/// A machine that wants a processor; gives it when it is on the list.
+fn wanting(idle: &'static Idle, host: &'static Counting) -> (&'static Machine, std::thread::JoinHandle<Option<u32>>) {
+    let machine = machine();
+    let before = idle.wanting.load(Relaxed);
+    let thread = std::thread::spawn(move || idle.acquire(machine, None, host));
+    while idle.wanting.load(Relaxed) == before {
+        std::thread::yield_now();
+    }
+    (machine, thread)
+}
+
+#[test]
+fn r03_each_machine_that_wants_a_processor_is_released_after_its_own_time() {
+    let (idle, host) = idle(1);
+    let slot = idle.take(host).unwrap();
+    let counted = AtomicUsize::new(0);
+    let release = |now| {
+        idle.release_want(now, 10, || {
+            counted.fetch_add(1, Relaxed);
+        })
+    };
+    let (first, first_thread) = wanting(idle, host);
+    assert_eq!(release(100), 0, "seen for the first time");
+    let (second, second_thread) = wanting(idle, host);
+    assert_eq!(release(109), 0);
+    assert_eq!(release(110), 1);
+    assert_eq!(first_thread.join().unwrap(), None);
+    assert!(first.take_released() && !first.take_released(), "told once");
+    assert_eq!(release(118), 0, "its own time");
+    // Meanwhile processors are made free again.
+    idle.keep_want();
+    assert_eq!(release(119), 0);
+    assert_eq!(release(128), 0);
+    assert_eq!((release(129), counted.load(Relaxed)), (1, 2));
+    assert_eq!(second_thread.join().unwrap(), None);
+    assert!(second.take_released());
+    assert!(!idle.is_wanted());
+    // One that gets its processor, or is told that the runtime closes, was not released.
+    let (third, third_thread) = wanting(idle, host);
+    assert_eq!(release(200), 0);
+    assert_eq!(idle.hand_off(slot, || true, false, host), HandedOff::ToMachine);
+    assert_eq!(third_thread.join().unwrap(), Some(slot));
+    let (fourth, fourth_thread) = wanting(idle, host);
+    idle.close(host);
+    assert_eq!(fourth_thread.join().unwrap(), None);
+    assert!(!third.take_released() && !fourth.take_released());
+}
+
+#[test]
+fn r04_those_who_want_a_processor_and_the_queues_take_turns() {
+    let (idle, host) = idle(1);
+    let slot = idle.take(host).unwrap();
+    let waiting: Vec<_> = (0..3).map(|_| wanting(idle, host)).collect();
+    let mut order = Vec::new();
+    for _ in 0..5 {
+        let started = host.started.load(Relaxed);
+        assert_eq!(idle.hand_off(slot, || true, true, host), HandedOff::ToMachine);
+        order.push(host.started.load(Relaxed) > started);
+    }
+    assert_eq!(order, [false, true, false, true, false], "whether a machine was started that runs tasks");
+    for (_, thread) in waiting {
+        assert_eq!(thread.join().unwrap(), Some(slot));
+    }
+}
+
+#[test]
+fn r03_a_machine_back_from_a_blocking_call_takes_its_old_processor_if_that_is_idle() {
+    let (idle, host) = idle(4);
+    assert_eq!(idle.acquire(machine(), Some(2), host), Some(2));
+    // It is in use: any other one.
+    let other = idle.acquire(machine(), Some(2), host).unwrap();
+    assert!(other != 2 && other < 4);
+    assert_eq!(idle.counts().idle(), 2);
 }

@@ -122,7 +122,7 @@ pub(crate) struct Netpoll {
     arms: AtomicBool,
     /// Tasks that wait for I/O.
     waiting: Line<AtomicUsize>,
-    /// Whether a thread is in a blocking wait; looked at by debug builds.
+    /// Whether a thread is in a blocking wait.
     blocked: AtomicBool,
     /// Whether a thread is in a wait without a timeout; looked at by debug builds.
     polled: AtomicBool,
@@ -222,12 +222,16 @@ impl Netpoll {
         let inside = if wait == Wait::Now { &self.polled } else { &self.blocked };
         // Acquire and Release pair with each other across threads, so that the check itself orders two waits.
         debug_assert!(!inside.swap(true, Acquire), "two threads in a {wait:?} wait of one netpoller");
+        if wait != Wait::Now {
+            self.blocked.store(true, Relaxed);
+        }
         let outcome = match &*driver {
             #[cfg(target_os = "linux")]
             Driver::Native(native) => native.wait(wait, &self.table, ready),
             Driver::Portable(portable) => portable.wait(wait, &self.table, &self.breaks, ready),
         };
-        if cfg!(debug_assertions) {
+        if cfg!(debug_assertions) || wait != Wait::Now {
+            // Before the waiters are counted down: who sees that none is left sees that somebody is on the way out.
             inside.store(false, Release);
         }
         let outcome = outcome?;
@@ -235,7 +239,8 @@ impl Netpoll {
             self.breaks.taken();
         }
         if outcome.taken > 0 {
-            self.waiting.0.fetch_sub(outcome.taken, Relaxed);
+            // Release: pairs with the Acquire in `is_blocked`.
+            self.waiting.0.fetch_sub(outcome.taken, Release);
         }
         Ok(())
     }
@@ -247,6 +252,13 @@ impl Netpoll {
                 driver.notify();
             }
         }
+    }
+
+    /// Whether a thread is in a blocking wait, and has not come out with anything.
+    pub(crate) fn is_blocked(&self) -> bool {
+        // Acquire: pairs with the Release in `wait`, so that a count of waiters that went down shows in the flag.
+        let _ = self.waiting.0.load(Acquire);
+        self.blocked.load(Acquire)
     }
 
     /// How many tasks wait for I/O.

@@ -1,7 +1,7 @@
 //! `block_in_place`: a blocking call in the middle of a poll (Go: a system call).
 
 use crate::context;
-use crate::processor::Processor;
+use crate::processor::{Polled, Processor};
 
 /// Runs `f`, which may block, on this thread. The other tasks do not wait for it: while it lasts `sysmon` may give the
 /// processor to another thread (Go: `entersyscall`, `retake`). A short `f` costs nanoseconds and moves nothing.
@@ -33,22 +33,28 @@ pub fn block_in_place<R>(f: impl FnOnce() -> R) -> R {
 /// The processor is the machine's again when this is dropped, also if `f` panics.
 struct InPlace {
     p: &'static Processor,
+    /// What is polled here: another machine may have the processor when the poll goes on.
+    polled: Polled,
     status: u32,
 }
 
 impl InPlace {
     fn enter(p: &'static Processor) -> Self {
         context::set_processor(None);
-        InPlace { p, status: p.enter_blocking() }
+        InPlace { p, polled: p.polled(), status: p.enter_blocking() }
     }
 }
 
 impl Drop for InPlace {
     fn drop(&mut self) {
-        if self.p.exit_blocking(self.status) {
-            context::set_processor(Some(self.p));
-        } else {
-            self.p.sched.reacquire();
+        let sched = self.p.sched;
+        if !self.p.exit_blocking(self.status) {
+            sched.reacquire(self.p.index, self.polled);
+            return;
+        }
+        context::set_processor(Some(self.p));
+        if self.p.queue.next.is_condemned() {
+            sched.trade_husk(self.p);
         }
     }
 }

@@ -10,41 +10,46 @@
 //! When the runtime closes there are no processors to be had; the future is then polled without one. A processor whose
 //! machine collects wakes cannot be given up: the user's waker that calls `block_on` then waits with it.
 
-use std::pin::pin;
+use std::future::poll_fn;
+use std::panic::Location;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::{FORKED, SHUT_DOWN, current};
 use crate::blocking::Waiting;
 use crate::context;
+use crate::leak::{Counted, Tally};
 use crate::machine::Machine;
-use crate::park::Parker;
-use crate::processor::Processor;
-use crate::sched::RuntimeRef;
-use crate::sys::atomic::{
-    AtomicBool,
-    Ordering::{AcqRel, Acquire},
-};
+use crate::processor::{Polled, Processor};
+use crate::sched::deadlock::Why;
+use crate::sched::{RuntimeRef, Sched};
+use crate::sys::atomic::Ordering::AcqRel;
+use crate::task::local::Host;
+use crate::waits::{Outcome, Wait};
 
 /// Runs `future` to its end on this thread, on the runtime the thread is in, else on the default one, which is started if
 /// need be.
 ///
 /// It may be called anywhere: in `main`, in a test, inside a task. The thread counts as one of the `procs` that run while
-/// it polls, and gives way while it waits.
+/// it polls, and gives way while it waits. Tasks that [`spawn_local`](crate::task::spawn_local) makes inside run on this
+/// thread too, until `future` has ended.
 ///
 /// While the runtime shuts down no timer fires and no socket is looked at: a future that waits for one of them then waits for
 /// ever. Shut a runtime down when nobody is in its `block_on`, and do not wait for time in a destructor.
 ///
 /// # Panics
 ///
-/// If `future` does; if the runtime cannot be built, is shut down, or belongs to the parent process.
+/// If `future` does; if the runtime cannot be built, is shut down, or belongs to the parent process; if the runtime looks for
+/// deadlocks ([`Builder::detect_deadlocks`](super::Builder::detect_deadlocks)) and finds one.
 ///
 /// # Examples
 ///
 /// ```
 /// assert_eq!(gmp::block_on(async { 6 * 7 }), 42);
 /// ```
+#[track_caller]
 pub fn block_on<F: Future>(future: F) -> F::Output {
     match current() {
         Ok(runtime) => on(runtime, future),
@@ -56,31 +61,14 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 /// tries again, every so often.
 const UNWATCHED: Duration = Duration::from_millis(5);
 
-/// Wakes the thread in `block_on`. It outlives the call if somebody keeps it.
-struct Signal {
-    woken: AtomicBool,
-    parker: Parker,
-}
-
-impl Wake for Signal {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        // AcqRel: pairs with the swaps in `on`; the next poll sees what the waker did before.
-        if !self.woken.swap(true, AcqRel) {
-            self.parker.unpark();
-        }
-    }
-}
-
 /// A thread that waits for something else than its task gives up the processor it came with, of whatever runtime, and
 /// has one again afterwards.
 pub(super) struct Aside {
     machine: &'static Machine,
-    /// The runtime of the processor given up.
-    given_up: Option<RuntimeRef>,
+    /// The runtime of the processor given up, and what was polled on it.
+    given_up: Option<(RuntimeRef, Polled)>,
+    /// That runtime counts the thread as away: it is one of its own.
+    away: bool,
     /// The processor, if it cannot be given up.
     kept: Option<&'static Processor>,
 }
@@ -88,14 +76,19 @@ pub(super) struct Aside {
 impl Aside {
     /// `machine` is what this thread will be to the scheduler when it wants a processor again.
     pub(super) fn new(machine: &'static Machine) -> Self {
-        let mut aside = Aside { machine, given_up: None, kept: None };
+        let mut aside = Aside { machine, given_up: None, away: false, kept: None };
         if let Some(p) = context::current().processor {
             if p.is_batching() {
                 context::set_processor(None);
                 aside.kept = Some(p);
             } else {
                 // Before the processor is gone: nothing else keeps the slot from serving another runtime.
-                aside.given_up = Some(p.sched.runtime());
+                aside.given_up = Some((p.sched.runtime(), p.polled()));
+                aside.away = context::is_worker_of(p.sched);
+                if aside.away {
+                    // AcqRel: pairs with `quiet`.
+                    p.sched.away.fetch_add(1, AcqRel);
+                }
                 p.sched.give_up(p);
             }
         }
@@ -108,14 +101,21 @@ impl Drop for Aside {
         if let Some(p) = self.kept {
             context::set_processor(Some(p));
         }
-        if let Some(runtime) = self.given_up {
-            runtime.sched.acquire(runtime, self.machine);
+        if let Some((runtime, polled)) = self.given_up {
+            if let Some(p) = runtime.sched.acquire(runtime, self.machine) {
+                p.goes_on(polled);
+            }
+            if self.away {
+                // AcqRel: pairs with `quiet`.
+                runtime.sched.away.fetch_sub(1, AcqRel);
+                runtime.sched.clock_may_advance();
+            }
         }
     }
 }
 
 /// What the thread was before, and is again afterwards, also if the future panics.
-struct Blocking {
+pub(super) struct Blocking {
     runtime: RuntimeRef,
     machine: &'static Machine,
     before: context::Context,
@@ -123,15 +123,24 @@ struct Blocking {
     nested: bool,
     /// That processor cannot be given up.
     kept: bool,
+    /// What wakes the thread.
+    wait: Arc<Wait>,
     /// The processor of another runtime that the thread came with. `None` if there was none, or in the end.
     aside: Option<Aside>,
+    /// What the thread polled on the processor that it came with.
+    polled: Option<Polled>,
+    /// The runtime in whose poll the thread came without a processor, counted as stuck.
+    released_by: Option<&'static Sched>,
 }
 
 impl Blocking {
-    fn new(runtime: RuntimeRef) -> Self {
+    /// `wait` is what this thread is to whoever wakes it.
+    pub(super) fn new(runtime: RuntimeRef, wait: Wait) -> Self {
         let sched = runtime.sched;
         let before = context::current();
         let machine = sched.new_machine();
+        let wait = Arc::new(wait);
+        sched.waits.enter(&wait);
         let nested = context::processor_of(sched);
         let aside = if nested.is_some() { None } else { Some(Aside::new(machine)) };
         context::set(context::Context {
@@ -141,15 +150,21 @@ impl Blocking {
             unconstrained: nested.is_some() || before.unconstrained,
         });
         let kept = nested.is_some_and(Processor::is_batching);
-        Blocking { runtime, machine, before, nested: nested.is_some(), kept, aside }
+        let polled = nested.map(Processor::polled);
+        let released_by = context::set_released_by(None);
+        Blocking { runtime, machine, before, nested: nested.is_some(), kept, wait, aside, polled, released_by }
     }
 
     fn processor(&self) -> Option<&'static Processor> {
         context::processor_of(self.runtime.sched)
     }
 
-    /// A processor for the next poll.
+    /// A processor for the next poll. One that is a husk goes back first.
     fn acquire(&self) {
+        self.runtime.sched.end_release();
+        if self.processor().is_some_and(|p| p.queue.next.is_condemned()) {
+            self.give_up();
+        }
         if self.processor().is_none() {
             self.runtime.sched.acquire(self.runtime, self.machine);
         }
@@ -157,6 +172,7 @@ impl Blocking {
 
     /// The wait begins.
     fn give_up(&self) {
+        self.runtime.sched.end_release();
         if let (Some(p), false) = (self.processor(), self.kept) {
             p.sched.give_up(p);
         }
@@ -175,6 +191,54 @@ impl Blocking {
             p.begin_poll();
         }
     }
+
+    /// Calls `poll` with a processor, and waits without one, until it is ready, or until it is known to wait in vain: the
+    /// error says why. `tally` is that of the wakers that it gets, if they are counted.
+    pub(super) fn drive<R>(
+        &self,
+        tally: Option<&Tally>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>,
+    ) -> Result<R, String> {
+        let (runtime, wait) = (self.runtime, &self.wait);
+        let waker = Waker::from(wait.clone());
+        let mut cx = Context::from_waker(&waker);
+        loop {
+            self.acquire();
+            if let Poll::Ready(output) = poll(&mut cx) {
+                return Ok(output);
+            }
+            // The last waker may go in the poll, or later: then it wakes this thread, which is not to poll.
+            let leaked = || tally.is_some_and(Tally::is_leaked);
+            if leaked() {
+                return Err(runtime.sched.deadlock_report(&Why::Leak(wait.location())));
+            }
+            if wait.take_wake() {
+                self.yielded();
+                continue;
+            }
+            self.give_up();
+            let _waiting = Waiting::new(runtime.sched);
+            wait.begin();
+            runtime.sched.clock_may_advance();
+            loop {
+                match wait.end() {
+                    Outcome::Woken if leaked() => {
+                        return Err(runtime.sched.deadlock_report(&Why::Leak(wait.location())));
+                    }
+                    Outcome::Woken => break,
+                    Outcome::Condemned(report) => return Err(report),
+                    Outcome::Waits => {}
+                }
+                if runtime.sched.sysmon.is_started() || !runtime.is_there() {
+                    wait.parker.park();
+                } else if !wait.parker.park_timeout(UNWATCHED) {
+                    // Whoever takes a processor starts the watcher.
+                    self.acquire();
+                    self.give_up();
+                }
+            }
+        }
+    }
 }
 
 impl Drop for Blocking {
@@ -184,40 +248,41 @@ impl Drop for Blocking {
         } else {
             self.give_up();
         }
+        if let (Some(p), Some(polled)) = (self.processor(), self.polled) {
+            p.goes_on(polled);
+        }
         context::set(context::Context { processor: self.processor(), ..self.before });
         drop(self.aside.take());
+        if self.released_by.is_some() {
+            context::set_released_by(self.released_by);
+        }
+        self.runtime.sched.waits.leave(&self.wait);
+        self.runtime.sched.clock_may_advance();
         self.runtime.sched.free_machine(self.machine);
     }
 }
 
+#[track_caller]
 pub(super) fn on<F: Future>(runtime: RuntimeRef, future: F) -> F::Output {
     assert!(runtime.is_of_this_process(), "{FORKED}");
     assert!(runtime.is_there(), "{SHUT_DOWN}");
-    let blocking = Blocking::new(runtime);
-    let signal = Arc::new(Signal { woken: AtomicBool::new(false), parker: Parker::new() });
-    let waker = Waker::from(signal.clone());
-    let mut cx = Context::from_waker(&waker);
+    let blocking = Blocking::new(runtime, Wait::of_block_on(Location::caller()));
+    // What the future spawns here is dropped after it, and before the processor is given up.
+    let host = Host::new();
+    let _inside = host.enter();
     let mut future = pin!(future);
-    loop {
-        blocking.acquire();
-        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
-            return output;
-        }
-        // AcqRel: pairs with `wake_by_ref`.
-        if signal.woken.swap(false, AcqRel) {
-            blocking.yielded();
-            continue;
-        }
-        blocking.give_up();
-        let _waiting = Waiting::new();
-        while !signal.woken.swap(false, Acquire) {
-            if runtime.sched.sysmon.is_started() || !runtime.is_there() {
-                signal.parker.park();
-            } else if !signal.parker.park_timeout(UNWATCHED) {
-                // Whoever takes a processor starts the watcher.
-                blocking.acquire();
-                blocking.give_up();
-            }
-        }
+    let mut poll = |cx: &mut Context<'_>| host.poll(cx, |cx| future.as_mut().poll(cx));
+    let ended = if runtime.sched.detects() {
+        // Behind a pointer, so that a program has this form once for each type of output.
+        let poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<F::Output> = &mut poll;
+        let mut counted = Counted::new(poll_fn(poll), true);
+        let tally = counted.tally().clone();
+        blocking.drive(Some(&tally), |cx| Pin::new(&mut counted).poll(cx))
+    } else {
+        blocking.drive(None, poll)
+    };
+    match ended {
+        Ok(output) => output,
+        Err(report) => panic!("{report}"),
     }
 }

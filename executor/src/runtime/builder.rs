@@ -16,11 +16,12 @@ const MAX_STUCK: usize = 512;
 /// | what | default |
 /// |---|---|
 /// | `procs` | `GMP_PROCS`, else the CPUs that this process may use |
-/// | `thread_name` | `gmp`: threads are `gmp-0`, `gmp-1`, …, `gmp-block-0`, … and `gmp-sysmon` |
+/// | `thread_name` | `gmp`: threads are `gmp-0`, `gmp-1`, …, `gmp-block-0`, `gmp-pin-0`, … and `gmp-sysmon` |
 /// | `thread_stack_size` | std's, 2 MiB |
 /// | `max_stuck` | 512 |
 /// | `max_blocking` | 512 blocking closures at once |
 /// | `thread_keep_alive` | 10 s |
+/// | `detect_deadlocks` | off |
 ///
 /// `GMP_SCHEDTRACE=ms` in the environment prints Go's schedtrace line every so many milliseconds.
 ///
@@ -142,8 +143,85 @@ impl Builder {
 
     /// Is told of each poll that is stuck, on `sysmon`'s thread, instead of the line on standard error (one for each spawn
     /// location and minute). The hook must not block: nobody else watches meanwhile.
+    ///
+    /// With feature `tracing` each such poll is also a `WARN` event with target `gmp`, hook or not, with the fields `stuck_in`,
+    /// `task`, `spawned_at`, `thread`, `polling_for_ms`, `rescued` and `stuck_threads`. If a subscriber wants to hear of it, it
+    /// stands in for the line on standard error. It must be the global one: `sysmon`'s thread has no other.
     pub fn on_stuck(mut self, hook: impl Fn(&StuckPoll) + Send + Sync + 'static) -> Self {
         self.config.on_stuck = Some(Box::new(hook));
+        self
+    }
+
+    /// Looks for deadlocks and for leaked tasks, which costs an allocation or two for each task and an atomic operation or
+    /// three for each poll and waker; for tests. `#[gmp::test]` turns it on. Go: "all goroutines are asleep - deadlock!"
+    ///
+    /// A *leaked* task waits, and no waker of it is left anywhere: it can never run again. That is exact. Such tasks are counted
+    /// (`Metrics::leaked_tasks`) and listed ([`Runtime::leaked_tasks`]). If it is the future of a `block_on`, the call panics at once.
+    ///
+    /// A *deadlock* is a guess: for a second nothing has run, while tasks or threads in `block_on` wait, and there is no
+    /// timer, no task that waits for I/O or a signal, no blocking closure that runs, and no other thread inside
+    /// [`Handle::enter`](super::Handle::enter). Every thread that waits in a `block_on` of the runtime then panics with the list of
+    /// those who wait and where they were spawned; if there is no such thread the list is printed to standard error, once,
+    /// and the tasks stay as they are. What plain threads are going to do nobody knows: if they wake tasks, say
+    /// [`Builder::external_wakers`].
+    ///
+    /// # Examples
+    ///
+    /// ```should_panic
+    /// let runtime = gmp::Builder::new().detect_deadlocks(true).build().unwrap();
+    /// let task = runtime.spawn(std::future::pending::<()>());
+    /// // Panics after a second.
+    /// let _ = runtime.block_on(task);
+    /// ```
+    pub fn detect_deadlocks(mut self, on: bool) -> Self {
+        self.config.detect_deadlocks = on;
+        self
+    }
+
+    /// Says that threads which are not the runtime's wake its tasks: then a runtime that is quiet is not taken for one in
+    /// a deadlock. Leaked tasks are still found. It has no effect without [`Builder::detect_deadlocks`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = gmp::Builder::new().detect_deadlocks(true).external_wakers(true).build()?;
+    /// let task = runtime.spawn(std::future::pending::<()>());
+    /// let abort = task.abort_handle();
+    /// std::thread::spawn(move || abort.abort());
+    /// assert!(runtime.block_on(task).unwrap_err().is_cancelled());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn external_wakers(mut self, on: bool) -> Self {
+        self.config.external_wakers = on;
+        self
+    }
+
+    /// After so long, instead of a second, a quiet runtime is in a deadlock.
+    #[doc(hidden)]
+    pub fn deadlock_after(mut self, after: Duration) -> Self {
+        self.config.deadlock_after = Some(after);
+        self
+    }
+
+    /// The clock stands from the start, as if by [`time::pause`](crate::time::pause): for tests of things that take time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use gmp::time::{Instant, sleep};
+    ///
+    /// let runtime = gmp::Builder::new().start_paused(true).build()?;
+    /// let slept = runtime.block_on(async {
+    ///     let start = Instant::now();
+    ///     sleep(Duration::from_secs(3600)).await;
+    ///     start.elapsed()
+    /// });
+    /// assert_eq!(slept, Duration::from_secs(3600));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn start_paused(mut self, paused: bool) -> Self {
+        self.config.start_paused = paused;
         self
     }
 

@@ -82,9 +82,10 @@ fn close(sched: &'static Sched) {
     sched.shards().for_each(Shard::close);
     // 2. Machines that sleep, or want a processor, are released without one.
     sched.idle.close(sched);
-    // 3. No blocking closure starts; threads of the pool without one end. A machine begins no further poll: it empties its
-    //    processor into the global queue and ends.
+    // 3. No blocking closure starts; threads of the pool without one end. A pinned task's thread drops it when its poll has
+    //    ended. A machine begins no further poll: it empties its processor into the global queue and ends.
     sched.blocking.close();
+    sched.pinned.close();
     sched.slots().flat_map(|slot| slot.objects()).for_each(|p| p.ask(CLOSING));
 }
 
@@ -127,10 +128,11 @@ fn finish_elsewhere(runtime: RuntimeRef) {
 
 fn leftover(sched: &'static Sched) -> Leftover {
     let (blocking, running) = sched.blocking.counts();
+    let pinned = sched.pinned.live();
     Leftover {
         // A closure that runs is a task too.
-        tasks: sched.live_tasks().saturating_sub(running),
-        threads: sched.threads.count() + sched.guests(),
+        tasks: sched.live_tasks().saturating_sub(running) + pinned,
+        threads: sched.threads.count() + sched.guests() + pinned,
         blocking,
     }
 }
@@ -150,6 +152,7 @@ fn discard_all(runtime: RuntimeRef, patience: Patience) -> Result<(), Leftover> 
         }
         // 5. What is queued is dropped, until no task lives, no machine or blocking closure runs and no guest is left.
         discard_queued(sched);
+        sched.discard_pinned();
         let leftover = leftover(sched);
         if leftover.tasks == 0 && leftover.threads == 0 && leftover.blocking == 0 {
             return Ok(());

@@ -17,6 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::Duration;
 
+use super::paused::Bringing;
 use super::{Sched, count_found, die};
 use crate::clock::{self, NEVER};
 use crate::context;
@@ -178,7 +179,7 @@ impl Worker {
                 continue;
             }
             let attention = p.attention();
-            if attention & CLOSING != 0 {
+            if attention & CLOSING != 0 && p.is_closing() {
                 self.abandon(p);
                 return None;
             }
@@ -213,6 +214,10 @@ impl Worker {
                 unsafe { p.push(unit) };
                 submit_fence();
                 self.sched.after_push(p);
+                // The end of a slice: what is owed to others is looked at after the next pick, not the sixty-first.
+                if self.sched.idle.is_wanted() {
+                    p.look_soon();
+                }
             }
             // 3.
             // SAFETY: as above.
@@ -330,6 +335,7 @@ impl Worker {
         if self.spinning {
             self.stop_spinning();
         }
+        self.sched.end_release();
         match self.sched.idle.rest(self.machine, self.sched) {
             Rested::Closed => false,
             Rested::Took(slot) => {
@@ -342,6 +348,7 @@ impl Worker {
 
     /// Wakes the tasks whose timers in `slot` are due. They go to the tail of the local queue of `p`.
     fn run_due_timers(&mut self, p: &'static Processor, slot: &'static ProcSlot, now: u64) {
+        let now = self.sched.clock.due_at(now);
         if slot.timers.earliest() > now {
             return;
         }
@@ -483,13 +490,13 @@ impl Worker {
         let sched = self.sched;
         loop {
             let deadline = sched.publish_poll_deadline();
-            if self.machine.is_granted() {
+            if self.machine.is_granted() || sched.advance_if_quiet(&mut self.ready) {
                 break;
             }
             let wait = if deadline == NEVER {
                 Wait::Forever
             } else {
-                match deadline.saturating_sub(clock::now()) {
+                match deadline.saturating_sub(sched.clock.now()) {
                     0 => break,
                     left => Wait::Until(Duration::from_nanos(left)),
                 }
@@ -502,6 +509,7 @@ impl Worker {
             }
         }
         sched.left_netpoller();
+        let bringing = (!self.ready.is_empty()).then(|| Bringing::begin(sched));
         match sched.idle.leave_netpoller(self.machine, sched) {
             Left::Granted(grant) => {
                 let goes_on = self.accept(grant);
@@ -516,6 +524,7 @@ impl Worker {
             Left::Nothing => {
                 // Every processor is busy: what is ready goes to the global queue, and this machine parks.
                 self.wake_after_sleep();
+                drop(bringing);
                 self.park()
             }
         }
@@ -582,6 +591,9 @@ impl Worker {
         if std::mem::take(&mut self.spinning) {
             let _ = self.sched.idle.stop_spinning();
         }
+        if p.queue.next.is_condemned() {
+            return self.sched.return_husk(p);
+        }
         // SAFETY: nobody else is given the processors of a runtime that closes.
         let units = std::iter::from_fn(|| p.queue.next.take().or_else(|| unsafe { p.queue.pop() }));
         self.sched.inject.push_batch(units);
@@ -602,11 +614,17 @@ fn spin(ns: u64, on: impl Fn() -> bool) {
 /// Wakes tasks as one batch: they go to the local tail in order, and one decision to wake a machine comes at the end
 /// (Go: `injectglist`). Some of the wakers may be the user's own code.
 fn wake_batch(sched: &'static Sched, p: &'static Processor, wake_all: impl FnOnce()) {
+    p.polls_wakers();
     p.begin_poll();
     p.set_batching(true);
     wake_all();
     p.set_batching(false);
     p.end_poll();
+    after_batch(sched, p);
+}
+
+/// The one decision of a batch.
+pub(super) fn after_batch(sched: &'static Sched, p: &'static Processor) {
     let queued = p.queue.len_seen();
     if queued > 1 || queued == 1 && p.is_slow() {
         submit_fence();

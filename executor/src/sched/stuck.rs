@@ -19,19 +19,43 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::Sched;
-use crate::processor::Processor;
+use crate::context;
+use crate::idle::HandedOff;
+use crate::processor::{Polled, Processor};
 use crate::sys::atomic::Ordering::{AcqRel, Relaxed};
 use crate::sys::idle_fence;
+use crate::task::Id;
 
 /// A poll that computes for so long since it was first seen is stuck, in nanoseconds.
 const BURNT_NS: u64 = 4_000_000;
+
+/// At the limit of stuck threads a machine waits for a processor for so long, in nanoseconds.
+const WANT_NS: u64 = 10_000_000;
+
+/// What a stuck poll is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StuckIn {
+    /// A task.
+    Task,
+    /// A future that a thread polls in `block_on`.
+    BlockOn,
+    /// Wakers of due timers or ready sockets, some of which are not the runtime's own.
+    Wakers,
+}
 
 /// A poll that does not end, as the hook of `Builder::on_stuck` is told of it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct StuckPoll {
-    /// Where its task was spawned; `None` for a future that a thread polls in `block_on`.
+    /// What it is of.
+    pub stuck_in: StuckIn,
+    /// Its task; `None` if it is of no task.
+    pub task: Option<Id>,
+    /// Where its task was spawned; `None` if it is of no task.
     pub location: Option<&'static Location<'static>>,
+    /// The name of its thread as the system has it, which may be cut short; empty if it cannot be had.
+    pub thread: String,
     /// For how long the poll has been seen to go on, at least.
     pub polling_for: Duration,
     /// Whether its processor goes on without it. If not, the limit of `Builder::max_stuck` is reached, or there was an idle
@@ -41,11 +65,27 @@ pub struct StuckPoll {
     pub stuck_threads: usize,
 }
 
+impl StuckPoll {
+    /// What `suspect` is in, as its processor says, at `now`.
+    pub(crate) fn new(polled: Polled, suspect: &Suspect, now: u64, rescued: bool, stuck_threads: usize) -> Self {
+        let (stuck_in, task, location) = match polled {
+            Polled::Task(task, location) => (StuckIn::Task, Some(task), Some(location)),
+            Polled::BlockOn => (StuckIn::BlockOn, None, None),
+            Polled::Wakers => (StuckIn::Wakers, None, None),
+        };
+        let thread = std::fs::read_to_string(format!("/proc/self/task/{}/comm", suspect.tid)).unwrap_or_default();
+        let (thread, polling_for) = (thread.trim_end().to_owned(), suspect.polling_for(now));
+        StuckPoll { stuck_in, task, location, thread, polling_for, rescued, stuck_threads }
+    }
+}
+
 impl std::fmt::Display for StuckPoll {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.location {
-            Some(location) => write!(f, "a task spawned at {location} ")?,
-            None => write!(f, "a future in `block_on` ")?,
+        match (self.stuck_in, self.location) {
+            (StuckIn::Task, Some(location)) => write!(f, "a task spawned at {location} ")?,
+            (StuckIn::Task, None) => f.write_str("a task ")?,
+            (StuckIn::BlockOn, _) => f.write_str("a future in `block_on` ")?,
+            (StuckIn::Wakers, _) => f.write_str("a waker of a timer or a socket ")?,
         }
         write!(f, "has been in one poll for {} ms", self.polling_for.as_millis())?;
         if self.rescued {
@@ -80,7 +120,7 @@ impl Suspect {
         self.polls == polls
     }
 
-    pub(crate) fn polling_for(&self, now: u64) -> Duration {
+    fn polling_for(&self, now: u64) -> Duration {
         Duration::from_nanos(now - self.since)
     }
 
@@ -123,12 +163,14 @@ impl Sched {
     /// Takes the processor of `slot` from the poll that `suspect` names, if it is still in it.
     pub(crate) fn rescue(&'static self, p: &'static Processor, suspect: &Suspect) -> bool {
         let slot = self.slot(p.index);
-        let rescued = self.idle.take_away(p.index, || {
+        let taken = self.idle.take_away(p.index, self, || {
             if !slot.is_current(p) || !suspect.is(p.polls()) || p.is_blocking() {
-                return false;
+                return None;
             }
             // AcqRel: pairs with `return_husk`, which may come as soon as the sentinel is there.
             self.stuck.fetch_add(1, AcqRel);
+            // Before anybody can run what is rescued, and ask.
+            self.sysmon.rescues.add(1);
             // 1.
             let next = p.queue.next.condemn();
             idle_fence();
@@ -137,29 +179,78 @@ impl Sched {
             self.inject.push_batch(next.into_iter().chain(queued));
             // 3.
             slot.renew();
-            true
+            Some(!self.inject.is_empty() || self.is_timer_due())
         });
-        if rescued && self.idle.should_wake() {
-            self.idle.wake_one(self, None);
-        }
-        rescued
+        self.went_on(taken)
     }
 
     /// Takes the processor of `slot` from a blocking call that stood at `status` for two looks.
     pub(crate) fn retake(&'static self, p: &'static Processor, status: u32) -> bool {
         let slot = self.slot(p.index);
-        let retaken = self.idle.take_away(p.index, || {
-            let won = slot.is_current(p) && p.retake(status);
-            if won {
-                // The poll goes on without the processor.
-                p.end_poll();
+        let taken = self.idle.take_away(p.index, self, || {
+            if !slot.is_current(p) || !p.retake(status) {
+                return None;
             }
-            won
+            // AcqRel: pairs with the end of `reacquire`, and with `quiet`.
+            self.away.fetch_add(1, AcqRel);
+            self.sysmon.retakes.add(1);
+            // The poll goes on without the processor.
+            p.end_poll();
+            // A lone task of its queue too: no spinner has to look at it, and no submitter will.
+            Some(self.is_work_queued(p) || self.is_timer_due())
         });
-        if retaken && self.idle.should_wake() {
+        self.went_on(taken)
+    }
+
+    /// A processor was taken away, or was not: an idle one is offered to a machine. Tells whether it was.
+    fn went_on(&'static self, taken: Option<HandedOff>) -> bool {
+        if taken == Some(HandedOff::Idle) && self.idle.should_wake() {
             self.idle.wake_one(self, None);
         }
-        retaken
+        taken.is_some()
+    }
+
+    /// The husk `p` goes back in the middle of its poll if there is an idle processor, on which the poll then goes on.
+    #[cold]
+    pub(crate) fn trade_husk(&'static self, p: &'static Processor) {
+        let Some(slot) = self.idle.take(self) else {
+            return;
+        };
+        let polled = p.polled();
+        p.end_poll();
+        self.return_husk(p);
+        self.go_on_with(slot, polled);
+    }
+
+    /// Those who have wanted a processor for [`WANT_NS`] go on without one and count as stuck: at the limit of stuck threads
+    /// none is made free for them, and what they hold may be what every poll waits for.
+    pub(crate) fn release_want(&'static self, now: u64) -> u64 {
+        // AcqRel: pairs with `end_release`, which may come as soon as the machine has been told.
+        self.idle.release_want(now, WANT_NS, || {
+            self.stuck.fetch_add(1, AcqRel);
+            self.sysmon.releases.add(1);
+        })
+    }
+
+    /// This thread's poll goes on without a processor, and `sysmon` has counted it.
+    pub(super) fn was_released(&'static self) {
+        let before = context::set_released_by(Some(self));
+        debug_assert!(before.is_none(), "a thread was released twice");
+    }
+
+    /// The poll of this thread is over, if it was one that went on without a processor. A thread of others was a guest until
+    /// now.
+    pub(crate) fn end_release(&'static self) {
+        let Some(sched) = context::set_released_by(None) else {
+            return;
+        };
+        debug_assert!(std::ptr::eq(sched, self), "a poll of another runtime is not over");
+        // AcqRel: pairs with the count in `release_want`.
+        self.stuck.fetch_sub(1, AcqRel);
+        if !context::is_worker_of(self) {
+            self.leave();
+        }
+        self.clock_may_advance();
     }
 
     /// How many threads may be stuck; 0 if no poll is ever rescued.

@@ -5,14 +5,18 @@ use std::thread::JoinHandle;
 
 use crate::context;
 use crate::machine::Grant;
+use crate::pinned;
 use crate::sched::Sched;
 use crate::sched::find::Worker;
 use crate::sys::atomic::{
-    AtomicUsize,
+    AtomicBool, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed},
 };
 use crate::sys::{Mutex, rank};
 use crate::task::swallow;
+
+/// At most so many threads of a runtime, of whatever kind (Go: `sched.maxmcount`).
+pub(crate) const THREADS_MAX: usize = 10_000;
 
 /// The threads of one runtime.
 pub(crate) struct Threads {
@@ -22,6 +26,8 @@ pub(crate) struct Threads {
     started: AtomicUsize,
     /// A thread could not be started; `sysmon` tries again.
     failed: AtomicUsize,
+    /// A pinned thread has no business starting one: `sysmon` does.
+    asked: AtomicBool,
     handles: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -31,6 +37,7 @@ impl Threads {
             machines: AtomicUsize::new(0),
             started: AtomicUsize::new(0),
             failed: AtomicUsize::new(0),
+            asked: AtomicBool::new(false),
             handles: Mutex::new(rank::LEAF, Vec::new()),
         }
     }
@@ -45,6 +52,11 @@ impl Threads {
         self.failed.load(Relaxed)
     }
 
+    /// Whether `sysmon` is to wake a machine, once.
+    pub(crate) fn take_asked(&self) -> bool {
+        self.asked.swap(false, Relaxed)
+    }
+
     /// The threads to join.
     pub(crate) fn take_handles(&self) -> Vec<JoinHandle<()>> {
         std::mem::take(&mut *self.handles.lock())
@@ -55,6 +67,7 @@ impl Threads {
         debug_assert_eq!(self.count(), 0, "a slot was recycled with threads");
         self.started.store(0, Relaxed);
         self.failed.store(0, Relaxed);
+        self.asked.store(false, Relaxed);
     }
 
     /// Starts a thread named `gmp-…` in the runtime's fashion.
@@ -65,6 +78,9 @@ impl Threads {
         as_worker: bool,
         body: impl FnOnce() + Send + 'static,
     ) -> io::Result<()> {
+        if pinned::starts_no_thread(sched) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let runtime = sched.runtime();
         let config = sched.config.lock().clone();
         let name = format!("{}-{suffix}", config.thread_name.as_deref().unwrap_or("gmp"));
@@ -92,7 +108,7 @@ impl Threads {
 }
 
 /// Starts a machine that begins with the processor `slot` (Go: `startm`, `newm`). If the system refuses the thread, the
-/// processor is idle again, and `sysmon` tries later.
+/// processor is idle again, and `sysmon` tries later; at once, if it is only that this thread must not.
 pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by_spawn_of: Option<u32>) {
     sched.sysmon_start();
     let threads = &sched.threads;
@@ -123,5 +139,9 @@ pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by_s
         // AcqRel: as in the addition above.
         threads.machines.fetch_sub(1, AcqRel);
         sched.idle.give_back(slot, spinning);
+        if pinned::starts_no_thread(sched) {
+            threads.asked.store(true, Relaxed);
+            sched.sysmon.wake();
+        }
     }
 }

@@ -107,6 +107,8 @@ mod ranks {
     }
 
     pub(super) fn enter(rank: u8) {
+        #[cfg(test)]
+        super::count_slow_step();
         HELD.with(|held| {
             let before = held.get();
             assert!(before >> rank == 0, "lock of rank {rank} taken while ranks {before:#b} are held");
@@ -146,6 +148,8 @@ impl Futex {
 
     /// Sleeps while the word is `expected`, at most `timeout`; may return early for no reason.
     pub(crate) fn wait(&self, expected: u32, timeout: Option<Duration>) {
+        #[cfg(test)]
+        count_slow_step();
         let timeout = timeout.map(|t| libc::timespec {
             tv_sec: t.as_secs().try_into().unwrap_or(libc::time_t::MAX),
             tv_nsec: t.subsec_nanos().into(),
@@ -165,11 +169,29 @@ impl Futex {
 
     /// Wakes one thread that sleeps on the word.
     pub(crate) fn wake_one(&self) {
+        #[cfg(test)]
+        count_slow_step();
         // SAFETY: FUTEX_WAKE does not read through the address.
         unsafe {
             libc::syscall(libc::SYS_futex, self.0.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1);
         }
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    static SLOW_STEPS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+#[cfg(test)]
+fn count_slow_step() {
+    SLOW_STEPS.set(SLOW_STEPS.get() + 1);
+}
+
+/// How many locks of the runtime this thread has taken, in debug builds, and how often it has slept or woken by a futex.
+#[cfg(test)]
+pub(crate) fn slow_steps() -> u64 {
+    SLOW_STEPS.get()
 }
 
 /// How many times this process has come out of a fork as the child. A runtime remembers the count it was built at:

@@ -133,7 +133,10 @@ impl<T> Future for JoinHandle<T> {
             Some(Err(Failure::Panicked(payload))) => {
                 Err(JoinError { id, location, why: Why::Panicked(payload.into_inner()) })
             }
-            None => Err(JoinError { id, location, why: Why::Shutdown }),
+            None => {
+                let why = if self.meta().is_local() { Why::SetDropped } else { Why::Shutdown };
+                Err(JoinError { id, location, why })
+            }
         })
     }
 }
@@ -201,9 +204,10 @@ enum Why {
     Cancelled,
     Panicked(Box<dyn Any + Send>),
     Shutdown,
+    SetDropped,
 }
 
-/// Why a task gave no output: it panicked, was aborted, or its runtime was shut down.
+/// Why a task gave no output: it panicked, was aborted, or its runtime was shut down, or the local set that it was in dropped.
 ///
 /// # Examples
 ///
@@ -229,7 +233,7 @@ impl JoinError {
         matches!(self.why, Why::Panicked(_))
     }
 
-    /// Whether the task was aborted or its runtime was shut down.
+    /// Whether the task was aborted, or dropped with its runtime or local set.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         !self.is_panic()
@@ -270,6 +274,7 @@ impl std::fmt::Display for JoinError {
         match &self.why {
             Why::Cancelled => f.write_str("was cancelled"),
             Why::Shutdown => f.write_str("did not end: runtime shut down"),
+            Why::SetDropped => f.write_str("did not end: the set or `block_on` that ran it is gone"),
             Why::Panicked(payload) => match message(payload.as_ref()) {
                 Some(message) => write!(f, "panicked: {message}"),
                 None => f.write_str("panicked"),

@@ -6,19 +6,23 @@
 //! 2. An entry holds a counted reference to the task's cell (its waker), and leaves under the lock that says so in its meta data.
 //! 3. Wakers are woken and dropped outside the lock. They are cloned under it: they are `async-task`'s own, and a clone of
 //!    theirs counts up and runs no user code.
+//! 4. Where leaks are looked for, what is to be told of a task lies beside its entry, and comes and goes with it.
 
+use std::panic::Location;
+use std::sync::Arc;
 use std::task::Waker;
 
 use async_task::Runnable;
 
-use super::{Id, Meta};
+use super::{Id, Meta, OwnedBy};
 use crate::context;
+use crate::leak::Tally;
 use crate::sched::RuntimeRef;
 use crate::sys::atomic::{AtomicUsize, Ordering::Relaxed};
 use crate::sys::{Mutex, rank};
 
 /// The runtime is shut down, or another one has its slot.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Closed;
 
 /// The live tasks that were spawned on one processor, or from outside with it as the shard chosen.
@@ -33,7 +37,7 @@ pub(crate) struct Shard {
 /// runs its tasks wait for at each task.
 pub(crate) const OUTSIDE: u32 = 8;
 /// The first of them; those before are the processors'.
-pub(crate) const FIRST_OUTSIDE: u32 = Id::SHARDS - OUTSIDE;
+pub(crate) const FIRST_OUTSIDE: u32 = Id::LOCAL - OUTSIDE;
 
 /// No free entry.
 const END: u32 = u32::MAX;
@@ -49,6 +53,73 @@ struct Slab {
     free: u32,
     /// Tasks entered so far.
     count: u64,
+    /// What is to be told of the tasks, by index. Empty where leaks are not looked for.
+    told: Vec<Option<Told>>,
+}
+
+/// What is to be told of a task. See invariant 4.
+struct Told {
+    id: Id,
+    location: &'static Location<'static>,
+    tally: Arc<Tally>,
+}
+
+impl Told {
+    fn waiting(&self) -> Option<WaitingTask> {
+        // Whether it is leaked is asked first: what is leaked waits.
+        let leaked = self.tally.is_leaked();
+        let waits = leaked || self.tally.is_waiting();
+        waits.then_some(WaitingTask { id: self.id, location: self.location, leaked })
+    }
+}
+
+/// What is to be told of the tasks in local sets that were spawned while a runtime was the thread's, where leaks are looked
+/// for. Those that have ended go when the list has doubled.
+pub(crate) struct LocalTasks(Mutex<Locals>);
+
+struct Locals {
+    told: Vec<Told>,
+    /// How long the list may become before it is looked through.
+    sweep_at: usize,
+}
+
+impl LocalTasks {
+    const SWEEP_AT: usize = 64;
+
+    pub(crate) fn new() -> Self {
+        LocalTasks(Mutex::new(rank::LEAF, Locals { told: Vec::new(), sweep_at: Self::SWEEP_AT }))
+    }
+
+    /// For another runtime.
+    pub(crate) fn reset(&self) {
+        let mut locals = self.0.lock();
+        let told = std::mem::take(&mut locals.told);
+        locals.sweep_at = Self::SWEEP_AT;
+        drop(locals);
+        drop(told);
+    }
+
+    pub(super) fn enter(&self, id: Id, location: &'static Location<'static>, tally: Arc<Tally>) {
+        let mut locals = self.0.lock();
+        if locals.told.len() >= locals.sweep_at {
+            locals.told.retain(|told| !told.tally.is_ended());
+            locals.sweep_at = (2 * locals.told.len()).max(Self::SWEEP_AT);
+        }
+        locals.told.push(Told { id, location, tally });
+    }
+
+    /// Adds the tasks that wait to be woken.
+    pub(crate) fn list_waiting(&self, waiting: &mut Vec<WaitingTask>) {
+        waiting.extend(self.0.lock().told.iter().filter_map(Told::waiting));
+    }
+}
+
+/// A task that waits to be woken.
+pub(crate) struct WaitingTask {
+    pub(crate) id: Id,
+    pub(crate) location: &'static Location<'static>,
+    /// It has no waker left.
+    pub(crate) leaked: bool,
 }
 
 enum Entry {
@@ -89,7 +160,7 @@ impl Slab {
 
 impl Shard {
     pub(crate) fn new(index: u32) -> Self {
-        let slab = Slab { generation: 0, chunks: Vec::new(), used: 0, free: END, count: 0 };
+        let slab = Slab { generation: 0, chunks: Vec::new(), used: 0, free: END, count: 0, told: Vec::new() };
         Shard { index, live: AtomicUsize::new(0), slab: Mutex::new(rank::REGISTRY, slab) }
     }
 
@@ -125,7 +196,19 @@ impl Shard {
         }
     }
 
-    fn insert(&self, generation: u32, waker: Waker, meta: &Meta) -> Result<(), (Closed, Waker)> {
+    /// Adds the tasks that wait to be woken.
+    pub(crate) fn list_waiting(&self, waiting: &mut Vec<WaitingTask>) {
+        let slab = self.slab.lock();
+        waiting.extend(slab.told.iter().flatten().filter_map(Told::waiting));
+    }
+
+    fn insert(
+        &self,
+        generation: u32,
+        waker: Waker,
+        meta: &Meta,
+        tally: Option<Arc<Tally>>,
+    ) -> Result<(), (Closed, Waker)> {
         let mut slab = self.slab.lock();
         if slab.generation != generation {
             return Err((Closed, waker));
@@ -135,28 +218,38 @@ impl Shard {
             panic!("more than {} live tasks were spawned in one place", Id::INDICES);
         };
         *slab.entry(index) = Entry::Task(waker);
-        meta.set_id(Id::new(self.index, index, slab.count));
+        let id = Id::new(self.index, index, slab.count);
+        meta.set_id(id);
+        if let Some(tally) = tally {
+            let at = index as usize;
+            if slab.told.len() <= at {
+                slab.told.resize_with(at + 1, || None);
+            }
+            slab.told[at] = Some(Told { id, location: meta.location, tally });
+        }
         slab.count += 1;
         self.live.store(self.live.load(Relaxed) + 1, Relaxed);
         Ok(())
     }
 
-    fn remove(&self, meta: &Meta) -> Entry {
+    fn remove(&self, meta: &Meta) -> (Entry, Option<Told>) {
         let index = meta.id().index();
         let mut slab = self.slab.lock();
         meta.end();
         let free = slab.free;
         let entry = std::mem::replace(slab.entry(index), Entry::Free(free));
         slab.free = index;
+        let told = slab.told.get_mut(index as usize).and_then(Option::take);
         let live = self.live.load(Relaxed) - 1;
         self.live.store(live, Relaxed);
         if live == 0 && slab.chunks.len() > 16 {
             // A burst is over: its memory goes back.
             slab.chunks = Vec::new();
+            slab.told = Vec::new();
             slab.used = 0;
             slab.free = END;
         }
-        entry
+        (entry, told)
     }
 
     /// The waker of this task, if its future is still there.
@@ -174,7 +267,7 @@ impl Shard {
 }
 
 /// Enters a task that is about to be queued for the first time.
-pub(super) fn insert(runtime: RuntimeRef, runnable: &Runnable<Meta>) -> Result<(), Closed> {
+pub(super) fn insert(runtime: RuntimeRef, runnable: &Runnable<Meta>, tally: Option<Arc<Tally>>) -> Result<(), Closed> {
     let sched = runtime.sched;
     let waker = runnable.waker();
     let index = match context::processor_of(sched) {
@@ -183,7 +276,7 @@ pub(super) fn insert(runtime: RuntimeRef, runnable: &Runnable<Meta>) -> Result<(
         None => FIRST_OUTSIDE + (waker.data() as u32 >> 7) % OUTSIDE,
     };
     let shard = sched.shard(index);
-    shard.insert(runtime.generation, waker, runnable.metadata()).map_err(|(closed, waker)| {
+    shard.insert(runtime.generation, waker, runnable.metadata(), tally).map_err(|(closed, waker)| {
         drop(waker);
         closed
     })
@@ -195,9 +288,13 @@ pub(super) fn remove(meta: &Meta) {
     if id == Id::NONE {
         return;
     }
-    let sched = meta.sched;
-    drop(sched.shard(id.shard()).remove(meta));
-    sched.task_ended();
+    match meta.owner.get() {
+        OwnedBy::Runtime(sched) => {
+            drop(sched.shard(id.shard()).remove(meta));
+            sched.task_ended();
+        }
+        OwnedBy::Set { home, .. } => home.remove(meta),
+    }
 }
 
 /// Aborts the task, if it is still live.
@@ -206,7 +303,7 @@ pub(super) fn abort(meta: &Meta) {
     if let Some(waker) = waker(meta) {
         if meta.is_blocking() {
             // It is queued, and a wake does nothing, or it runs, and is left alone.
-            meta.sched.abort_blocking();
+            meta.sched().abort_blocking();
         } else {
             waker.wake();
         }
@@ -216,5 +313,11 @@ pub(super) fn abort(meta: &Meta) {
 /// A counted reference to the task, if it is still live.
 pub(super) fn waker(meta: &Meta) -> Option<Waker> {
     let id = meta.id();
-    if id == Id::NONE { None } else { meta.sched.shard(id.shard()).waker(meta) }
+    if id == Id::NONE {
+        return None;
+    }
+    match meta.owner.get() {
+        OwnedBy::Runtime(sched) => sched.shard(id.shard()).waker(meta),
+        OwnedBy::Set { home, .. } => home.waker(meta),
+    }
 }

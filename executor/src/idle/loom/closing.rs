@@ -165,7 +165,8 @@ fn r14_closing_against_a_wake_and_the_machine_that_runs_it() {
         let machine = {
             let runtime = runtime.clone();
             thread::spawn(move || {
-                let mut worker = Worker { world, machine: machine(), slot: Some(slot), spinning: false };
+                let mut worker = Worker::new(world, machine());
+                worker.slot = Some(slot);
                 while worker.find() {
                     if worker.spinning {
                         worker.stop_spinning();

@@ -78,6 +78,8 @@ struct Table {
     stuck: AtomicUsize,
     /// Units to be run; then the runtime closes.
     left: AtomicUsize,
+    /// Others end when they have gone idle, which a machine woken for nothing would only delay.
+    has_work: bool,
     /// Unparked when all have been run.
     all_ran: Parker,
 }
@@ -93,6 +95,7 @@ impl Table {
             spare: Mutex::new(rank::LEAF, vec![processor()]),
             stuck: AtomicUsize::new(0),
             left: AtomicUsize::new(units),
+            has_work: units != usize::MAX,
             all_ran: Parker::new(),
         }));
         table.idle.open(1);
@@ -115,11 +118,11 @@ impl Table {
         self.current.store(std::ptr::from_ref(fresh).cast_mut(), Release);
     }
 
-    /// Mirrors `Sched::rescue` but for its wake.
+    /// Mirrors `Sched::rescue`.
     fn rescue(&'static self, p: &'static Processor, polls: u32) -> bool {
-        self.idle.take_away(SLOT, || {
+        let taken = self.idle.take_away(SLOT, self, || {
             if !self.is_current(p) || p.polls.load(Relaxed) != polls || p.status.load(Relaxed) % 2 == 1 {
-                return false;
+                return None;
             }
             self.stuck.fetch_add(1, AcqRel);
             let next = p.next.condemn();
@@ -127,19 +130,29 @@ impl Table {
             let queued = std::iter::from_fn(|| p.deque.take());
             self.inject.push_batch(next.into_iter().chain(queued));
             self.renew();
-            true
-        })
+            Some(!self.inject.is_empty())
+        });
+        self.went_on(taken)
     }
 
-    /// Mirrors `Sched::retake` but for its wake.
+    /// Mirrors `Sched::retake`.
     fn retake(&'static self, p: &'static Processor, status: u32) -> bool {
-        self.idle.take_away(SLOT, || {
-            let won = self.is_current(p) && p.leave_blocking(status);
-            if won {
-                p.bump_polls();
+        let taken = self.idle.take_away(SLOT, self, || {
+            if !self.is_current(p) || !p.leave_blocking(status) {
+                return None;
             }
-            won
-        })
+            p.bump_polls();
+            Some(p.deque.len_seen() > 0 || p.next.peek() != 0 || !self.inject.is_empty())
+        });
+        self.went_on(taken)
+    }
+
+    /// Mirrors `Sched::went_on`, in the models that have work.
+    fn went_on(&'static self, taken: Option<HandedOff>) -> bool {
+        if self.has_work && taken == Some(HandedOff::Idle) && self.idle.should_wake() {
+            self.idle.wake_one(self, None);
+        }
+        taken.is_some()
     }
 
     /// Mirrors `Sched::return_husk` and `ProcSlot::take_back`.
@@ -157,14 +170,6 @@ impl Table {
         if spilled > 0 {
             self.queued_globally();
         }
-    }
-
-    /// The end of `Sched::rescue` and `Sched::retake`, in the models that have work.
-    fn wake_after(&'static self, taken: bool) -> bool {
-        if taken && self.idle.should_wake() {
-            self.idle.wake_one(self, None);
-        }
-        taken
     }
 
     fn queued_globally(&'static self) {
@@ -219,7 +224,7 @@ impl Table {
 
     /// Mirrors `Sched::acquire`.
     fn acquire(&'static self) -> Option<&'static Processor> {
-        self.idle.acquire(machine(), self)?;
+        self.idle.acquire(machine(), None, self)?;
         let p = self.processor();
         p.bump_polls();
         Some(p)
@@ -437,7 +442,7 @@ fn r03_what_a_stuck_poll_wakes_while_it_is_rescued_runs() {
     bounded(2, || {
         let table = Table::new(2);
         let (p, polls) = polling(table);
-        let sysmon = thread::spawn(move || assert!(table.wake_after(table.rescue(p, polls))));
+        let sysmon = thread::spawn(move || assert!(table.rescue(p, polls)));
         let mut worker = Worker::new(table, p);
         table.ready_local(p, unit());
         table.ready_local(p, unit());
@@ -497,7 +502,7 @@ fn r03_enter_and_exit_against_retake() {
         let (p, _) = polling(table);
         table.ready_local(p, unit());
         let mut status = p.enter_blocking();
-        let sysmon = thread::spawn(move || table.wake_after(table.retake(p, status)));
+        let sysmon = thread::spawn(move || table.retake(p, status));
         // Twice, so that what `sysmon` saw may be of the call before.
         if p.leave_blocking(status) {
             status = p.enter_blocking();
@@ -531,6 +536,35 @@ fn r03_rescue_against_a_blocking_call() {
         let status = p.enter_blocking();
         let p = if p.leave_blocking(status) { Some(p) } else { table.acquire() };
         table.give_up(p.expect("the runtime is open"));
+        sysmon.join().unwrap();
+        table.check(1);
+    });
+}
+
+/// A blocking call in a poll that was rescued takes the idle processor when it ends; one that a rescue only catches up with does
+/// not, and gives the husk back at the end of its poll.
+#[test]
+fn r03_a_husk_is_traded_for_an_idle_processor() {
+    bounded(3, || {
+        let table = Table::new(usize::MAX);
+        let (p, polls) = polling(table);
+        let sysmon = thread::spawn(move || table.rescue(p, polls));
+        // Mirrors `InPlace`, which `sysmon` does not retake here.
+        let status = p.enter_blocking();
+        assert!(p.leave_blocking(status));
+        let mut p = p;
+        if p.next.is_condemned() {
+            // Mirrors `Sched::trade_husk`.
+            if table.idle.take(table).is_some() {
+                p.bump_polls();
+                table.return_husk(p);
+                p = table.processor();
+                p.bump_polls();
+            }
+        }
+        let mut worker = Worker::new(table, p);
+        p.bump_polls();
+        assert!(!worker.find(false), "there is no work");
         sysmon.join().unwrap();
         table.check(1);
     });

@@ -6,7 +6,7 @@ use super::*;
 
 /// Mirrors `block_on`: takes a processor, polls, gives it up.
 fn block_on(world: &'static World) {
-    if let Some(slot) = world.idle.acquire(machine(), world) {
+    if let Some(slot) = world.idle.acquire(machine(), None, world) {
         world.hold(slot);
         world.give_up(slot);
     }
@@ -48,7 +48,7 @@ fn r01_a_spinner_that_serves_want_wakes_the_next() {
         let (slot, other) = (take(world), take(world));
         assert!(world.idle.start_spinning());
         let wanting = thread::spawn(move || {
-            if let Some(slot) = world.idle.acquire(machine(), world) {
+            if let Some(slot) = world.idle.acquire(machine(), None, world) {
                 world.count();
                 world.give_up(slot);
             }
@@ -60,7 +60,8 @@ fn r01_a_spinner_that_serves_want_wakes_the_next() {
             world.give_up(other);
             world.ready_foreign();
         });
-        let mut spinner = Worker { world, machine: machine(), slot: Some(slot), spinning: true };
+        let mut spinner = Worker::new(world, machine());
+        (spinner.slot, spinner.spinning) = (Some(slot), true);
         if spinner.hand_to_want(slot) {
             spinner.run_on();
         }
@@ -81,5 +82,77 @@ fn r14_want_against_closing() {
         for thread in wanting {
             thread.join().unwrap();
         }
+    });
+}
+
+/// Two threads want the only processor again and again, beside a task: of two processors in a row that are given up one goes to
+/// the machine that runs it, and that machine runs it first.
+#[test]
+fn r04_want_takes_turns_with_the_queues() {
+    /// Mirrors a `block_on` that yields.
+    fn again_and_again(world: &'static World, before_the_task: &AtomicUsize) {
+        for _ in 0..2 {
+            let Some(slot) = world.idle.acquire(machine(), None, world) else { return };
+            if world.ran.load(Acquire) == 0 {
+                before_the_task.fetch_add(1, Relaxed);
+            }
+            world.give_up(slot);
+        }
+    }
+    bounded(3, || {
+        let world = World::new(1, 1);
+        let slot = take(world);
+        let worker = Worker::parked(world);
+        world.ready_foreign();
+        let before_the_task = std::sync::Arc::new(AtomicUsize::new(0));
+        let other = {
+            let before_the_task = before_the_task.clone();
+            thread::spawn(move || again_and_again(world, &before_the_task))
+        };
+        world.give_up(slot);
+        again_and_again(world, &before_the_task);
+        other.join().unwrap();
+        worker.join().unwrap();
+        assert!(before_the_task.load(Relaxed) <= 1, "they passed the processor to each other beside a task");
+    });
+}
+
+/// Two machines in `want` are released while the processor is given up and the runtime closes: each is told one thing, those that
+/// were released are as many as were counted, and the processor has not gone to one that went on without.
+#[test]
+fn r03_a_release_against_giving_up_and_closing() {
+    bounded(3, || {
+        let world = World::new(1, usize::MAX);
+        let slot = take(world);
+        let counted = std::sync::Arc::new(AtomicUsize::new(0));
+        let wanting = [(); 2].map(|()| {
+            thread::spawn(move || {
+                let machine = machine();
+                match world.idle.acquire(machine, world) {
+                    Some(slot) => {
+                        world.hold(slot);
+                        world.give_up(slot);
+                        assert!(!machine.take_released());
+                        0
+                    }
+                    None => usize::from(machine.take_released()),
+                }
+            })
+        });
+        let sysmon = {
+            let counted = counted.clone();
+            thread::spawn(move || {
+                world.idle.release_want(0, 0, || {
+                    counted.fetch_add(1, Relaxed);
+                })
+            })
+        };
+        world.give_up(slot);
+        let _ = sysmon.join().unwrap();
+        let idle = world.idle.counts().idle();
+        world.idle.close(world);
+        let released: usize = wanting.into_iter().map(|thread| thread.join().unwrap()).sum();
+        assert_eq!(released, counted.load(Relaxed));
+        assert!(idle <= 1 && world.idle.counts().idle() == 1, "the processor is lost, or idle twice");
     });
 }

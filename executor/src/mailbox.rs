@@ -1,0 +1,118 @@
+//! A mailbox: any thread puts something in, one thread takes it out. The tasks of a local set (`task/local.rs`) come home
+//! through it, and the drop of a set waits at it.
+//!
+//! 1. Only the owner registers hosts and takes out. Whoever puts something in does not know whether anybody waits.
+//! 2. [`Mailbox::register`] takes out what was put in before; what is put in after it wakes every host that is registered,
+//!    once. Both are decided under one lock: nothing lies in the box while its hosts sleep.
+//! 3. A host that was woken is not registered any more. Hosts are known by a key, so that one which registers at each of
+//!    its polls is there once, whatever waker it has then.
+//! 4. No lock is held while a host's waker is cloned, woken or dropped: it is the user's.
+
+use std::collections::VecDeque;
+use std::task::Waker;
+
+use crate::sys::{Mutex, rank};
+
+/// See the head of the file.
+pub(crate) struct Mailbox<T> {
+    state: Mutex<State<T>>,
+}
+
+/// Guarded by `Mailbox::state`.
+struct State<T> {
+    items: VecDeque<T>,
+    hosts: Hosts,
+}
+
+/// Who is to be woken. Mostly it is one.
+#[derive(Default)]
+struct Hosts {
+    one: Option<(u64, Waker)>,
+    /// Empty if there is not even one.
+    more: Vec<(u64, Waker)>,
+}
+
+impl Hosts {
+    fn of(&self, key: u64) -> Option<&Waker> {
+        self.one.iter().chain(&self.more).find(|host| host.0 == key).map(|host| &host.1)
+    }
+
+    /// Gives the former waker of this host, to be dropped elsewhere.
+    fn insert(&mut self, key: u64, waker: Waker) -> Option<Waker> {
+        if let Some(host) = self.one.iter_mut().chain(&mut self.more).find(|host| host.0 == key) {
+            return Some(std::mem::replace(&mut host.1, waker));
+        }
+        match self.one {
+            None => self.one = Some((key, waker)),
+            Some(_) => self.more.push((key, waker)),
+        }
+        None
+    }
+
+    fn remove(&mut self, key: u64) -> Option<Waker> {
+        if self.one.as_ref().is_some_and(|host| host.0 == key) {
+            let next = self.more.pop();
+            return std::mem::replace(&mut self.one, next).map(|host| host.1);
+        }
+        let at = self.more.iter().position(|host| host.0 == key)?;
+        Some(self.more.swap_remove(at).1)
+    }
+
+    fn wake(self) {
+        self.one.into_iter().chain(self.more).for_each(|host| host.1.wake());
+    }
+}
+
+impl<T> Mailbox<T> {
+    pub(crate) fn new() -> Self {
+        Mailbox { state: Mutex::new(rank::LEAF, State { items: VecDeque::new(), hosts: Hosts::default() }) }
+    }
+
+    /// Puts `item` in and wakes the hosts.
+    pub(crate) fn put(&self, item: T) {
+        let mut state = self.state.lock();
+        state.items.push_back(item);
+        let hosts = std::mem::take(&mut state.hosts);
+        drop(state);
+        hosts.wake();
+    }
+
+    /// Wakes the hosts.
+    pub(crate) fn call(&self) {
+        let hosts = std::mem::take(&mut self.state.lock().hosts);
+        hosts.wake();
+    }
+
+    /// Registers the host `key` and gives what was put in to `take`, oldest first. Owner only; `take` runs under the lock.
+    pub(crate) fn register(&self, key: u64, waker: &Waker, take: impl Fn(&mut VecDeque<T>)) {
+        let mut state = self.state.lock();
+        if !state.hosts.of(key).is_some_and(|registered| registered.will_wake(waker)) {
+            drop(state);
+            let waker = waker.clone();
+            state = self.state.lock();
+            let former = state.hosts.insert(key, waker);
+            take(&mut state.items);
+            drop(state);
+            drop(former);
+            return;
+        }
+        take(&mut state.items);
+    }
+
+    /// The host `key` waits no more.
+    pub(crate) fn unregister(&self, key: u64) {
+        let waker = self.state.lock().hosts.remove(key);
+        drop(waker);
+    }
+
+    /// Nobody waits any more.
+    pub(crate) fn unregister_all(&self) {
+        let hosts = std::mem::take(&mut self.state.lock().hosts);
+        drop(hosts);
+    }
+}
+
+#[cfg(all(test, gmp_loom))]
+mod loom;
+#[cfg(all(test, not(gmp_loom)))]
+mod tests;

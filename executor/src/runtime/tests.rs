@@ -1,0 +1,82 @@
+//! What must not take a lock, counted: only debug builds count locks.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::channel;
+
+use super::{Builder, FORKED, Handle, Runtime, block_in_place, block_on, spawn};
+use crate::sys::slow_steps;
+
+fn runtime(procs: usize) -> Runtime {
+    Builder::new().procs(procs).on_stuck(|_| ()).build().unwrap()
+}
+
+#[test]
+fn r03_a_short_blocking_call_takes_no_lock_and_touches_no_futex() {
+    // One processor for the task, one for the thread that waits for it: nobody wants what is in a call.
+    let runtime = runtime(2);
+    let task = runtime.spawn(async {
+        let before = slow_steps();
+        for _ in 0..1_000_000 {
+            block_in_place(|| ());
+        }
+        slow_steps() - before
+    });
+    assert_eq!(runtime.block_on(task).unwrap(), 0);
+    assert_eq!(runtime.metrics().retakes, 0);
+}
+
+/// What is counted above does count: the end of a call whose processor was taken wants one.
+#[test]
+fn r03_a_long_blocking_call_takes_locks() {
+    let runtime = runtime(1);
+    let task = runtime.spawn(async {
+        let before = slow_steps();
+        block_in_place(|| {
+            let (done, is_done) = channel();
+            drop(spawn(async move { done.send(()).unwrap() }));
+            is_done.recv().unwrap();
+        });
+        slow_steps() - before
+    });
+    assert!(runtime.block_on(task).unwrap() > 0);
+    assert_eq!(runtime.metrics().retakes, 1);
+}
+
+/// In a forked child a lock that another thread of the parent held at the fork is never let go: what says that a runtime is the
+/// parent's must not come to one.
+#[test]
+fn r24_use_in_a_forked_child_is_refused_before_any_lock_is_taken() {
+    let runtime = runtime(1);
+    runtime.block_on(async {});
+    let panics = |misuse: &mut dyn FnMut()| catch_unwind(AssertUnwindSafe(misuse)).is_err();
+    // The message would go to the lock of standard error.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| ()));
+    // SAFETY: the child runs only this thread and ends by `_exit`.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: an alarm ends a child that hangs; it touches no memory.
+        unsafe { libc::alarm(30) };
+        let before = slow_steps();
+        let entered = runtime.enter();
+        let refused = panics(&mut || drop(runtime.spawn(async {})))
+            && panics(&mut || drop(runtime.spawn_blocking(|| ())))
+            && panics(&mut || drop(runtime.spawn_pinned(|| async {})))
+            && panics(&mut || runtime.block_on(async {}))
+            && panics(&mut || drop(spawn(async {})))
+            && panics(&mut || block_on(async {}))
+            && Handle::try_current().is_err_and(|e| e.to_string().contains(FORKED));
+        drop(entered);
+        drop(runtime);
+        let status = if !refused { 1 } else { i32::from(slow_steps() != before) * 2 };
+        // SAFETY: as above.
+        unsafe { libc::_exit(status) };
+    }
+    std::panic::set_hook(hook);
+    assert!(pid > 0, "no child process");
+    let mut status = 0;
+    // SAFETY: `status` is there to be written.
+    assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+    assert_eq!(libc::WEXITSTATUS(status), 0, "1: something was not refused; 2: a lock was taken");
+    assert!(libc::WIFEXITED(status), "the child hung");
+}

@@ -1,0 +1,228 @@
+//! Threads that poll a future of their own (`block_on`): whether each of them runs, was woken, or waits. `runtime::block_on`
+//! enters them, `sched::quiet` asks, and `sched::deadlock` tells them that they wait in vain. Threads that have entered the
+//! runtime are listed here too: they may be about to wake somebody.
+//!
+//! 1. A thread is entered before it first acquires a processor, and leaves when it is done with its last one.
+//! 2. What says that the thread waits, and what says that it was woken, are bits of one word, so that at no moment a thread
+//!    that was woken looks like one that waits. It stops to wait before it acquires a processor, and begins to when it has
+//!    given its own up.
+//!
+//! | state          | WAITING | WOKEN | who leaves it                                                    |
+//! |----------------|---------|-------|------------------------------------------------------------------|
+//! | running        |    0    |   0   | `begin` → waiting · `wake` → running, woken                      |
+//! | running, woken |    0    |   1   | `take_wake` → running · `begin` → woken                          |
+//! | waiting        |    1    |   0   | `wake` → woken, and unparks · `condemn` → condemned, and unparks |
+//! | woken          |    1    |   1   | `end` → running                                                  |
+//! | condemned      | a bit of its own | `end` → running                                           |
+
+use std::panic::Location;
+use std::sync::Arc;
+use std::task::Wake;
+
+use crate::park::Parker;
+use crate::sys::atomic::{
+    AtomicU32,
+    Ordering::{AcqRel, Acquire},
+};
+use crate::sys::{Mutex, rank, thread_id};
+
+const WAITING: u32 = 1;
+const WOKEN: u32 = 2;
+const CONDEMNED: u32 = 4;
+
+/// One thread in one `block_on`, and its waker. It outlives the call if somebody keeps it.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    /// See the table above.
+    state: AtomicU32,
+    pub(crate) parker: Parker,
+    /// The thread.
+    tid: i32,
+    /// Where the `block_on` was called, or the pinned task spawned.
+    location: &'static Location<'static>,
+    /// It is told when it waits in vain: a `block_on`.
+    is_told: bool,
+    /// Why it waits in vain. Written before the state says that it does.
+    verdict: Mutex<String>,
+}
+
+/// Whose wait it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WaitOf {
+    BlockOn,
+    Pinned,
+}
+
+/// How a wait goes on.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Outcome {
+    /// Nobody has woken the thread: it parks.
+    Waits,
+    /// It was woken, and polls.
+    Woken,
+    /// It waits in vain, for this reason.
+    Condemned(String),
+}
+
+impl Wait {
+    /// A wait of this thread, in a `block_on` that was called there.
+    pub(crate) fn of_block_on(location: &'static Location<'static>) -> Self {
+        Wait::new(location, true)
+    }
+
+    /// A wait of this thread, which is that of a pinned task.
+    pub(crate) fn of_pinned(location: &'static Location<'static>) -> Self {
+        Wait::new(location, false)
+    }
+
+    fn new(location: &'static Location<'static>, is_told: bool) -> Self {
+        Wait {
+            state: AtomicU32::new(0),
+            parker: Parker::new(),
+            tid: thread_id(),
+            location,
+            is_told,
+            verdict: Mutex::new(rank::LEAF, String::new()),
+        }
+    }
+
+    pub(crate) fn location(&self) -> &'static Location<'static> {
+        self.location
+    }
+
+    /// Whether it was woken since the last time; then the next poll sees what the waker did before. Owner only.
+    pub(crate) fn take_wake(&self) -> bool {
+        // AcqRel: pairs with `wake_by_ref`.
+        self.state.fetch_and(!WOKEN, AcqRel) & WOKEN != 0
+    }
+
+    /// The wait begins: the thread has no processor any more. Owner only.
+    pub(crate) fn begin(&self) {
+        // AcqRel: pairs with `wake_by_ref`: one of the two comes first in the order of this word, and `end` or that one sees
+        // the other.
+        self.state.fetch_or(WAITING, AcqRel);
+    }
+
+    /// Ends the wait if the thread was woken; else it parks. Owner only.
+    pub(crate) fn end(&self) -> Outcome {
+        // Acquire: pairs with `wake_by_ref` and `condemn`; the next poll sees what the waker did before.
+        if self.state.load(Acquire) == WAITING {
+            return Outcome::Waits;
+        }
+        // AcqRel: as above, for wakes that come meanwhile.
+        if self.state.swap(0, AcqRel) & CONDEMNED == 0 {
+            return Outcome::Woken;
+        }
+        Outcome::Condemned(std::mem::take(&mut *self.verdict.lock()))
+    }
+
+    /// Ends the wait of a thread that waits in vain, unless somebody wakes it at the last moment.
+    fn condemn(&self, why: &str) -> bool {
+        if !self.is_told {
+            return false;
+        }
+        why.clone_into(&mut self.verdict.lock());
+        // AcqRel: pairs with `end`.
+        let condemned = self.state.compare_exchange(WAITING, WAITING | CONDEMNED, AcqRel, Acquire).is_ok();
+        if condemned {
+            self.parker.unpark();
+        }
+        condemned
+    }
+
+    /// Whether the thread waits and nobody has woken it.
+    pub(crate) fn is_waiting(&self) -> bool {
+        // Acquire: pairs with `begin`: who sees it sees what the thread did before it waited.
+        self.state.load(Acquire) == WAITING
+    }
+}
+
+impl Wake for Wait {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // AcqRel: pairs with `take_wake`, `begin` and `end`.
+        if self.state.fetch_or(WOKEN, AcqRel) == WAITING {
+            self.parker.unpark();
+        }
+    }
+}
+
+/// The threads of one runtime slot that are in `block_on`, and those that have entered it.
+pub(crate) struct Waits(Mutex<Lists>);
+
+struct Lists {
+    /// In the order in which they came.
+    waits: Vec<Arc<Wait>>,
+    /// Threads with a guard of `Handle::enter`, once for each guard, with the generation of the runtime that they entered.
+    guests: Vec<(i32, u32)>,
+}
+
+impl Lists {
+    /// Those that wait. Of calls inside each other on one thread only the innermost can.
+    fn waiting(&self) -> impl Iterator<Item = &Arc<Wait>> {
+        self.waits.iter().filter(|wait| wait.is_waiting())
+    }
+}
+
+impl Waits {
+    pub(crate) fn new() -> Self {
+        Waits(Mutex::new(rank::LEAF, Lists { waits: Vec::new(), guests: Vec::new() }))
+    }
+
+    pub(crate) fn enter(&self, wait: &Arc<Wait>) {
+        self.0.lock().waits.push(wait.clone());
+    }
+
+    /// The slot may serve another runtime by now: only this very entry goes.
+    pub(crate) fn leave(&self, wait: &Arc<Wait>) {
+        let mut lists = self.0.lock();
+        // The last one that came is mostly the first to go.
+        let at = lists.waits.iter().rposition(|other| Arc::ptr_eq(other, wait));
+        let gone = at.map(|at| lists.waits.remove(at));
+        drop(lists);
+        drop(gone);
+    }
+
+    /// This thread may act for the runtime of that generation until [`Waits::guest_left`].
+    pub(crate) fn guest_came(&self, generation: u32) {
+        self.0.lock().guests.push((thread_id(), generation));
+    }
+
+    pub(crate) fn guest_left(&self, generation: u32) {
+        let guest = (thread_id(), generation);
+        let mut lists = self.0.lock();
+        if let Some(at) = lists.guests.iter().rposition(|other| *other == guest) {
+            lists.guests.remove(at);
+        }
+    }
+
+    /// Whether every thread that polls a future of its own waits, and so does every guest of the runtime of this generation,
+    /// in such a call.
+    pub(crate) fn are_quiet(&self, generation: u32) -> bool {
+        let lists = self.0.lock();
+        let waits = |tid| lists.waiting().any(|wait| wait.tid == tid);
+        lists.waits.iter().all(|wait| wait.is_waiting() || waits(wait.tid))
+            && lists.guests.iter().all(|(tid, entered)| *entered != generation || waits(*tid))
+    }
+
+    pub(crate) fn is_any_waiting(&self) -> bool {
+        self.0.lock().waiting().next().is_some()
+    }
+
+    /// Those that wait: where the `block_on` was called, or the pinned task spawned, and which of them it is.
+    pub(crate) fn waiting(&self) -> Vec<(&'static Location<'static>, WaitOf)> {
+        let of = |wait: &Wait| if wait.is_told { WaitOf::BlockOn } else { WaitOf::Pinned };
+        self.0.lock().waiting().map(|wait| (wait.location, of(wait))).collect()
+    }
+
+    /// Ends the waits that go on: each thread is told `why`. Tells whether there was one.
+    pub(crate) fn condemn(&self, why: &str) -> bool {
+        let waiting: Vec<_> = self.0.lock().waiting().cloned().collect();
+        // All of them, also when one was found.
+        waiting.iter().filter(|wait| wait.condemn(why)).count() > 0
+    }
+}

@@ -1,0 +1,224 @@
+//! The watcher costs nearly nothing beside tasks that behave, does each of its duties, and leaves a thread alone that is only
+//! preempted.
+#![cfg(target_os = "linux")]
+
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use gmp::runtime::{Builder, Metrics, Runtime};
+use gmp::task::{block_in_place, yield_now};
+
+use limit::limited;
+
+#[path = "support/limit.rs"]
+mod limit;
+
+fn runtime(procs: usize) -> Runtime {
+    Builder::new().procs(procs).on_stuck(|_| ()).build().unwrap()
+}
+
+/// What the watcher has done that makes it look more often.
+fn acts(m: &Metrics) -> u64 {
+    m.sysmon_flags + m.sysmon_wakes + m.sysmon_netpolls + m.rescues + m.retakes + m.releases
+}
+
+/// CPU time of this thread.
+fn cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is there to be written.
+    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) }, 0);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Tasks that take turns until the guard is dropped.
+struct Turns(Arc<AtomicBool>);
+
+impl Turns {
+    fn of(runtime: &Runtime, tasks: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        for _ in 0..tasks {
+            let stop = stop.clone();
+            drop(runtime.spawn(async move {
+                while !stop.load(Relaxed) {
+                    yield_now().await;
+                }
+            }));
+        }
+        Turns(stop)
+    }
+}
+
+impl Drop for Turns {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// It never looks more than every 5 ms beside tasks that yield; if it has to act, because the machine's other load made it, it is
+/// tried again.
+#[test]
+fn r05_beside_tasks_that_behave_the_watcher_looks_every_five_milliseconds() {
+    limited(|| {
+        let runtime = runtime(2);
+        let _turns = Turns::of(&runtime, 4);
+        for _ in 0..100 {
+            let (before, start) = (runtime.metrics(), Instant::now());
+            while runtime.metrics().sysmon_looks < before.sysmon_looks + 20 {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            let after = runtime.metrics();
+            let most = start.elapsed().as_millis() as u64 / 5 + 1;
+            // It looks every millisecond for a second after it has acted.
+            if acts(&after) == acts(&before) && after.sysmon_looks - before.sysmon_looks <= most {
+                return;
+            }
+        }
+        panic!("it looks too often: {:?}", runtime.metrics());
+    });
+}
+
+/// Processes that keep all CPUs busy, until the guard is dropped.
+struct Burners(Vec<Child>);
+
+impl Burners {
+    fn more_than_cpus() -> Self {
+        let count = 3 * std::thread::available_parallelism().unwrap().get();
+        let burner = || {
+            let mut child = Command::new("sh")
+                .args(["-c", "echo; while :; do :; done"])
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("a shell that burns");
+            // It has started when it says so.
+            std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+            child
+        };
+        Burners((0..count).map(|_| burner()).collect())
+    }
+}
+
+impl Drop for Burners {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            // It may have been killed by somebody else.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Polls that use 2 ms of CPU, less than it takes to be stuck, and last for many looks of the watcher because others have the
+/// CPUs; a task waits behind each.
+#[test]
+fn r03_a_thread_that_is_only_preempted_is_not_rescued() {
+    const LONG: Duration = Duration::from_millis(15);
+    limited(|| {
+        let runtime = runtime(1);
+        let _turns = Turns::of(&runtime, 1);
+        let _burners = Burners::more_than_cpus();
+        let task = runtime.spawn(async {
+            let (mut long, mut polls) = (0, 0);
+            while long < 20 && polls < 2000 {
+                let (wall, cpu) = (Instant::now(), cpu_time());
+                while cpu_time() - cpu < Duration::from_millis(2) {
+                    std::hint::spin_loop();
+                }
+                long += usize::from(wall.elapsed() >= LONG);
+                polls += 1;
+                yield_now().await;
+            }
+            long
+        });
+        let long = runtime.block_on(task).unwrap();
+        let metrics = runtime.metrics();
+        assert!(long > 0, "the burners never had the CPUs");
+        assert_eq!(metrics.rescues, 0, "{metrics:?}");
+        assert!(metrics.sysmon_looks > 0);
+    });
+}
+
+/// Each duty, by its counter; the poll goes on only when it has been done. The netpoller's is in `net.rs`, threads that could not
+/// be started in `threads_refused.rs`, releases in `block_in_place.rs`.
+#[test]
+fn r25_the_watcher_counts_what_it_does() {
+    limited(|| {
+        let runtime = runtime(1);
+        let handle = runtime.handle();
+        let duties = runtime.spawn(async move {
+            let until = |done: &dyn Fn(&Metrics) -> bool| {
+                while !done(&handle.metrics()) {
+                    std::thread::yield_now();
+                }
+            };
+            // Retake, of a blocking call before a task.
+            let (done, is_done) = channel();
+            drop(gmp::spawn(async move { done.send(()).unwrap() }));
+            block_in_place(|| is_done.recv().unwrap());
+            until(&|m| m.retakes == 1);
+            yield_now().await;
+            // The flag at a slice that lasts too long, alone on its processor.
+            until(&|m| m.sysmon_flags > 0);
+            yield_now().await;
+            // Rescue, of this poll before a task.
+            let behind = gmp::spawn(async {});
+            until(&|_| behind.is_finished());
+            until(&|m| m.rescues == 1 && m.stuck_threads == 1);
+        });
+        runtime.block_on(duties).unwrap();
+    });
+    limited(|| {
+        // A task behind a long poll beside an idle processor: a machine is woken for it.
+        let runtime = Builder::new().procs(2).rescue(None).build().unwrap();
+        let handle = runtime.handle();
+        let task = runtime.spawn(async move {
+            // A wake into an empty queue wakes nobody: this poll is about to end, says the rule.
+            let (wake, woken) = futures::channel::oneshot::channel();
+            let other = gmp::spawn(async move { woken.await.unwrap() });
+            while handle.metrics().live_tasks < 2 || handle.metrics().idle_procs == 0 {
+                yield_now().await;
+            }
+            let before = handle.metrics().sysmon_wakes;
+            wake.send(()).unwrap();
+            while !other.is_finished() {
+                std::thread::yield_now();
+            }
+            handle.metrics().sysmon_wakes - before
+        });
+        let woken = runtime.block_on(task).unwrap();
+        let metrics = runtime.metrics();
+        // A processor that the machine's other load has made slow wakes one itself.
+        assert!(woken > 0 || metrics.wakes > 0, "{metrics:?}");
+        assert_eq!(metrics.rescues, 0);
+    });
+}
+
+/// Due timers of a processor in a poll that is stuck: nobody else has them, and the machine in the netpoller sleeps for longer.
+#[test]
+fn r07_due_timers_of_a_stuck_poll_fire() {
+    limited(|| {
+        for procs in [1, 2] {
+            let runtime = runtime(procs);
+            let fired = Arc::new(AtomicUsize::new(0));
+            let task = runtime.spawn({
+                let fired = fired.clone();
+                async move {
+                    for _ in 0..3 {
+                        let fired = fired.clone();
+                        drop(gmp::spawn(async move {
+                            gmp::time::sleep(Duration::from_millis(1)).await;
+                            fired.fetch_add(1, Relaxed);
+                        }));
+                    }
+                    yield_now().await;
+                    while fired.load(Relaxed) < 3 {
+                        std::hint::spin_loop();
+                    }
+                }
+            });
+            runtime.block_on(task).unwrap();
+        }
+    });
+}
