@@ -12,7 +12,7 @@
 //! of the field: what tokio's users know, where the meaning is the same.
 //!
 //! - [`macro@main`] and [`macro@test`] run an `async fn`; [`block_on`] runs a future anywhere; [`Builder`] makes a [`Runtime`].
-//! - [`task`]: spawning, joining, aborting, yielding.
+//! - [`task`]: spawning, joining, aborting, yielding; tasks that stay on one thread.
 //! - [`time`]: sleeping, ticking, time limits.
 //! - [`net`]: sockets. [`signal`]: signals.
 //! - `rt`, with feature `hyper`: what hyper asks of a runtime.
@@ -21,7 +21,9 @@
 
 mod attribute;
 
-pub use gmp_executor::runtime::{Builder, Handle, Runtime, block_in_place, block_on, procs, spawn, spawn_blocking};
+pub use gmp_executor::runtime::{
+    Builder, Handle, Runtime, block_in_place, block_on, procs, set_procs, spawn, spawn_blocking,
+};
 pub use gmp_macros::{main, test};
 
 /// Runtimes: building, entering, measuring and shutting them down.
@@ -31,7 +33,8 @@ pub mod runtime {
     };
 }
 
-/// Tasks: spawning, joining, aborting, yielding.
+/// Tasks: spawning, joining, aborting, yielding. [`spawn_local`](task::spawn_local) and
+/// [`spawn_pinned`](task::spawn_pinned) make those that stay on one thread.
 pub mod task {
     pub use gmp_executor::runtime::{block_in_place, spawn, spawn_blocking, spawn_pinned};
     pub use gmp_executor::task::{AbortHandle, Id, JoinError, JoinHandle, YieldNow, yield_now};

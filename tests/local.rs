@@ -546,11 +546,8 @@ fn r01_a_task_that_polls_its_own_set() {
         });
         let task = set.spawn_local(async move {
             gmp::block_on(async {
-                let open = async {
-                    // The neighbour waits by now, and nobody but the inner `block_on` can poll it.
-                    while futures::poll!(yield_now()).is_pending() && Rc::strong_count(&inner) == 0 {}
-                    door.open();
-                };
+                // The neighbour waits by now, and nobody but the inner `block_on` can poll it.
+                let open = async { door.open() };
                 futures::join!(inner.run_until(waits), open).0.unwrap();
             });
         });
@@ -589,6 +586,34 @@ fn r01_each_host_of_a_set_is_woken() {
             assert_eq!(sum, 3);
             opener.join().unwrap();
         });
+    });
+}
+
+/// A host that was polled once and is not polled any more, with a waker that does nothing: the other one is woken too.
+#[test]
+fn r01_a_host_that_sleeps_on_takes_no_wakes_away() {
+    limited(|| {
+        for stale_first in [true, false] {
+            let set = LocalSet::new();
+            let door = Door::default();
+            let waits = set.run_until(set.spawn_local(door.clone()));
+            let mut stale = Box::pin(set.run_until(std::future::pending::<()>()));
+            let mut poll_stale = || stale.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            gmp::block_on(async {
+                let mut waits = std::pin::pin!(waits);
+                if stale_first {
+                    assert!(poll_stale().is_pending());
+                }
+                assert!(futures::poll!(&mut waits).is_pending());
+                if !stale_first {
+                    assert!(poll_stale().is_pending());
+                }
+                drop(door.waker_of(1));
+                let opener = thread::spawn(move || door.open());
+                waits.await.unwrap();
+                opener.join().unwrap();
+            });
+        }
     });
 }
 
@@ -651,6 +676,37 @@ fn r04_a_poll_of_the_set_is_bounded() {
     assert_eq!(polls.get(), 3 * TASKS);
     // Each task has one more, which ends it.
     assert!(hosts >= 4 * TASKS / 61, "{hosts}");
+}
+
+/// No task is polled when the slice is spent, and each poll of the set polls one at least.
+#[test]
+fn r04_tasks_share_the_slice() {
+    limited(|| {
+        let runtime = runtime(1);
+        let mut set = LocalSet::new();
+        let polls = Rc::new(Cell::new(0));
+        for _ in 0..10 {
+            let polls = polls.clone();
+            let mut endless = Box::pin(async {
+                loop {
+                    coop::consume_budget().await;
+                }
+            });
+            drop(set.spawn_local(std::future::poll_fn(move |cx| {
+                polls.set(polls.get() + 1);
+                endless.as_mut().poll(cx).map(|never: std::convert::Infallible| match never {})
+            })));
+        }
+        let mut before = 0;
+        let each = runtime.block_on(std::future::poll_fn(|cx| {
+            assert!(Pin::new(&mut set).poll(cx).is_pending());
+            // The first one spends what there is.
+            assert_eq!(polls.get() - before, 1);
+            before = polls.get();
+            if before == 30 { Poll::Ready(before) } else { Poll::Pending }
+        }));
+        assert_eq!(each, 30);
+    });
 }
 
 /// Nor does it hold what else waits for the processor up for long: a slow poll is the last one of its poll of the set.

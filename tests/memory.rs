@@ -2,6 +2,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+use std::task::{Context, Waker};
 
 use gmp::runtime::Builder;
 
@@ -34,6 +35,29 @@ static COUNTING: Counting = Counting;
 fn r18_what_allocates_and_what_does_not() {
     a_task_is_one_allocation_of_its_future_and_96_bytes();
     a_reset_of_the_timer_for_hyper_allocates_nothing();
+    local_sets_give_their_memory_back();
+}
+
+/// No runtime: nobody else allocates.
+fn local_sets_give_their_memory_back() {
+    let use_some = || {
+        let sets = [gmp::task::LocalSet::new(), gmp::task::LocalSet::new()];
+        for set in &sets {
+            for _ in 0..50 {
+                drop(set.spawn_local(std::future::pending::<()>()));
+            }
+        }
+        for set in sets {
+            let mut set = std::pin::pin!(set);
+            assert!(set.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+    };
+    use_some();
+    let before = BYTES.load(Ordering::SeqCst);
+    for _ in 0..100 {
+        use_some();
+    }
+    assert_eq!(BYTES.load(Ordering::SeqCst), before);
 }
 
 fn a_reset_of_the_timer_for_hyper_allocates_nothing() {

@@ -285,22 +285,14 @@ fn r03_all_stuck_at_once_again_and_again_beside_flowing_tasks() {
 
 #[test]
 fn r25_the_hook_is_told_where_the_task_was_spawned() {
-    type Told = Arc<Mutex<Vec<(StuckIn, Option<u32>, bool)>>>;
-    // The hook comes after the rescue, on a thread of its own.
-    fn wait_for(told: &Told, what: (StuckIn, Option<u32>, bool)) {
-        while !told.lock().unwrap().contains(&what) {
-            std::thread::yield_now();
-        }
-    }
     limited(|| {
-        let told = Told::default();
+        let (tell, told) = channel();
+        let tell = Mutex::new(tell);
         let runtime = Builder::new()
             .procs(1)
-            .on_stuck({
-                let told = told.clone();
-                move |stuck| {
-                    told.lock().unwrap().push((stuck.stuck_in, stuck.location.map(|l| l.line()), stuck.rescued))
-                }
+            .on_stuck(move |stuck| {
+                let told = (stuck.stuck_in, stuck.location.map(|l| l.line()), stuck.rescued);
+                tell.lock().unwrap().send(told).unwrap();
             })
             .build()
             .unwrap();
@@ -312,14 +304,14 @@ fn r25_the_hook_is_told_where_the_task_was_spawned() {
             other.await.unwrap();
         });
         runtime.block_on(stuck).unwrap();
-        wait_for(&told, (StuckIn::Task, Some(line), true));
+        while told.recv().unwrap() != (StuckIn::Task, Some(line), true) {}
         // A future in `block_on`, and a waker that is not the runtime's own.
         let (done, is_done) = channel();
         runtime.block_on(async {
             drop(gmp::spawn(async move { done.send(()).unwrap() }));
             is_done.recv().unwrap();
         });
-        wait_for(&told, (StuckIn::BlockOn, None, true));
+        while told.recv().unwrap() != (StuckIn::BlockOn, None, true) {}
         let (done, is_done) = channel();
         let (fired, has_fired) = futures::channel::oneshot::channel();
         let waker = Arc::new(Blocks(Mutex::new(Some((is_done, fired))))).into();
@@ -333,7 +325,7 @@ fn r25_the_hook_is_told_where_the_task_was_spawned() {
                 has_fired.await.unwrap();
             }))
             .unwrap();
-        wait_for(&told, (StuckIn::Wakers, None, true));
+        while told.recv().unwrap() != (StuckIn::Wakers, None, true) {}
     });
 }
 
@@ -346,6 +338,47 @@ impl std::task::Wake for Blocks {
         done.recv().unwrap();
         fired.send(()).unwrap();
     }
+}
+
+#[test]
+fn r17_at_the_limit_a_stuck_poll_keeps_its_processor_and_is_told_of_once() {
+    limited(|| {
+        let (tell, told) = channel();
+        let tell = Mutex::new(tell);
+        let runtime = Builder::new()
+            .procs(1)
+            .max_stuck(1)
+            .on_stuck(move |stuck| tell.lock().unwrap().send((stuck.rescued, stuck.stuck_threads)).unwrap())
+            .build()
+            .unwrap();
+        let (go, gone): (Vec<_>, Vec<_>) = (0..2).map(|_| channel::<()>()).unzip();
+        let stuck: Vec<_> = gone
+            .into_iter()
+            .map(|gone| {
+                runtime.spawn(async move {
+                    let _ = gone.recv();
+                })
+            })
+            .collect();
+        let waits = runtime.spawn(async {});
+        assert_eq!(told.recv().unwrap(), (true, 1));
+        assert_eq!(told.recv().unwrap(), (false, 1), "the limit is reached");
+        // Many looks later.
+        let looks = runtime.metrics().sysmon_looks;
+        while runtime.metrics().sysmon_looks < looks + 20 {
+            std::thread::yield_now();
+        }
+        let metrics = runtime.metrics();
+        assert_eq!((metrics.rescues, metrics.stuck_threads), (1, 1), "{metrics:?}");
+        assert!(!waits.is_finished() && told.try_recv().is_err());
+        drop(go);
+        runtime.block_on(async {
+            waits.await.unwrap();
+            for stuck in stuck {
+                stuck.await.unwrap();
+            }
+        });
+    });
 }
 
 #[test]

@@ -60,13 +60,19 @@ impl Subscriber for Listener {
     fn exit(&self, _: &Id) {}
 }
 
-/// A poll that ends when a task behind it has run; gives the number of its task, and the line where that was spawned.
-fn stuck_poll() -> (String, u32) {
+/// A poll that ends when a task behind it has run, and `heard`; gives the number of its task, and the line where that was
+/// spawned.
+fn stuck_poll(heard: fn() -> bool) -> (String, u32) {
     let runtime = Builder::new().procs(1).thread_name("night").build().unwrap();
     let (done, is_done) = channel();
     let line = line!() + 1;
     let stuck = runtime.spawn(async move { is_done.recv().unwrap() });
-    let other = runtime.spawn(async move { done.send(()).unwrap() });
+    let other = runtime.spawn(async move {
+        while !heard() {
+            gmp::task::yield_now().await;
+        }
+        done.send(()).unwrap();
+    });
     let id = stuck.id().to_string();
     runtime.block_on(async { (stuck.await.unwrap(), other.await.unwrap()) });
     (id, line)
@@ -78,17 +84,18 @@ fn in_child(case: &str) {
         "not wanted" => Listener { most: Level::ERROR, panics: false },
         "panicking" => Listener { most: Level::WARN, panics: true },
         _ => {
-            limited(stuck_poll);
+            limited(|| stuck_poll(|| true));
             return;
         }
     };
     tracing::subscriber::set_global_default(listener).unwrap();
-    let (id, line) = limited(stuck_poll);
-    let heard = HEARD.lock().unwrap_or_else(|e| e.into_inner());
     if case == "not wanted" {
-        assert!(heard.is_empty());
+        limited(|| stuck_poll(|| true));
+        assert!(HEARD.lock().unwrap().is_empty());
         return;
     }
+    let (id, line) = limited(|| stuck_poll(|| !HEARD.lock().unwrap().is_empty()));
+    let heard = HEARD.lock().unwrap();
     let fields = heard.iter().find(|fields| fields.get("task") == Some(&id)).expect("an event names the task");
     assert_eq!(fields["stuck_in"], "Task");
     assert!(fields["spawned_at"].starts_with(&format!("{}:{line}:", file!())), "{fields:?}");

@@ -8,7 +8,9 @@
 //!    then the next thread that has done with its closure takes it, or `sysmon` starts one.
 //! 3. A closure whose thread waits in a `block_on` does not count against the limit: what it waits for may be queued behind it.
 //!    When it goes on, more than the limit run for a while.
-//! 4. A thread counts from the decision to start it, under the lock under which its closure was queued, until it has ended:
+//! 4. While a thread is refused by `Builder::max_threads`, another one of the pool is there; when that one has done with its
+//!    closure it takes the next, and when it ends it looks whether there is room now.
+//! 5. A thread counts from the decision to start it, under the lock under which its closure was queued, until it has ended:
 //!    the runtime's slot is not recycled before.
 //!
 //! | thread  | counted in      | it leaves by                                                                |
@@ -25,7 +27,7 @@ use std::time::{Duration, Instant};
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::runq::Unit;
-use crate::sched::threads::THREADS_MAX;
+use crate::sched::threads::Kind;
 use crate::sched::{How, Sched};
 use crate::sys::{Mutex, MutexGuard, rank};
 use crate::task::{self, swallow};
@@ -100,9 +102,9 @@ impl State {
         self.running - self.waiting
     }
 
-    /// Calls a thread, if there is a closure that no thread comes for and the limits allow another one.
+    /// Calls a thread, if there is a closure that no thread comes for and the limits allow another one. A new one is `counted`.
     #[must_use]
-    fn call(&mut self, machines: usize) -> Option<Call> {
+    fn call(&mut self, counted: impl FnOnce() -> bool) -> Option<Call> {
         if self.closed || self.queue.len() <= self.coming || self.active() + self.coming >= self.limit {
             return None;
         }
@@ -110,7 +112,7 @@ impl State {
             self.coming += 1;
             return Some(Call::Idle(machine));
         }
-        if self.threads + machines >= THREADS_MAX {
+        if !counted() {
             return None;
         }
         self.coming += 1;
@@ -219,7 +221,7 @@ impl Sched {
     /// nobody else may ever start one.
     pub(crate) fn blocking_retry(&'static self) -> bool {
         loop {
-            let called = self.blocking.state.lock().call(self.machines_of_tasks());
+            let called = self.blocking.state.lock().call(|| self.count_pool_thread());
             let Some(call) = called else {
                 return false;
             };
@@ -229,9 +231,13 @@ impl Sched {
         }
     }
 
+    fn count_pool_thread(&self) -> bool {
+        self.threads.take(Kind::Pool, self.idle.procs())
+    }
+
     /// Calls a thread if one is to come, and lets the lock go.
     fn call(&'static self, mut state: MutexGuard<'_, State>) {
-        let called = state.call(self.machines_of_tasks());
+        let called = state.call(|| self.count_pool_thread());
         drop(state);
         let Some(call) = called else {
             return;
@@ -240,11 +246,6 @@ impl Sched {
             // It may sleep deeply.
             self.sysmon.wake();
         }
-    }
-
-    /// Threads that are not of the pool.
-    fn machines_of_tasks(&self) -> usize {
-        self.threads.count() + self.pinned.threads()
     }
 
     /// Brings the thread that was called. False if the system refuses it.
@@ -263,6 +264,7 @@ impl Sched {
         self.free_machine(machine);
         // While the thread still counts: afterwards the slot may be another runtime's.
         self.sysmon_start();
+        self.threads.give(Kind::Pool);
         let mut state = self.blocking.state.lock();
         state.coming -= 1;
         state.threads -= 1;
@@ -298,7 +300,10 @@ fn serve(sched: &'static Sched, machine: &'static Machine) {
     // The destructors of thread-locals are still to run; nobody counts this thread then.
     SERVES.set(None);
     sched.free_machine(machine);
-    sched.blocking.state.lock().threads -= 1;
+    sched.threads.give(Kind::Pool);
+    let mut state = sched.blocking.state.lock();
+    state.threads -= 1;
+    sched.call(state);
     sched.shutdown.unpark();
 }
 

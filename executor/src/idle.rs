@@ -11,7 +11,9 @@
 //!    netpoller one would take the break that was meant for the other.
 //! 5. Those who want a processor and the queues take turns: of two processors in a row that are given up in the middle of a
 //!    poll beside queued work, one goes to a machine that runs tasks.
-//! 6. `sysmon` sleeps deeply only if every processor is idle; whoever takes the first one off the list wakes it.
+//! 6. `sysmon` sleeps deeply only if every processor is idle or dead; whoever takes the first one off the list wakes it.
+//! 7. A processor whose slot is not among the first [`Idle::procs`] is never idle: whoever gives it up buries it (see
+//!    `resize`).
 //!
 //! # Submit and go idle
 //!
@@ -34,6 +36,9 @@ use crate::sys::atomic::{
 };
 use crate::sys::{Mutex, MutexGuard, idle_fence, rank};
 
+mod resize;
+pub(crate) use resize::Quit;
+
 /// One spinning machine in `word`.
 const SPINNING: u64 = 1;
 /// One idle processor in `word`.
@@ -48,6 +53,11 @@ pub(crate) trait Host {
     fn break_poller(&self);
     /// Wakes `sysmon` from deep sleep.
     fn wake_sysmon(&self);
+    /// Nobody holds the processor `slot` any more: its queue goes to the front of the global one. The scheduler lock is held.
+    fn bury(&'static self, slot: u32);
+    /// Asks the machine that holds the processor `slot` to give it up, or takes it from a machine in a blocking call, and
+    /// tells whether it did. The scheduler lock is held.
+    fn dismiss(&'static self, slot: u32) -> bool;
 }
 
 /// A snapshot of the packed counts.
@@ -72,8 +82,10 @@ pub(crate) struct Idle {
     wanting: AtomicU32,
     /// A searcher found work and no processor for it.
     need_spinning: AtomicBool,
-    /// How many processors there are. Written under the lock.
-    total: AtomicU32,
+    /// How many processors there are to be. Written under the lock.
+    procs: AtomicU32,
+    /// How many slots have been in use; it never goes down. Written under the lock.
+    slots: AtomicU32,
     lists: Mutex<Lists>,
 }
 
@@ -81,6 +93,8 @@ pub(crate) struct Idle {
 struct Lists {
     /// Idle processors by slot, the last one given up on top.
     procs: Vec<u32>,
+    /// For each slot in use whether its processor is dead.
+    dead: Vec<bool>,
     /// Machines asleep on their parker, or about to be; the last one on top.
     machines: Vec<&'static Machine>,
     /// The machine in the netpoller, or about to be, unless it has its grant.
@@ -164,11 +178,13 @@ impl Idle {
             word: AtomicU64::new(0),
             wanting: AtomicU32::new(0),
             need_spinning: AtomicBool::new(false),
-            total: AtomicU32::new(0),
+            procs: AtomicU32::new(0),
+            slots: AtomicU32::new(0),
             lists: Mutex::new(
                 rank::SCHED,
                 Lists {
                     procs: Vec::new(),
+                    dead: Vec::new(),
                     machines: Vec::new(),
                     poller: None,
                     seat_taken: false,
@@ -187,8 +203,10 @@ impl Idle {
         let mut lists = self.lists.lock();
         debug_assert!(lists.want.is_empty() && lists.machines.is_empty() && !lists.seat_taken);
         lists.procs = (0..procs).rev().collect();
-        // Release: pairs with the Acquire in `total`; whoever reads the number finds so many slots in the table.
-        self.total.store(procs, Release);
+        lists.dead = vec![false; procs as usize];
+        self.procs.store(procs, Relaxed);
+        // Release: pairs with the Acquire in `slots`; whoever reads the number finds so many slots in the table.
+        self.slots.store(procs, Release);
         lists.sysmon_asleep = false;
         lists.closed = false;
         self.need_spinning.store(false, Relaxed);
@@ -268,9 +286,8 @@ impl Idle {
 
     /// Whether a machine may start to spin: at most half as many spin as are busy.
     pub(crate) fn start_spinning(&self) -> bool {
-        let total = self.total();
         let counts = self.counts();
-        let busy = total.saturating_sub(counts.idle());
+        let busy = self.procs().saturating_sub(counts.idle());
         if 2 * counts.spinning() >= busy {
             return false;
         }
@@ -308,6 +325,10 @@ impl Idle {
         if !is_current() {
             return Retired::Husk;
         }
+        if self.is_dying(&lists, slot) {
+            // It has been asked to quit since the last pick; the next one sees that.
+            return Retired::Stay;
+        }
         if lists.want.is_empty() {
             if work_queued() {
                 return Retired::Stay;
@@ -320,7 +341,7 @@ impl Idle {
                 return Retired::Stay;
             }
         }
-        self.free_proc(&mut lists, slot);
+        self.free_living(&mut lists, slot);
         let poller = !lists.seat_taken;
         if poller {
             lists.poller = Some(machine);
@@ -444,7 +465,7 @@ impl Idle {
         if !is_current() {
             return Served::Husk;
         }
-        if !self.grant_to_want(&mut lists, slot) {
+        if self.is_dying(&lists, slot) || !self.grant_to_want(&mut lists, slot) {
             return Served::Nobody;
         }
         lists.machines.push(machine);
@@ -460,7 +481,7 @@ impl Idle {
         take: impl FnOnce() -> Option<bool>,
     ) -> Option<HandedOff> {
         let lists = self.lists.lock();
-        if lists.closed || lists.procs.contains(&slot) {
+        if lists.closed || lists.dead[slot as usize] || lists.procs.contains(&slot) {
             return None;
         }
         let work = take()?;
@@ -510,6 +531,12 @@ impl Idle {
 
     /// See [`Idle::hand_off`].
     fn place(&self, mut lists: MutexGuard<'_, Lists>, slot: u32, work: bool, host: &'static impl Host) -> HandedOff {
+        if self.is_dying(&lists, slot) {
+            self.bury(&mut lists, slot, host);
+            drop(lists);
+            idle_fence();
+            return HandedOff::Idle;
+        }
         let queues_turn = work && std::mem::take(&mut lists.want_was_served);
         if !queues_turn && self.grant_to_want(&mut lists, slot) {
             return HandedOff::ToMachine;
@@ -539,29 +566,29 @@ impl Idle {
     }
 
     /// A machine that was to run `slot` could not be started: the processor is idle again, and `sysmon` tries later.
-    pub(crate) fn give_back(&self, slot: u32, spinning: bool) {
+    pub(crate) fn give_back(&self, slot: u32, spinning: bool, host: &'static impl Host) {
         let mut lists = self.lists.lock();
-        self.free_proc(&mut lists, slot);
+        self.free_proc(&mut lists, slot, host);
         drop(lists);
         if spinning {
             let _ = self.stop_spinning();
         }
     }
 
-    /// `sysmon` goes to deep sleep if every processor is idle (invariant 6). Tells whether it may.
+    /// `sysmon` goes to deep sleep if every processor is idle or dead (invariant 6). Tells whether it may.
     pub(crate) fn sysmon_sleeps(&self) -> bool {
         let mut lists = self.lists.lock();
-        let all_idle = lists.procs.len() as u32 == self.total() && !lists.closed;
+        let all_idle = lists.procs.len() == lists.alive() && !lists.closed;
         lists.sysmon_asleep = all_idle;
         all_idle
     }
 
-    /// Whether every processor is idle, nobody wants one or spins, and `rest` says so too, which is asked under the lock with
+    /// Whether every processor is idle or dead, nobody wants one or spins, and `rest` says so too, which is asked under the lock with
     /// whether a machine has the netpoller's seat. Gives how many processors were taken so far.
     #[cfg(not(gmp_loom))]
     pub(crate) fn quiet(&self, rest: impl FnOnce(bool) -> bool) -> Option<u64> {
         let lists = self.lists.lock();
-        let all_idle = lists.procs.len() as u32 == self.total() && lists.want.is_empty();
+        let all_idle = lists.procs.len() == lists.alive() && lists.want.is_empty();
         let quiet = all_idle && !lists.closed && self.counts().spinning() == 0 && rest(lists.seat_taken);
         quiet.then_some(lists.taken)
     }
@@ -589,11 +616,24 @@ impl Idle {
         }
     }
 
-    /// How many processors there are.
+    #[cfg(test)]
+    pub(crate) fn is_sysmon_asleep(&self) -> bool {
+        self.lists.lock().sysmon_asleep
+    }
+
+    /// How many processors there are to be. Those that are too many are asked to quit, and may run for a while.
     #[inline]
-    pub(crate) fn total(&self) -> u32 {
-        // Acquire: pairs with the Release in `open`. A thread of no runtime reads it too, to find a timer's store.
-        self.total.load(Acquire)
+    pub(crate) fn procs(&self) -> u32 {
+        // Relaxed: a number to reckon with; slots are found through `slots`.
+        self.procs.load(Relaxed)
+    }
+
+    /// How many slots are in use, those of dead processors among them.
+    #[inline]
+    pub(crate) fn slots(&self) -> u32 {
+        // Acquire: pairs with the Release in `open` and `add_slots`. A thread of no runtime reads it too, to find a timer's
+        // store.
+        self.slots.load(Acquire)
     }
 
     /// Takes an idle processor, and wakes `sysmon` if it sleeps.
@@ -611,8 +651,16 @@ impl Idle {
         Some(slot)
     }
 
-    /// Puts a processor on the idle list, or gives it to the first in `want` (invariant 1).
-    fn free_proc(&self, lists: &mut MutexGuard<'_, Lists>, slot: u32) {
+    /// Puts a processor on the idle list, or gives it to the first in `want` (invariant 1), or buries it if it is dying.
+    fn free_proc(&self, lists: &mut MutexGuard<'_, Lists>, slot: u32, host: &'static impl Host) {
+        if self.is_dying(lists, slot) {
+            self.bury(lists, slot, host);
+        } else {
+            self.free_living(lists, slot);
+        }
+    }
+
+    fn free_living(&self, lists: &mut MutexGuard<'_, Lists>, slot: u32) {
         if !self.grant_to_want(lists, slot) {
             lists.procs.push(slot);
             // AcqRel: pairs with the CAS in `wake_one`; the list itself is handed over by the lock.
@@ -638,13 +686,18 @@ impl Idle {
 pub(crate) enum HandedOff {
     /// A machine has it.
     ToMachine,
-    /// It is idle; the caller looks at the queues once more.
+    /// It is idle, or was dying and is dead; the caller looks at the queues once more.
     Idle,
     /// As [`Retired::Husk`].
     Husk,
 }
 
 impl Lists {
+    /// Processors that are not dead.
+    fn alive(&self) -> usize {
+        self.dead.iter().filter(|dead| !**dead).count()
+    }
+
     fn contains(&self, machine: &'static Machine) -> bool {
         self.poller.is_some_and(|m| std::ptr::eq(m, machine)) || self.machines.iter().any(|m| std::ptr::eq(*m, machine))
     }

@@ -1,7 +1,7 @@
 //! The global queue (Go: `sched.runq`): where tasks come from threads without a processor, and where full local queues
 //! overflow. `sched` fills and empties it; the one file that knows its form.
 //!
-//! 1. Units leave in the order in which they came.
+//! 1. Units leave in the order in which they came; those of a processor that dies go before all.
 //! 2. `len` is changed under the lock together with the queue, so a reader without the lock sees a length that was true.
 //!    After [`crate::sys::idle_fence`] it sees every push whose [`crate::sys::submit_fence`] came earlier.
 
@@ -50,6 +50,17 @@ impl Inject {
     pub(crate) fn push_batch(&self, units: impl Iterator<Item = Unit>) {
         let mut queue = self.queue.lock();
         queue.extend(units);
+        self.len.store(queue.len(), Relaxed);
+    }
+
+    /// Puts a batch, in order, before everything that is queued (Go: `globrunqputhead`, unit by unit).
+    pub(crate) fn push_front(&self, units: impl Iterator<Item = Unit>) {
+        let units: Vec<Unit> = units.collect();
+        if units.is_empty() {
+            return;
+        }
+        let mut queue = self.queue.lock();
+        units.into_iter().rev().for_each(|unit| queue.push_front(unit));
         self.len.store(queue.len(), Relaxed);
     }
 

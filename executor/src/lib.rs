@@ -42,6 +42,8 @@ pub mod budget;
 #[cfg(not(gmp_loom))]
 mod context;
 #[cfg(not(gmp_loom))]
+mod cpus;
+#[cfg(not(gmp_loom))]
 pub mod metrics;
 #[cfg(not(gmp_loom))]
 mod pinned;

@@ -30,6 +30,17 @@ pub(crate) enum Grant {
     Closed,
 }
 
+/// Why a machine woke up.
+#[cfg(not(gmp_loom))]
+#[derive(Debug)]
+pub(crate) enum Parked {
+    Granted(Grant),
+    /// Without a grant. It is still on its list.
+    Unparked,
+    /// As `Unparked`.
+    TimeOver,
+}
+
 /// What others know of a machine.
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -106,14 +117,22 @@ impl Machine {
         Some(slot - 1)
     }
 
-    /// Sleeps until a grant comes, at most for `timeout`.
+    /// Sleeps until a grant comes or somebody unparks the machine without one, at most for `timeout` if there is one.
     #[cfg(not(gmp_loom))]
-    pub(crate) fn park_timeout(&self, timeout: std::time::Duration) -> Option<Grant> {
-        // An early unpark is spent here and does no harm: `None` means that the machine is still on its list.
-        if !self.is_granted() {
-            self.parker.park_timeout(timeout);
+    pub(crate) fn park_once(&self, timeout: Option<std::time::Duration>) -> Parked {
+        let unparked = self.is_granted()
+            || match timeout {
+                Some(timeout) => self.parker.park_timeout(timeout),
+                None => {
+                    self.parker.park();
+                    true
+                }
+            };
+        match self.take_grant() {
+            Some(grant) => Parked::Granted(grant),
+            None if unparked => Parked::Unparked,
+            None => Parked::TimeOver,
         }
-        self.take_grant()
     }
 
     /// Sleeps until a grant comes (Go: `stopm`).

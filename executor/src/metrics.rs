@@ -122,7 +122,7 @@ impl Counters {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {
-    /// Processors.
+    /// Processors that there are to be. Those that are too many after `set_procs` count nowhere, but for what they have done.
     pub procs: usize,
     /// Processors without a machine.
     pub idle_procs: usize,
@@ -189,10 +189,14 @@ pub struct Metrics {
     pub netpoll_breaks: u64,
     /// Threads that the system refused to start.
     pub thread_failures: u64,
+    /// Threads that were not started because of `Builder::max_threads`.
+    pub thread_refusals: u64,
     /// Times `sysmon` took a processor from a poll that was stuck.
     pub rescues: u64,
     /// Times `sysmon` took a processor from a blocking call.
     pub retakes: u64,
+    /// Times `sysmon` looked how many CPUs this process may use.
+    pub procs_refreshes: u64,
     /// Times a machine that wanted a processor went on without one, because as many threads as may be were stuck.
     pub releases: u64,
     /// Looks of `sysmon`.
@@ -265,8 +269,10 @@ impl Metrics {
             ("timers_fired", self.timers_fired),
             ("netpoll_breaks", self.netpoll_breaks),
             ("thread_failures", self.thread_failures),
+            ("thread_refusals", self.thread_refusals),
             ("rescues", self.rescues),
             ("retakes", self.retakes),
+            ("procs_refreshes", self.procs_refreshes),
             ("releases", self.releases),
             ("sysmon_looks", self.sysmon_looks),
             ("sysmon_flags", self.sysmon_flags),

@@ -5,7 +5,7 @@
 //! 1. A pinned task counts from the decision to start its thread, under the lock that shutdown takes to close the list, until
 //!    its future is gone and its thread about to end: the runtime's slot is not recycled before.
 //! 2. A thread is started for one task and ends with it: what the task did to its thread nobody else meets.
-//! 3. A task whose thread was refused waits in `waiting`. Nobody has polled it, so that whoever shuts down may drop it.
+//! 3. A task whose thread was refused, by the system or by `Builder::max_threads`, waits in `waiting`. Nobody has polled it, so that whoever shuts down may drop it.
 //! 4. What a pinned task did to its thread (namespaces, signal mask, affinity, …) a thread that this one starts would inherit.
 //!    So it starts none of the runtime: `sysmon` does, as if the system had refused it (Go: the template thread).
 
@@ -15,7 +15,7 @@ use std::panic::Location;
 
 use crate::metrics::Metrics;
 use crate::runtime;
-use crate::sched::threads::THREADS_MAX;
+use crate::sched::threads::Kind;
 use crate::sched::{RuntimeRef, Sched};
 use crate::sys::atomic::{
     AtomicUsize,
@@ -172,10 +172,14 @@ impl Sched {
     /// Starts the task's thread; if that fails the task waits, where `wait` puts it.
     fn pin(&'static self, task: Task, wait: fn(&mut VecDeque<Task>, Task)) -> bool {
         let pinned = &self.pinned;
-        let machines = self.threads.count() + self.blocking.counts().0;
-        let started = machines + pinned.threads.fetch_add(1, Relaxed) < THREADS_MAX
+        pinned.threads.fetch_add(1, Relaxed);
+        let counted = self.threads.take(Kind::Pinned, self.idle.procs());
+        let started = counted
             && self.threads.spawn(self, &format!("pin-{}", task.number), true, move || serve(self, task)).is_ok();
         if !started {
+            if counted {
+                self.threads.give(Kind::Pinned);
+            }
             pinned.threads.fetch_sub(1, Relaxed);
             // While the task still counts: afterwards the slot may be another runtime's.
             self.sysmon_start();
@@ -217,6 +221,9 @@ fn serve(sched: &'static Sched, task: Task) {
     }
     drop(config);
     sched.pinned.threads.fetch_sub(1, Relaxed);
+    sched.threads.give(Kind::Pinned);
+    // A closure may have been refused the place, and this thread starts none.
+    sched.sysmon.wake();
     sched.pinned.remove(task);
     sched.shutdown.unpark();
 }

@@ -45,6 +45,8 @@ const BACKOFF_MAX: u32 = 12;
 pub(crate) const SLICE_OVER: u32 = 1;
 /// `attention`: the runtime closes.
 pub(crate) const CLOSING: u32 = 2;
+/// `attention`: the processor may be one too many.
+pub(crate) const QUIT: u32 = 4;
 
 /// In the place of a location: no location has this address.
 const WAKERS: *mut Location<'static> = std::ptr::without_provenance_mut(1);
@@ -96,6 +98,12 @@ impl ProcSlot {
         unsafe { &*self.current.load(Acquire) }
     }
 
+    /// Fresh, with one object, for a runtime that has not used the slot yet.
+    pub(crate) fn open(&self) {
+        self.reset();
+        self.timers.open();
+    }
+
     /// Whether `p` is the table's. Exact under the scheduler lock.
     pub(crate) fn is_current(&self, p: &Processor) -> bool {
         std::ptr::eq(self.current.load(Relaxed), p)
@@ -127,8 +135,8 @@ impl ProcSlot {
         self.objects.lock().all.clone()
     }
 
-    /// Fresh for another runtime: the first object is the table's, no husk is left.
-    pub(crate) fn reset(&self) {
+    /// The first object is the table's, no husk is left.
+    fn reset(&self) {
         let mut objects = self.objects.lock();
         objects.all.iter().for_each(|p| p.reset());
         objects.spare = objects.all[1..].to_vec();
@@ -155,7 +163,7 @@ struct Seen {
     polls: AtomicU32,
     /// Goes up with each time slice (Go: `schedtick`).
     schedtick: AtomicU32,
-    /// Requests from outside: [`SLICE_OVER`], [`CLOSING`]. Any thread sets a bit, the owner clears it.
+    /// Requests from outside: [`SLICE_OVER`], [`CLOSING`], [`QUIT`]. Any thread sets a bit, the owner clears it.
     attention: AtomicU32,
     /// Spawns of this processor wake a machine only every 2^k times. Raised by a machine that one of them woke for nothing,
     /// reset by a thief that found something.

@@ -22,6 +22,7 @@ pub use builder::Builder;
 pub(crate) use default::peek as default_if_any;
 pub use metrics::{FoundIn, Metrics};
 pub(crate) use pinned::run as run_pinned;
+pub use procs::{procs, set_procs};
 pub use shutdown::Leftover;
 use shutdown::Patience;
 
@@ -30,6 +31,7 @@ mod block_on;
 mod builder;
 mod default;
 mod pinned;
+mod procs;
 mod shutdown;
 
 /// Slots of runtimes that are gone, for the next one.
@@ -524,24 +526,6 @@ fn here() -> Handle {
         None => default::get().unwrap_or_else(|e| panic!("the default runtime cannot be built: {e}")),
     };
     Handle { runtime }
-}
-
-/// How many processors the current runtime has (Go: `runtime.GOMAXPROCS(0)`).
-///
-/// # Panics
-///
-/// As [`Handle::current`].
-///
-/// # Examples
-///
-/// ```
-/// let runtime = gmp::runtime::Builder::new().procs(3).build()?;
-/// assert_eq!(runtime.block_on(async { gmp::procs() }), 3);
-/// # Ok::<(), std::io::Error>(())
-/// ```
-#[must_use]
-pub fn procs() -> usize {
-    Handle::current().runtime.sched.idle.total() as usize
 }
 
 #[cfg(all(test, not(gmp_loom)))]

@@ -36,6 +36,7 @@ use std::time::Duration;
 use crate::blocking::{self, Pool};
 use crate::clock::{self, NEVER, PausableClock};
 use crate::context;
+use crate::cpus::Cpus;
 use crate::idle::{HandedOff, Host, Idle};
 use crate::inject::Inject;
 use crate::machine::Machine;
@@ -43,7 +44,7 @@ use crate::metrics::{FoundIn, Metrics, SharedCounter};
 use crate::netpoll::Netpoll;
 use crate::park::Parker;
 use crate::pinned::Pinned;
-use crate::processor::{Polled, ProcSlot, Processor};
+use crate::processor::{Polled, ProcSlot, Processor, QUIT};
 
 use crate::sys::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
@@ -58,6 +59,7 @@ use stuck::StuckPoll;
 pub mod deadlock;
 pub(crate) mod find;
 pub(crate) mod paused;
+mod procs;
 mod quiet;
 mod ready;
 pub mod stuck;
@@ -75,7 +77,7 @@ pub(crate) struct Sched {
     detects: AtomicBool,
     /// [`fork_count`] when the runtime was built.
     forks: AtomicUsize,
-    /// Slots made so far; the first `idle.total()` are in use.
+    /// Slots made so far; the first `idle.slots()` are in use.
     table: [AtomicPtr<ProcSlot>; PROCS_MAX],
     /// Shards of the registry for tasks that are spawned from outside.
     outside: [Line<Shard>; OUTSIDE as usize],
@@ -109,6 +111,8 @@ pub(crate) struct Sched {
     /// What the thread that shuts down sleeps on.
     pub(crate) shutdown: Parker,
     pub(crate) config: Mutex<Arc<Config>>,
+    /// What the number of processors goes by; none once somebody has set it. Held while the number changes.
+    cpus: Mutex<Option<Cpus>>,
     pub(crate) spawned_outside: SharedCounter,
     pub(crate) wakes_outside: SharedCounter,
     netpoll_breaks: SharedCounter,
@@ -127,6 +131,7 @@ pub(crate) struct Config {
     pub(crate) max_stuck: Option<usize>,
     pub(crate) on_stuck: Option<StuckHook>,
     pub(crate) max_blocking: Option<usize>,
+    pub(crate) max_threads: Option<usize>,
     pub(crate) thread_keep_alive: Option<Duration>,
     pub(crate) detect_deadlocks: bool,
     pub(crate) external_wakers: bool,
@@ -225,6 +230,7 @@ impl Sched {
             machines: Mutex::new(rank::LEAF, Vec::new()),
             shutdown: Parker::new(),
             config: Mutex::new(rank::RUNTIME, Arc::new(Config::default())),
+            cpus: Mutex::new(rank::RUNTIME, None),
             spawned_outside: SharedCounter::default(),
             wakes_outside: SharedCounter::default(),
             netpoll_breaks: SharedCounter::default(),
@@ -232,26 +238,21 @@ impl Sched {
     }
 
     /// Makes this slot, which nobody else has, a runtime. The netpoller is open.
-    pub(crate) fn open(&'static self, config: Config) -> RuntimeRef {
+    ///
+    /// With `cpus` the number of processors goes by them.
+    pub(crate) fn open(&'static self, config: Config, cpus: Option<Cpus>) -> RuntimeRef {
         let procs = config.procs;
         self.detects.store(config.detect_deadlocks, Relaxed);
         self.clock.open(config.start_paused);
+        let max_threads = config.max_threads.unwrap_or(threads::LIMIT);
         self.blocking.open(config.max_blocking.unwrap_or(blocking::LIMIT), keep_alive_of(&config));
         let before = std::mem::replace(&mut *self.config.lock(), Arc::new(config));
         // Shutdown took the hooks out: this one runs no user code.
         drop(before);
         let generation = self.generation.load(Relaxed) + 1;
-        for (index, entry) in self.table.iter().enumerate().take(procs) {
-            if entry.load(Relaxed).is_null() {
-                let slot = Box::leak(Box::new(ProcSlot::new(self, index as u32)));
-                // Release: pairs with the Acquire in `slot`.
-                entry.store(slot, Release);
-            }
-            let slot = self.slot(index as u32);
-            slot.reset();
-            slot.timers.open();
-        }
-        self.threads.reset();
+        *self.cpus.lock() = cpus;
+        self.make_slots(0..procs as u32);
+        self.threads.reset(max_threads);
         self.stuck.store(0, Relaxed);
         self.away.store(0, Relaxed);
         self.local_tasks.reset();
@@ -371,7 +372,7 @@ impl Sched {
 
     /// The slots in use.
     pub(crate) fn slots(&self) -> impl Iterator<Item = &'static ProcSlot> {
-        (0..self.idle.total()).map(|index| self.slot(index))
+        (0..self.idle.slots()).map(|index| self.slot(index))
     }
 
     // Processors given up and taken.
@@ -434,9 +435,10 @@ impl Sched {
     }
 
     /// Whether anybody waits for the processor `p` or for what it could run: other tasks, a machine in `want`, due timers,
-    /// or sockets that nobody watches. A husk waits to be given back.
+    /// or sockets that nobody watches. A husk waits to be given back, and a processor that is one too many to be given up.
     pub(crate) fn has_waiting(&self, p: &Processor) -> bool {
         p.queue.next.is_condemned()
+            || p.attention() & QUIT != 0
             || self.is_work_queued(p)
             || self.idle.is_wanted()
             || self.is_work_visible()
@@ -626,7 +628,7 @@ impl Sched {
     pub(crate) fn metrics(&self) -> Metrics {
         let counts = self.idle.counts();
         let mut m = Metrics {
-            procs: self.idle.total() as usize,
+            procs: self.idle.procs() as usize,
             idle_procs: counts.idle() as usize,
             threads: self.threads.count(),
             idle_threads: self.idle.idle_machines(),
@@ -636,6 +638,7 @@ impl Sched {
             stuck_threads: self.stuck.load(Relaxed),
             leaked_tasks: self.leaked_tasks().len(),
             thread_failures: self.threads.failures() as u64,
+            thread_refusals: self.threads.refusals(),
             global_queue: self.inject.len(),
             io_waiters: self.netpoll.waiters(),
             spawned: self.spawned_outside.get(),
@@ -646,11 +649,13 @@ impl Sched {
         self.sysmon.count_into(&mut m);
         self.blocking.count_into(&mut m);
         self.pinned.count_into(&mut m);
-        for slot in self.slots() {
-            m.local_queues.push(slot.processor().queue.len_seen());
+        for (index, slot) in self.slots().enumerate() {
             m.timers += slot.timers.len();
             let objects = slot.objects();
-            m.schedticks.push(objects.iter().map(|p| u64::from(p.schedtick())).sum());
+            if index < m.procs {
+                m.local_queues.push(slot.processor().queue.len_seen());
+                m.schedticks.push(objects.iter().map(|p| u64::from(p.schedtick())).sum());
+            }
             for c in objects.iter().map(|p| p.counters()) {
                 m.found.iter_mut().zip(&c.found).for_each(|(sum, n)| *sum += n.get());
                 m.spawned += c.spawned.get();
@@ -681,6 +686,14 @@ impl Host for Sched {
 
     fn wake_sysmon(&self) {
         self.sysmon.wake();
+    }
+
+    fn bury(&'static self, slot: u32) {
+        self.bury_queue(slot);
+    }
+
+    fn dismiss(&'static self, slot: u32) -> bool {
+        self.dismiss_holder(slot)
     }
 }
 

@@ -3,7 +3,8 @@
 //! At each look, in order: a netpoller that nobody looked at for 10 ms; processors, one by one, for a time slice that goes
 //! on too long, for a poll that is stuck or a blocking call before work, and for work behind a long poll beside an idle
 //! processor; machines that have wanted one for long while no more threads may be stuck; sockets or due timers that no machine
-//! attends; threads of any kind that could not be started; the schedtrace line.
+//! attends; threads of any kind that could not be started; once a second, and first of all after deep sleep, how many
+//! processors there are to be; the schedtrace line.
 //!
 //! | state of the runtime                        | next look in |
 //! |---------------------------------------------|--------------|
@@ -25,7 +26,7 @@ use std::time::Duration;
 use crate::clock::{self, NEVER};
 use crate::metrics::{Metrics, SharedCounter};
 use crate::park::Parker;
-use crate::processor::{Processor, SLICE_OVER};
+use crate::processor::{Processor, QUIT, SLICE_OVER};
 use crate::sched::Sched;
 use crate::sched::deadlock::DeadlockWatch;
 use crate::sched::find::wake_all;
@@ -50,6 +51,8 @@ const LOOKS_BLOCKING: u32 = 50;
 const LOOKS_IDLE: u32 = 20;
 /// A netpoller that nobody looked at for so long is looked at.
 const NETPOLL_NS: u64 = 10_000_000;
+/// Between two looks at how many CPUs there are.
+const REFRESH_NS: u64 = 1_000_000_000;
 /// A time slice (Go: `forcePreemptNS`).
 const SLICE_NS: u64 = 10_000_000;
 /// Between two lines about stuck polls of tasks that were spawned in one place.
@@ -66,10 +69,13 @@ pub(crate) struct Sysmon {
     looks: SharedCounter,
     flags: SharedCounter,
     wakes: SharedCounter,
+    /// These three are counted before what they count can be seen.
     pub(crate) rescues: SharedCounter,
     pub(crate) retakes: SharedCounter,
     pub(crate) releases: SharedCounter,
     netpolls: SharedCounter,
+    /// Looks at how many CPUs there are.
+    refreshes: SharedCounter,
 }
 
 /// What the looks have seen of one slot.
@@ -110,6 +116,7 @@ impl Sysmon {
             retakes: SharedCounter::default(),
             releases: SharedCounter::default(),
             netpolls: SharedCounter::default(),
+            refreshes: SharedCounter::default(),
         }
     }
 
@@ -128,8 +135,11 @@ impl Sysmon {
             retakes,
             releases,
             netpolls,
+            refreshes,
         } = self;
-        [looks, flags, wakes, rescues, retakes, releases, netpolls].into_iter().for_each(SharedCounter::reset);
+        [looks, flags, wakes, rescues, retakes, releases, netpolls, refreshes]
+            .into_iter()
+            .for_each(SharedCounter::reset);
     }
 
     /// Whether it runs, or is being started.
@@ -163,6 +173,12 @@ impl Sysmon {
         metrics.retakes = self.retakes.get();
         metrics.releases = self.releases.get();
         metrics.sysmon_netpolls = self.netpolls.get();
+        metrics.procs_refreshes = self.refreshes.get();
+    }
+
+    /// A look at how many CPUs there are.
+    pub(crate) fn count_refresh(&self) {
+        self.refreshes.add(1);
     }
 }
 
@@ -189,7 +205,8 @@ impl Sched {
     }
 
     fn watch(&'static self) {
-        let mut seen = vec![Seen::default(); self.idle.total() as usize];
+        let mut seen = Vec::new();
+        let (mut refresh, mut refreshed_at) = (false, clock::now());
         let mut ready = Vec::new();
         let mut warned = HashMap::new();
         let mut trace = trace::Schedtrace::new(self);
@@ -199,7 +216,11 @@ impl Sched {
         // Acquire: pairs with the Release in `Sysmon::end`.
         while !self.sysmon.ended.load(Acquire) {
             let now = clock::now();
-            if self.idle.counts().idle() == self.idle.total() {
+            if std::mem::take(&mut refresh) || now - refreshed_at >= REFRESH_NS {
+                refreshed_at = now;
+                self.refresh_procs();
+            }
+            if self.idle.counts().idle() == self.idle.procs() {
                 looks_idle += 1;
             } else {
                 looks_idle = 0;
@@ -213,6 +234,8 @@ impl Sched {
                     None => {
                         self.sysmon.parker.park();
                         looks_idle = 0;
+                        // At once: the limits may have changed long ago.
+                        refresh = true;
                     }
                 }
                 continue;
@@ -227,6 +250,7 @@ impl Sched {
             if self.sysmon.ended.load(Acquire) {
                 break;
             }
+            seen.resize(self.idle.slots() as usize, Seen::default());
             let looked = self.look_around(&mut seen, &mut ready, &mut warned);
             if looked.acted {
                 acted_at = Some(clock::now());
@@ -277,8 +301,10 @@ impl Sched {
             seen.polls = polls;
             if p.is_blocking() {
                 seen.suspect = None;
-                looked.blocking |= queued || common;
-                if seen.blocking == Some(status) && (queued || common) && self.retake(p, status) {
+                // One that is too many waits to be given up.
+                let waits = queued || common || p.attention() & QUIT != 0;
+                looked.blocking |= waits;
+                if seen.blocking == Some(status) && waits && self.retake(p, status) {
                     looked.acted = true;
                 }
                 seen.blocking = Some(status);
@@ -339,14 +365,24 @@ impl Sched {
 
     /// A poll is stuck, something waits and no processor is idle: rescues the tasks, unless as many threads as may be are
     /// stuck already.
-    fn rescue_or_warn(&'static self, p: &'static Processor, suspect: &Suspect, now: u64, warned: &mut Warned) -> bool {
-        let polled = p.polled();
-        let rescued = self.stuck_threads() < self.max_stuck() && self.rescue(p, suspect);
-        if !rescued && self.stuck_threads() < self.max_stuck() {
-            // The poll ended at the last moment.
+    fn rescue_or_warn(
+        &'static self,
+        p: &'static Processor,
+        suspect: &mut Suspect,
+        now: u64,
+        warned: &mut Warned,
+    ) -> bool {
+        // Before the rescue: the poll may end at once afterwards, and its thread with it.
+        let (polled, thread) = (p.polled(), suspect.thread());
+        let is_limit = self.stuck_threads() >= self.max_stuck();
+        let threads = if is_limit { None } else { self.rescue(p, suspect) };
+        // Not rescued, and below the limit: the poll ended at the last moment.
+        if threads.is_none() && (!is_limit || suspect.is_told()) {
             return false;
         }
-        let stuck = StuckPoll::new(polled, suspect, now, rescued, self.stuck_threads());
+        let rescued = threads.is_some();
+        let threads = threads.unwrap_or_else(|| self.stuck_threads());
+        let stuck = StuckPoll::new(polled, (thread, suspect.polling_for(now)), rescued, threads);
         let config = self.config.lock().clone();
         let traced = is_traced(&stuck);
         if let Some(hook) = &config.on_stuck {

@@ -26,12 +26,11 @@ use std::any::Any;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use async_task::{Runnable, ScheduleInfo, WithInfo};
 
-use crate::leak::{Counted, Tally};
+use crate::leak::Counted;
 use crate::processor::Processor;
 use crate::runq::Unit;
 use crate::sched::{How, RuntimeRef, Sched};
@@ -398,18 +397,31 @@ where
     F::Output: Send + 'static,
 {
     if runtime.sched.detects() {
-        // Boxed, so that a program has this form once for each type of output, not for each future.
-        let future: Pin<Box<dyn Future<Output = F::Output> + Send>> = Box::pin(future);
-        let future = Counted::new(future, false);
-        let tally = future.tally().clone();
-        // SAFETY: as below.
-        let (runnable, handle) = unsafe { cell(Owner::runtime(runtime.sched), location, 0, future, schedule) };
-        enter(runtime, runnable, Some(tally), |runnable| runtime.sched.spawned(into_unit(runnable)));
-        return handle;
+        return spawn_counted(runtime, location, Box::pin(future));
     }
     // SAFETY: future and output are `Send` and 'static.
     let (runnable, handle) = unsafe { cell(Owner::runtime(runtime.sched), location, 0, future, schedule) };
-    enter(runtime, runnable, None, |runnable| runtime.sched.spawned(into_unit(runnable)));
+    enter(runtime, runnable, |runnable| runtime.sched.spawned(into_unit(runnable)));
+    handle
+}
+
+/// [`spawn`] where leaks are looked for. The future is boxed, so that a program has this form once for each type of output
+/// and not for each future.
+#[cold]
+#[inline(never)]
+fn spawn_counted<T: Send + 'static>(
+    runtime: RuntimeRef,
+    location: &'static Location<'static>,
+    future: Pin<Box<dyn Future<Output = T> + Send>>,
+) -> JoinHandle<T> {
+    let future = Counted::new(future, false);
+    let tally = future.tally().clone();
+    // SAFETY: future and output are `Send` and 'static.
+    let (runnable, handle) = unsafe { cell(Owner::runtime(runtime.sched), location, 0, future, schedule) };
+    enter(runtime, runnable, |runnable| {
+        registry::tell(runnable.metadata(), tally);
+        runtime.sched.spawned(into_unit(runnable));
+    });
     handle
 }
 
@@ -438,7 +450,7 @@ where
     let (owner, closure) = (Owner::runtime(runtime.sched), Closure(Some(f)));
     // SAFETY: closure and output are `Send` and 'static.
     let (runnable, handle) = unsafe { cell(owner, location, BLOCKING, closure, schedule_blocking) };
-    enter(runtime, runnable, None, Runnable::schedule);
+    enter(runtime, runnable, Runnable::schedule);
     handle
 }
 
@@ -463,9 +475,9 @@ where
     handle
 }
 
-/// Enters a task, and queues it for the first time by `queue`. `tally` is that of its wakers, if they are counted.
-fn enter(runtime: RuntimeRef, runnable: Runnable<Meta>, tally: Option<Arc<Tally>>, queue: impl FnOnce(Runnable<Meta>)) {
-    match registry::insert(runtime, &runnable, tally) {
+/// Enters a task, and queues it for the first time by `queue`.
+fn enter(runtime: RuntimeRef, runnable: Runnable<Meta>, queue: impl FnOnce(Runnable<Meta>)) {
+    match registry::insert(runtime, &runnable) {
         Ok(()) => queue(runnable),
         // The future is dropped here, after the registry's lock was let go.
         Err(registry::Closed) => drop(runnable),

@@ -7,6 +7,7 @@
 mod closing;
 mod keep_alive;
 mod rescue;
+mod resize;
 mod seats;
 mod submit;
 mod want;
@@ -15,7 +16,7 @@ use std::ptr::NonNull;
 
 use loom::thread;
 
-use super::{HandedOff, Host, Idle, Left, Retired, Served};
+use super::{HandedOff, Host, Idle, Left, Quit, Rested, Retired, Served};
 use crate::clock::NEVER;
 use crate::inject::Inject;
 use crate::machine::{Grant, Machine};
@@ -43,6 +44,8 @@ fn unit() -> Unit {
 struct Proc {
     held: UnsafeCell<u32>,
     local: Option<Local>,
+    /// Its machine is asked to quit it, in the models in which the number of processors changes.
+    asked: Option<AtomicBool>,
 }
 
 /// The queue of a processor, in the models that have one.
@@ -76,7 +79,7 @@ impl World {
         let mut world = World {
             idle: Idle::new(),
             inject: Inject::new(),
-            procs: (0..procs).map(|_| Proc { held: UnsafeCell::new(0), local: None }).collect(),
+            procs: (0..procs).map(|_| Proc { held: UnsafeCell::new(0), local: None, asked: None }).collect(),
             poller: Poller::new(),
             poll_until: AtomicU64::new(0),
             timer: None,
@@ -153,13 +156,30 @@ impl World {
     /// Mirrors `Sched::give_up`.
     fn give_up(&'static self, slot: u32) {
         self.hold(slot);
-        let work = !self.inject.is_empty();
+        let local = self.procs[slot as usize].local.as_ref();
+        let work = !self.inject.is_empty() || local.is_some_and(|local| local.deque.len_seen() > 0);
         if self.idle.hand_off(slot, || true, work, self) == HandedOff::Idle {
             if self.is_work_visible() {
                 self.idle.wake_one(self, None);
             } else {
                 self.attend_netpoller();
             }
+        }
+    }
+
+    /// Mirrors `Sched::set_procs` for slots that are in use.
+    fn resize(&'static self, procs: u32) {
+        if self.idle.resize(procs, self).is_some() {
+            self.look_after_resize();
+        }
+    }
+
+    /// Mirrors `Sched::look_after_resize`.
+    fn look_after_resize(&'static self) {
+        if self.is_work_visible() {
+            self.idle.wake_one(self, None);
+        } else {
+            self.attend_netpoller();
         }
     }
 
@@ -199,6 +219,20 @@ impl Host for World {
 
     fn wake_sysmon(&self) {
         self.sysmon.unpark();
+    }
+
+    /// Mirrors `Sched::bury_queue`.
+    fn bury(&'static self, slot: u32) {
+        self.hold(slot);
+        if let Some(local) = &self.procs[slot as usize].local {
+            self.inject.push_front(local.next.take().into_iter().chain(std::iter::from_fn(|| local.deque.take())));
+        }
+    }
+
+    /// Mirrors `Sched::dismiss_holder`. Nobody is in a blocking call here.
+    fn dismiss(&'static self, slot: u32) -> bool {
+        self.procs[slot as usize].asked.as_ref().expect("a model in which machines are asked").swap(true, AcqRel);
+        false
     }
 }
 
@@ -277,8 +311,16 @@ impl Worker {
     fn find(&mut self) -> bool {
         let world = self.world;
         loop {
-            let Some(slot) = self.slot else { return false };
+            let Some(slot) = self.slot else {
+                if !self.rest() {
+                    return false;
+                }
+                continue;
+            };
             world.hold(slot);
+            if self.quits(slot) {
+                continue;
+            }
             if self.take(slot) {
                 return true;
             }
@@ -370,6 +412,39 @@ impl Worker {
                 true
             }
             Left::Nothing => {
+                let grant = self.machine.park();
+                self.accept(grant)
+            }
+        }
+    }
+
+    /// Mirrors `Sched::quit`.
+    fn quits(&mut self, slot: u32) -> bool {
+        let world = self.world;
+        let asked = world.procs[slot as usize]
+            .asked
+            .as_ref()
+            .is_some_and(|asked| asked.load(Relaxed) && asked.swap(false, AcqRel));
+        if !asked || world.idle.quit(slot, || true, world) != Quit::Dead {
+            return false;
+        }
+        self.slot = None;
+        world.look_after_resize();
+        true
+    }
+
+    /// Mirrors `Worker::rest`.
+    fn rest(&mut self) -> bool {
+        if self.spinning {
+            self.stop_spinning();
+        }
+        match self.world.idle.rest(self.machine, self.world) {
+            Rested::Closed => false,
+            Rested::Took(slot) => {
+                self.slot = Some(slot);
+                true
+            }
+            Rested::Asleep => {
                 let grant = self.machine.park();
                 self.accept(grant)
             }

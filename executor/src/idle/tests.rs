@@ -1,8 +1,9 @@
 //! The lists of idle processors and machines, step by step on one thread.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 
-use super::{HandedOff, Host, Idle, Left, Retired};
+use super::{HandedOff, Host, Idle, Left, Quit, Retired, Served};
 use crate::machine::{Grant, Machine};
 
 #[derive(Default)]
@@ -10,6 +11,11 @@ struct Counting {
     started: AtomicUsize,
     breaks: AtomicUsize,
     sysmon_wakes: AtomicUsize,
+    /// Slots in the order in which they were buried, and those that were asked to quit.
+    buried: Mutex<Vec<u32>>,
+    asked: Mutex<Vec<u32>>,
+    /// The machine of this processor is in a blocking call.
+    blocking: AtomicU32,
 }
 
 impl Host for Counting {
@@ -23,6 +29,25 @@ impl Host for Counting {
 
     fn wake_sysmon(&self) {
         self.sysmon_wakes.fetch_add(1, Relaxed);
+    }
+
+    fn bury(&'static self, slot: u32) {
+        self.buried.lock().unwrap().push(slot);
+    }
+
+    fn dismiss(&'static self, slot: u32) -> bool {
+        self.asked.lock().unwrap().push(slot);
+        slot == self.blocking.load(Relaxed)
+    }
+}
+
+impl Counting {
+    fn buried(&self) -> Vec<u32> {
+        std::mem::take(&mut self.buried.lock().unwrap())
+    }
+
+    fn asked(&self) -> Vec<u32> {
+        std::mem::take(&mut self.asked.lock().unwrap())
     }
 }
 
@@ -167,6 +192,103 @@ fn r14_closing_releases_everybody_without_a_processor() {
     assert_eq!(idle.retire(machine(), last, &mut false, || true, || false), Retired::Closed);
     assert_eq!(idle.take(host), None);
     assert!(!idle.wake_one(host, None));
+}
+
+#[test]
+fn r03_idle_processors_that_are_too_many_die_at_once_and_come_back() {
+    let (idle, host) = idle(4);
+    assert_eq!(idle.resize(1, host), Some(4));
+    assert_eq!((idle.procs(), idle.slots(), idle.counts().idle()), (1, 4, 1));
+    assert_eq!((host.buried(), host.asked()), (vec![3, 2, 1], vec![]));
+    assert!(idle.sysmon_sleeps(), "all that live are idle");
+    assert_eq!(idle.resize(3, host), Some(1));
+    let mut slots: Vec<_> = std::iter::from_fn(|| idle.take(host)).collect();
+    slots.sort_unstable();
+    assert_eq!(slots, [0, 1, 2]);
+    assert_eq!(host.sysmon_wakes.load(Relaxed), 1);
+    assert_eq!(host.buried(), []);
+}
+
+#[test]
+fn r03_a_running_processor_dies_by_whichever_path_it_is_given_up() {
+    type Path = fn(&'static Idle, &'static Counting, u32) -> bool;
+    let paths: [Path; 5] = [
+        |idle, host, slot| idle.quit(slot, || true, host) == Quit::Dead,
+        |idle, host, slot| idle.hand_off(slot, || true, true, host) == HandedOff::Idle,
+        |idle, host, slot| idle.take_away(slot, host, || Some(true)) == Some(HandedOff::Idle),
+        |idle, host, slot| {
+            idle.give_back(slot, false, host);
+            true
+        },
+        // A machine that goes idle looks once more, and quits.
+        |idle, host, slot| {
+            idle.retire(machine(), slot, &mut false, || true, || false) == Retired::Stay
+                && idle.serve_want(machine(), slot, || true) == Served::Nobody
+                && idle.quit(slot, || true, host) == Quit::Dead
+        },
+    ];
+    for path in paths {
+        let (idle, host) = idle(2);
+        let slots = [idle.take(host).unwrap(), idle.take(host).unwrap()];
+        assert_eq!(idle.resize(1, host), Some(2));
+        assert_eq!((host.buried(), host.asked()), (vec![], vec![1]));
+        assert_eq!(slots, [0, 1]);
+        assert!(!idle.sysmon_sleeps(), "it runs");
+        assert!(path(idle, host, 1));
+        assert_eq!((host.buried(), idle.counts().idle()), (vec![1], 0));
+        assert_eq!(idle.take_away(1, host, || unreachable!("a dead processor has no machine")), None);
+        // It comes back as an idle one, once.
+        assert_eq!(idle.resize(2, host), Some(1));
+        assert_eq!((idle.take(host), idle.take(host)), (Some(1), None));
+    }
+}
+
+#[test]
+fn r03_a_processor_that_was_to_die_lives_on_if_there_are_more_again() {
+    let (idle, host) = idle(2);
+    while idle.take(host).is_some() {}
+    idle.resize(1, host).unwrap();
+    idle.resize(2, host).unwrap();
+    assert_eq!(idle.counts().idle(), 0, "its machine still has it");
+    assert_eq!(idle.quit(1, || true, host), Quit::Lives);
+    assert_eq!(idle.quit(1, || false, host), Quit::Husk);
+    assert!(retire(idle, machine(), 1));
+    assert_eq!((host.buried(), idle.counts().idle()), (vec![], 1));
+}
+
+#[test]
+fn r03_a_processor_in_a_blocking_call_dies_at_once() {
+    let (idle, host) = idle(3);
+    host.blocking.store(2, Relaxed);
+    while idle.take(host).is_some() {}
+    idle.resize(1, host).unwrap();
+    assert_eq!((host.asked(), host.buried()), (vec![1, 2], vec![2]));
+}
+
+#[test]
+fn r03_new_processors_go_to_the_machines_that_want_one() {
+    let (idle, host) = idle(1);
+    idle.take(host).unwrap();
+    let waiter = std::thread::spawn(move || idle.acquire(machine(), None, host));
+    while !idle.is_wanted() {
+        std::thread::yield_now();
+    }
+    idle.add_slots(3);
+    assert_eq!(idle.resize(3, host), Some(1));
+    assert_eq!(waiter.join().unwrap(), Some(2));
+    assert_eq!(idle.counts().idle(), 1);
+}
+
+#[test]
+fn r14_a_runtime_that_closes_buries_nobody() {
+    let (idle, host) = idle(2);
+    while idle.take(host).is_some() {}
+    idle.resize(1, host).unwrap();
+    idle.close(host);
+    assert_eq!(idle.quit(1, || true, host), Quit::Lives, "its machine learns of the end otherwise");
+    assert_eq!(idle.retire(machine(), 1, &mut false, || true, || false), Retired::Closed);
+    assert_eq!(idle.resize(2, host), None);
+    assert_eq!(host.buried(), []);
 }
 
 #[test]

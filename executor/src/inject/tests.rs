@@ -28,8 +28,11 @@ fn r02_units_leave_in_the_order_they_came() {
     let inject = filled(3);
     inject.push(unit(3));
     inject.push_batch([4, 5].into_iter().map(unit));
+    inject.push_front([6, 7].into_iter().map(unit));
+    inject.push_front(std::iter::empty());
+    assert_eq!(inject.len(), 8);
     let all: Vec<_> = std::iter::from_fn(|| inject.pop()).map(number).collect();
-    assert_eq!(all, [0, 1, 2, 3, 4, 5]);
+    assert_eq!(all, [6, 7, 0, 1, 2, 3, 4, 5]);
     assert!(inject.is_empty());
     assert_eq!(inject.pop_batch(1, |_| unreachable!("an empty queue has no rest")), None);
 }

@@ -30,6 +30,38 @@ const BATCH_BUSY: usize = 128;
 /// Events a wait takes that has nothing else to do.
 const BATCH_BLOCKED: usize = 256;
 
+/// A wait of this length and more may end as late as the kernel likes, 50 µs.
+const LONG: Duration = Duration::from_millis(10);
+
+/// The waits of this thread end on time until this is dropped: the kernel adds no slack, by which it else gathers timers
+/// (50 µs, so that a sleep of 50 µs took 110).
+struct Precise {
+    /// What the thread had.
+    slack_ns: libc::c_ulong,
+}
+
+impl Precise {
+    fn begin() -> Self {
+        // SAFETY: no memory is touched. An error is negative, and then there is nothing to set back.
+        let slack_ns = unsafe { libc::prctl(libc::PR_GET_TIMERSLACK) };
+        let slack_ns = libc::c_ulong::try_from(slack_ns).unwrap_or(0);
+        Precise::set(1);
+        Precise { slack_ns }
+    }
+
+    fn set(slack_ns: libc::c_ulong) {
+        // SAFETY: no memory is touched. Where it is forbidden waits are as precise as they were.
+        unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, slack_ns) };
+    }
+}
+
+impl Drop for Precise {
+    fn drop(&mut self) {
+        // Zero is the thread's default.
+        Precise::set(self.slack_ns);
+    }
+}
+
 /// An epoll of ours.
 #[derive(Debug)]
 pub(super) struct Native {
@@ -137,6 +169,7 @@ impl Native {
             return self.epoll_wait(buffer, len, up_to_ms);
         }
         if !self.no_pwait2.load(Relaxed) {
+            let _precise = (time < LONG).then(Precise::begin);
             match self.epoll_pwait2(buffer, len, time) {
                 Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
                     self.no_pwait2.store(true, Relaxed);
@@ -144,7 +177,15 @@ impl Native {
                 result => return result,
             }
         }
-        match self.set_timer(time) {
+        // Whole milliseconds first, so that the timer is set for what is less than one.
+        let whole_ms = time.as_millis();
+        if whole_ms > 0 {
+            let result = self.epoll_wait(buffer, len, i32::try_from(whole_ms).unwrap_or(i32::MAX));
+            if !matches!(result, Ok(0)) {
+                return result;
+            }
+        }
+        match self.set_timer(Duration::from_nanos((time.subsec_nanos() % 1_000_000).into())) {
             Ok(()) => {
                 let result = self.epoll_wait(buffer, len, -1);
                 // Disarms it and takes back the event of one that has fired.
@@ -153,7 +194,7 @@ impl Native {
                 result
             }
             // No fd to be had: rounded up, late by less than a millisecond.
-            Err(_) => self.epoll_wait(buffer, len, up_to_ms),
+            Err(_) => self.epoll_wait(buffer, len, 1),
         }
     }
 

@@ -1,9 +1,11 @@
 //! How a runtime is configured.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Runtime, free_slot, take_slot};
+use crate::cpus::Cpus;
 use crate::netpoll::Backend;
 use crate::sched::stuck::StuckPoll;
 use crate::sched::{Config, PROCS_MAX};
@@ -15,11 +17,12 @@ const MAX_STUCK: usize = 512;
 ///
 /// | what | default |
 /// |---|---|
-/// | `procs` | `GMP_PROCS`, else the CPUs that this process may use |
+/// | `procs` | `GMP_PROCS`, else the CPUs that this process may use; see [`Builder::procs`] |
 /// | `thread_name` | `gmp`: threads are `gmp-0`, `gmp-1`, …, `gmp-block-0`, `gmp-pin-0`, … and `gmp-sysmon` |
 /// | `thread_stack_size` | std's, 2 MiB |
 /// | `max_stuck` | 512 |
 /// | `max_blocking` | 512 blocking closures at once |
+/// | `max_threads` | 10 000 |
 /// | `thread_keep_alive` | 10 s |
 /// | `detect_deadlocks` | off |
 ///
@@ -37,12 +40,13 @@ pub struct Builder {
     procs: Option<usize>,
     config: Config,
     portable_netpoll: bool,
+    cpus_under: Option<(PathBuf, usize)>,
 }
 
 impl Default for Builder {
     fn default() -> Self {
         let config = Config { max_stuck: Some(MAX_STUCK), ..Config::default() };
-        Builder { procs: None, config, portable_netpoll: false }
+        Builder { procs: None, config, portable_netpoll: false, cpus_under: None }
     }
 }
 
@@ -69,6 +73,11 @@ impl Builder {
     }
 
     /// How many tasks run at once, 1 to 1024 (Go: `GOMAXPROCS`). It beats `GMP_PROCS`.
+    ///
+    /// Without either it is the number of CPUs that the thread may run on that calls [`Builder::build`], or fewer: the
+    /// tightest CPU quota of its cgroup and all those above it (version 1 and 2), rounded up, but at least 2. The watcher
+    /// then looks again once a second while tasks run, and when they begin to after a pause, until
+    /// [`set_procs`](super::set_procs) is called.
     pub fn procs(mut self, procs: usize) -> Self {
         self.procs = Some(procs);
         self
@@ -108,6 +117,18 @@ impl Builder {
         self.max_blocking(closures)
     }
 
+    /// How many threads there may be at once, 3 or more (10 000): those that run tasks, those for blocking closures and those
+    /// of pinned tasks; one place is kept for each of the three kinds. The watcher, and the threads of yours that are in a
+    /// `block_on`, do not count. Go: `debug.SetMaxThreads`, but nothing ends when the limit is reached: no thread is started,
+    /// and what it was for waits until one of the others has time.
+    ///
+    /// A thread that blocks in the middle of a poll still counts. If all of them block for what only another task can bring,
+    /// they wait for ever.
+    pub fn max_threads(mut self, threads: usize) -> Self {
+        self.config.max_threads = Some(threads);
+        self
+    }
+
     /// How long a thread for blocking closures stays without one, and a machine beyond those that processors need without
     /// work (10 s).
     pub fn thread_keep_alive(mut self, keep_alive: Duration) -> Self {
@@ -141,8 +162,8 @@ impl Builder {
         self
     }
 
-    /// Is told of each poll that is stuck, on `sysmon`'s thread, instead of the line on standard error (one for each spawn
-    /// location and minute). The hook must not block: nobody else watches meanwhile.
+    /// Is told of each poll that is stuck, when it is rescued, and once at the limit, on `sysmon`'s thread, instead of the line
+    /// on standard error (one for each spawn location and minute). The hook must not block: nobody else watches meanwhile.
     ///
     /// With feature `tracing` each such poll is also a `WARN` event with target `gmp`, hook or not, with the fields `stuck_in`,
     /// `task`, `spawned_at`, `thread`, `polling_for_ms`, `rescued` and `stuck_threads`. If a subscriber wants to hear of it, it
@@ -232,14 +253,22 @@ impl Builder {
         self
     }
 
+    /// The number of processors goes by the files of cgroups under this directory, and by so many CPUs.
+    #[doc(hidden)]
+    pub fn cpus_under(mut self, root: impl Into<PathBuf>, cpus: usize) -> Self {
+        self.cpus_under = Some((root.into(), cpus));
+        self
+    }
+
     /// Builds the runtime. Its threads start when they are first needed.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if `procs`, `max_blocking`, `GMP_PROCS` or `GMP_SCHEDTRACE` is no number in its range (the error
+    /// `InvalidInput` if `procs`, `max_blocking`, `max_threads`, `GMP_PROCS` or `GMP_SCHEDTRACE` is no number in its range (the error
     /// quotes it); else those of the system for the netpoller: out of fds or memory.
     pub fn build(self) -> io::Result<Runtime> {
         let mut config = self.config;
+        let mut cpus = None;
         config.procs = match self.procs {
             Some(procs) => check_procs("procs", procs, procs)?,
             None => match env("GMP_PROCS")? {
@@ -247,9 +276,18 @@ impl Builder {
                     let procs = text.parse().map_err(|_| bad("GMP_PROCS", &text))?;
                     check_procs("GMP_PROCS", procs, &text)?
                 }
-                None => std::thread::available_parallelism().map_or(1, |n| n.get().min(PROCS_MAX)),
+                None => {
+                    let source = match self.cpus_under {
+                        Some((root, cpus)) => Cpus::under(&root, cpus),
+                        None => Cpus::of_this_process(),
+                    };
+                    cpus.insert(source).procs().min(PROCS_MAX)
+                }
             },
         };
+        if let Some(threads @ ..3) = config.max_threads {
+            return Err(bad_number("max_threads", "threads from 3 on", &threads.to_string()));
+        }
         if config.max_blocking == Some(0) {
             return Err(bad_number("max_blocking", "closures from 1 on", "0"));
         }
@@ -266,7 +304,7 @@ impl Builder {
             free_slot(sched);
             return Err(e);
         }
-        Ok(Runtime { runtime: sched.open(config) })
+        Ok(Runtime { runtime: sched.open(config, cpus) })
     }
 }
 
@@ -280,7 +318,7 @@ fn env(name: &str) -> io::Result<Option<String>> {
     }
 }
 
-fn check_procs(name: &str, procs: usize, text: impl std::fmt::Display) -> io::Result<usize> {
+pub(super) fn check_procs(name: &str, procs: usize, text: impl std::fmt::Display) -> io::Result<usize> {
     if (1..=PROCS_MAX).contains(&procs) { Ok(procs) } else { Err(bad(name, &text.to_string())) }
 }
 

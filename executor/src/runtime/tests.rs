@@ -1,9 +1,10 @@
-//! What must not take a lock, counted: only debug builds count locks.
+//! What must not take a lock, counted: only debug builds count locks. What is to happen while `sysmon` sleeps deeply.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::channel;
 
 use super::{Builder, FORKED, Handle, Runtime, block_in_place, block_on, spawn};
+use crate::cpus::tests::Tree;
 use crate::sys::slow_steps;
 
 fn runtime(procs: usize) -> Runtime {
@@ -79,4 +80,31 @@ fn r24_use_in_a_forked_child_is_refused_before_any_lock_is_taken() {
     assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
     assert_eq!(libc::WEXITSTATUS(status), 0, "1: something was not refused; 2: a lock was taken");
     assert!(libc::WIFEXITED(status), "the child hung");
+}
+
+#[test]
+fn r05_a_quota_that_changed_in_deep_sleep_is_seen_afterwards() {
+    let tree = Tree::new("sleep");
+    tree.quota("300000 100000");
+    let runtime = Builder::new().cpus_under(&tree.0, 8).build().unwrap();
+    // By hand, by way of the environment.
+    if runtime.runtime.sched.cpus_are_unknown() {
+        eprintln!("!!!! SKIPPED: GMP_PROCS is set");
+        return;
+    }
+    let idle = &runtime.runtime.sched.idle;
+    let run_a_task = || runtime.block_on(runtime.spawn(async {})).unwrap();
+    run_a_task();
+    while !idle.is_sysmon_asleep() {
+        std::thread::yield_now();
+    }
+    tree.quota("600000 100000");
+    let before = runtime.metrics();
+    run_a_task();
+    // The first thing it does is to look, although a second is not over; it does not come back to it before it sleeps again.
+    while runtime.procs() == 3 && !(idle.is_sysmon_asleep() && runtime.metrics().sysmon_looks > before.sysmon_looks) {
+        std::thread::yield_now();
+    }
+    assert_eq!(runtime.procs(), 6);
+    assert!(runtime.metrics().procs_refreshes > before.procs_refreshes);
 }

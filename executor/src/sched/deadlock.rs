@@ -182,3 +182,6 @@ impl DeadlockWatch {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

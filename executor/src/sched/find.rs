@@ -23,10 +23,10 @@ use crate::clock::{self, NEVER};
 use crate::context;
 use crate::idle::{Left, Rested, Retired, Served};
 use crate::inject::BATCH;
-use crate::machine::{Grant, Machine};
+use crate::machine::{Grant, Machine, Parked};
 use crate::metrics::FoundIn;
 use crate::netpoll::Wait;
-use crate::processor::{CLOSING, ProcSlot, Processor, SLICE_OVER};
+use crate::processor::{CLOSING, ProcSlot, Processor, QUIT, SLICE_OVER};
 use crate::runq::Unit;
 use crate::sys::atomic::Ordering::Relaxed;
 use crate::sys::{spin_loop, submit_fence, submit_fence_after_rmw};
@@ -183,6 +183,9 @@ impl Worker {
                 self.abandon(p);
                 return None;
             }
+            if attention & QUIT != 0 && self.sched.quit(p) {
+                continue;
+            }
             let slice_over = attention & SLICE_OVER != 0;
             if slice_over {
                 p.answer(SLICE_OVER);
@@ -249,7 +252,7 @@ impl Worker {
         }
         // 4.
         // SAFETY: this machine holds `p`.
-        let batch = sched.inject.pop_batch(sched.idle.total() as usize, |unit| unsafe {
+        let batch = sched.inject.pop_batch(sched.idle.procs() as usize, |unit| unsafe {
             p.push(unit);
         });
         if let Some(unit) = batch {
@@ -260,7 +263,7 @@ impl Worker {
         }
         // 5.
         let now = clock::now();
-        self.run_due_timers(p, sched.slot(p.index), now);
+        self.run_own_timers(p, now);
         if sched.netpoll_now(&mut self.ready, now) {
             p.counters().netpoll_looks.add(1);
             self.wake_ready(p);
@@ -290,7 +293,7 @@ impl Worker {
                 return gone;
             }
         }
-        self.run_due_timers(p, sched.slot(p.index), now);
+        self.run_own_timers(p, now);
         if netpoll && sched.netpoll_now(&mut self.ready, now) {
             p.counters().netpoll_looks.add(1);
             self.wake_ready(p);
@@ -346,6 +349,15 @@ impl Worker {
         }
     }
 
+    /// Wakes the tasks whose timers are due in the slot of `p`, or in one whose processor is dead: nobody else comes to it on
+    /// the way.
+    fn run_own_timers(&mut self, p: &'static Processor, now: u64) {
+        let idle = &self.sched.idle;
+        for slot in std::iter::once(p.index).chain(idle.procs()..idle.slots()) {
+            self.run_due_timers(p, self.sched.slot(slot), now);
+        }
+    }
+
     /// Wakes the tasks whose timers in `slot` are due. They go to the tail of the local queue of `p`.
     fn run_due_timers(&mut self, p: &'static Processor, slot: &'static ProcSlot, now: u64) {
         let now = self.sched.clock.due_at(now);
@@ -371,7 +383,8 @@ impl Worker {
     /// Step 6: looks at every other processor, from a random one on, in a random stride.
     fn steal(&mut self, p: &'static Processor) -> Option<Unit> {
         let sched = self.sched;
-        let total = sched.idle.total();
+        // A processor that is dying may be in a long poll, with tasks behind it.
+        let total = sched.idle.slots();
         for round in 0..ROUNDS {
             for victim in victims(p, total) {
                 let slot = sched.slot(victim);
@@ -550,17 +563,14 @@ impl Worker {
         let sched = self.sched;
         loop {
             // One more than there are processors: some machine is always on its way.
-            let surplus = sched.threads.count() > sched.idle.total() as usize + 1;
-            let grant = if surplus {
-                match self.machine.park_timeout(sched.keep_alive()) {
-                    Some(grant) => grant,
-                    None if sched.idle.leave(self.machine) => return false,
-                    None => continue,
-                }
-            } else {
-                self.machine.park()
-            };
-            return self.accept(grant);
+            let surplus = sched.threads.count() > sched.idle.procs() as usize + 1;
+            let keep_alive = surplus.then(|| sched.keep_alive());
+            match self.machine.park_once(keep_alive) {
+                Parked::Granted(grant) => return self.accept(grant),
+                Parked::TimeOver if sched.idle.leave(self.machine) => return false,
+                // There may be fewer processors now.
+                Parked::TimeOver | Parked::Unparked => {}
+            }
         }
     }
 
@@ -634,7 +644,7 @@ pub(super) fn after_batch(sched: &'static Sched, p: &'static Processor) {
     }
 }
 
-/// All processors but `p`, each once, from a random one on in a stride that shares no factor with their number
+/// All slots but that of `p`, each once, from a random one on in a stride that shares no factor with their number
 /// (Go: `stealOrder`).
 fn victims(p: &Processor, total: u32) -> impl Iterator<Item = u32> + use<> {
     let own = p.index;

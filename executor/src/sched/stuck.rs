@@ -66,15 +66,17 @@ pub struct StuckPoll {
 }
 
 impl StuckPoll {
-    /// What `suspect` is in, as its processor says, at `now`.
-    pub(crate) fn new(polled: Polled, suspect: &Suspect, now: u64, rescued: bool, stuck_threads: usize) -> Self {
+    pub(crate) fn new(
+        polled: Polled,
+        (thread, polling_for): (String, Duration),
+        rescued: bool,
+        stuck_threads: usize,
+    ) -> Self {
         let (stuck_in, task, location) = match polled {
             Polled::Task(task, location) => (StuckIn::Task, Some(task), Some(location)),
             Polled::BlockOn => (StuckIn::BlockOn, None, None),
             Polled::Wakers => (StuckIn::Wakers, None, None),
         };
-        let thread = std::fs::read_to_string(format!("/proc/self/task/{}/comm", suspect.tid)).unwrap_or_default();
-        let (thread, polling_for) = (thread.trim_end().to_owned(), suspect.polling_for(now));
         StuckPoll { stuck_in, task, location, thread, polling_for, rescued, stuck_threads }
     }
 }
@@ -106,6 +108,8 @@ pub(crate) struct Suspect {
     /// CPU time of its thread at that look, and at the last one; `None` where the system does not tell.
     cpu_first: Option<u64>,
     cpu_last: Option<u64>,
+    /// It was reported.
+    told: bool,
 }
 
 impl Suspect {
@@ -113,15 +117,26 @@ impl Suspect {
     pub(crate) fn new(p: &Processor, polls: u32, now: u64) -> Self {
         let tid = p.tid();
         let cpu = cpu_ns(tid);
-        Suspect { polls, tid, since: now, cpu_first: cpu, cpu_last: cpu }
+        Suspect { polls, tid, since: now, cpu_first: cpu, cpu_last: cpu, told: false }
     }
 
     pub(crate) fn is(&self, polls: u32) -> bool {
         self.polls == polls
     }
 
-    fn polling_for(&self, now: u64) -> Duration {
+    /// The name of the thread as the system has it.
+    pub(crate) fn thread(&self) -> String {
+        let name = std::fs::read_to_string(format!("/proc/self/task/{}/comm", self.tid)).unwrap_or_default();
+        name.trim_end().to_owned()
+    }
+
+    pub(crate) fn polling_for(&self, now: u64) -> Duration {
         Duration::from_nanos(now - self.since)
+    }
+
+    /// Whether the poll has been reported, which it is once; at the limit it stays where it is and is seen again.
+    pub(crate) fn is_told(&mut self) -> bool {
+        std::mem::replace(&mut self.told, true)
     }
 
     /// A further look at the same poll: whether it is stuck.
@@ -160,16 +175,16 @@ fn is_blocked(tid: i32) -> Option<bool> {
 }
 
 impl Sched {
-    /// Takes the processor of `slot` from the poll that `suspect` names, if it is still in it.
-    pub(crate) fn rescue(&'static self, p: &'static Processor, suspect: &Suspect) -> bool {
+    /// Takes the processor `p` from the poll that `suspect` names, if it is still in it. Gives how many threads are stuck then.
+    pub(crate) fn rescue(&'static self, p: &'static Processor, suspect: &Suspect) -> Option<usize> {
         let slot = self.slot(p.index);
+        let mut stuck = 0;
         let taken = self.idle.take_away(p.index, self, || {
             if !slot.is_current(p) || !suspect.is(p.polls()) || p.is_blocking() {
                 return None;
             }
             // AcqRel: pairs with `return_husk`, which may come as soon as the sentinel is there.
-            self.stuck.fetch_add(1, AcqRel);
-            // Before anybody can run what is rescued, and ask.
+            stuck = self.stuck.fetch_add(1, AcqRel) + 1;
             self.sysmon.rescues.add(1);
             // 1.
             let next = p.queue.next.condemn();
@@ -181,7 +196,7 @@ impl Sched {
             slot.renew();
             Some(!self.inject.is_empty() || self.is_timer_due())
         });
-        self.went_on(taken)
+        self.went_on(taken).then_some(stuck)
     }
 
     /// Takes the processor of `slot` from a blocking call that stood at `status` for two looks.

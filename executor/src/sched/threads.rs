@@ -1,31 +1,66 @@
-//! The threads that machines run on: started when first needed, joined at shutdown.
+//! The threads that machines run on: started when first needed, joined at shutdown. How many there may be, those of the pool
+//! for blocking closures and of pinned tasks among them.
+//!
+//! 1. There are never more than `Builder::max_threads`, the watcher and threads of others not counted. One place is kept for
+//!    the first thread of each kind, and one for each processor against all but the first of the pool and of pinned tasks: no
+//!    kind can keep another from ever having a thread.
+//! 2. What is refused waits: a processor is idle again, and `sysmon` tries later, as it does for a pinned task; a closure stays
+//!    queued until another one or a thread ends.
 
 use std::io;
 use std::thread::JoinHandle;
 
 use crate::context;
 use crate::machine::Grant;
+use crate::metrics::SharedCounter;
 use crate::pinned;
 use crate::sched::Sched;
 use crate::sched::find::Worker;
 use crate::sys::atomic::{
-    AtomicBool, AtomicUsize,
+    AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed},
 };
 use crate::sys::{Mutex, rank};
 use crate::task::swallow;
 
-/// At most so many threads of a runtime, of whatever kind (Go: `sched.maxmcount`).
-pub(crate) const THREADS_MAX: usize = 10_000;
+/// At most so many threads, unless the builder says otherwise (Go: `sched.maxmcount`).
+pub(crate) const LIMIT: usize = 10_000;
+
+/// What a thread is started for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    Machine,
+    /// Of the pool for blocking closures.
+    Pool,
+    /// Of a pinned task.
+    Pinned,
+}
+
+/// So many bits of `held` count the threads of one kind.
+const BITS: u32 = 20;
+const MOST: usize = (1 << BITS) - 1;
+
+impl Kind {
+    fn one(self) -> u64 {
+        1 << (BITS * self as u32)
+    }
+
+    fn count(self, held: u64) -> usize {
+        (held >> (BITS * self as u32)) as usize & MOST
+    }
+}
 
 /// The threads of one runtime.
 pub(crate) struct Threads {
-    /// Machines whose thread has been started and has not ended.
-    machines: AtomicUsize,
+    /// Threads that have been started, or are just being, and have not ended, of each [`Kind`].
+    held: AtomicU64,
+    limit: AtomicUsize,
     /// For names: how many have been started in all.
     started: AtomicUsize,
     /// A thread could not be started; `sysmon` tries again.
     failed: AtomicUsize,
+    /// Threads that the limit forbade.
+    refused: SharedCounter,
     /// A pinned thread has no business starting one: `sysmon` does.
     asked: AtomicBool,
     handles: Mutex<Vec<JoinHandle<()>>>,
@@ -34,17 +69,52 @@ pub(crate) struct Threads {
 impl Threads {
     pub(crate) fn new() -> Self {
         Threads {
-            machines: AtomicUsize::new(0),
+            held: AtomicU64::new(0),
+            limit: AtomicUsize::new(LIMIT),
             started: AtomicUsize::new(0),
             failed: AtomicUsize::new(0),
+            refused: SharedCounter::default(),
             asked: AtomicBool::new(false),
             handles: Mutex::new(rank::LEAF, Vec::new()),
         }
     }
 
+    /// Machines.
     pub(crate) fn count(&self) -> usize {
         // Acquire: pairs with the end of a machine; shutdown then sees which tasks it left unqueued.
-        self.machines.load(Acquire)
+        Kind::Machine.count(self.held.load(Acquire))
+    }
+
+    /// Counts another thread, if there may be one beside so many processors (invariant 1).
+    #[must_use]
+    pub(crate) fn take(&self, kind: Kind, procs: u32) -> bool {
+        let limit = self.limit.load(Relaxed);
+        let may = |held: u64| {
+            let [machines, pool, pinned] = [Kind::Machine, Kind::Pool, Kind::Pinned].map(|kind| kind.count(held));
+            let needed = machines.max(procs as usize);
+            match kind {
+                Kind::Machine => machines + pool.max(1) + pinned.max(1) < limit,
+                Kind::Pool => pool == 0 || pool + needed + pinned.max(1) < limit,
+                Kind::Pinned => pinned == 0 || pinned + needed + pool.max(1) < limit,
+            }
+        };
+        // AcqRel: pairs with `count`.
+        let taken = self.held.fetch_update(AcqRel, Relaxed, |held| may(held).then_some(held + kind.one())).is_ok();
+        if !taken {
+            self.refused.add(1);
+        }
+        taken
+    }
+
+    /// A thread has ended, or could not be started.
+    pub(crate) fn give(&self, kind: Kind) {
+        // AcqRel: pairs with `count`.
+        self.held.fetch_sub(kind.one(), AcqRel);
+    }
+
+    /// How often the limit forbade a thread.
+    pub(crate) fn refusals(&self) -> u64 {
+        self.refused.get()
     }
 
     /// How often the system refused a thread.
@@ -63,8 +133,10 @@ impl Threads {
     }
 
     /// Fresh for another runtime of the same slot.
-    pub(crate) fn reset(&self) {
-        debug_assert_eq!(self.count(), 0, "a slot was recycled with threads");
+    pub(crate) fn reset(&self, limit: usize) {
+        debug_assert_eq!(self.held.load(Relaxed), 0, "a slot was recycled with threads");
+        self.limit.store(limit.min(MOST), Relaxed);
+        self.refused.reset();
         self.started.store(0, Relaxed);
         self.failed.store(0, Relaxed);
         self.asked.store(false, Relaxed);
@@ -107,14 +179,16 @@ impl Threads {
     }
 }
 
-/// Starts a machine that begins with the processor `slot` (Go: `startm`, `newm`). If the system refuses the thread, the
-/// processor is idle again, and `sysmon` tries later; at once, if it is only that this thread must not.
+/// Starts a machine that begins with the processor `slot` (Go: `startm`, `newm`). If the limit or the system refuses the
+/// thread, the processor is idle again, and `sysmon` tries later; at once, if it is only that this thread must not.
 pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by_spawn_of: Option<u32>) {
     sched.sysmon_start();
     let threads = &sched.threads;
+    if !threads.take(Kind::Machine, sched.idle.procs()) {
+        sched.idle.give_back(slot, spinning, sched);
+        return;
+    }
     let number = threads.started.fetch_add(1, Relaxed);
-    // AcqRel: pairs with the Acquire in `count`.
-    threads.machines.fetch_add(1, AcqRel);
     let machine = sched.new_machine();
     machine.grant(Grant::Processor { slot, spinning }, woken_by_spawn_of);
     let started = threads.spawn(sched, &number.to_string(), true, move || {
@@ -129,19 +203,69 @@ pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by_s
         }
         drop(config);
         sched.free_machine(machine);
-        // AcqRel: pairs with `count`.
-        sched.threads.machines.fetch_sub(1, AcqRel);
+        sched.threads.give(Kind::Machine);
         sched.shutdown.unpark();
+        // A closure may have been refused the place. Shutdown joins this thread before the slot is another runtime's.
+        sched.blocking_retry();
     });
     if started.is_err() {
         machine.take_grant();
         sched.free_machine(machine);
-        // AcqRel: as in the addition above.
-        threads.machines.fetch_sub(1, AcqRel);
-        sched.idle.give_back(slot, spinning);
+        threads.give(Kind::Machine);
+        sched.idle.give_back(slot, spinning, sched);
         if pinned::starts_no_thread(sched) {
             threads.asked.store(true, Relaxed);
             sched.sysmon.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Kind::{Machine, Pinned, Pool};
+
+    fn threads(limit: usize) -> Threads {
+        let threads = Threads::new();
+        threads.reset(limit);
+        threads
+    }
+
+    #[test]
+    fn r17_no_kind_of_thread_takes_all_places() {
+        for limit in 3..20 {
+            for procs in 1..12 {
+                for order in [[Machine, Pool, Pinned], [Pool, Pinned, Machine], [Pinned, Machine, Pool]] {
+                    let threads = threads(limit);
+                    let took = order.map(|kind| std::iter::from_fn(|| threads.take(kind, procs).then_some(())).count());
+                    assert_eq!(took.iter().sum::<usize>(), limit, "{order:?} of {limit} beside {procs}");
+                    let [machines, others @ ..] =
+                        [Machine, Pool, Pinned].map(|kind| kind.count(threads.held.load(Relaxed)));
+                    assert!(
+                        machines >= (procs as usize).min(limit - 2),
+                        "{order:?} of {limit} beside {procs}: {machines}"
+                    );
+                    assert!(
+                        others.iter().all(|others| *others >= 1),
+                        "{order:?} of {limit} beside {procs}: {others:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn r17_a_place_that_is_given_up_is_free() {
+        let threads = threads(3);
+        let take = |kind| threads.take(kind, 1);
+        assert!(take(Machine) && take(Pool) && take(Pinned));
+        assert!(!take(Machine) && !take(Pool) && !take(Pinned));
+        assert_eq!((threads.count(), threads.refusals()), (1, 3));
+        threads.give(Pool);
+        assert!(!take(Machine) && !take(Pinned), "it is kept for the pool");
+        assert!(take(Pool));
+        threads.give(Machine);
+        assert!(!take(Pool), "it is kept for the processor");
+        assert!(take(Machine));
     }
 }

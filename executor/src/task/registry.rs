@@ -136,6 +136,14 @@ impl Slab {
         &mut self.chunks[index as usize / CHUNK][index as usize % CHUNK]
     }
 
+    /// Nothing is to be told of this task any more. What is dropped is memory.
+    #[cold]
+    fn forget(&mut self, index: u32) {
+        if let Some(told) = self.told.get_mut(index as usize) {
+            *told = None;
+        }
+    }
+
     /// The index of an entry that is free now. `None` if no id can name another one.
     fn take_free(&mut self) -> Option<u32> {
         let index = self.free;
@@ -173,6 +181,11 @@ impl Shard {
         self.slab.lock().generation = 0;
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_open(&self) -> bool {
+        self.slab.lock().generation != 0
+    }
+
     /// Live tasks.
     pub(crate) fn live(&self) -> usize {
         self.live.load(Relaxed)
@@ -202,13 +215,7 @@ impl Shard {
         waiting.extend(slab.told.iter().flatten().filter_map(Told::waiting));
     }
 
-    fn insert(
-        &self,
-        generation: u32,
-        waker: Waker,
-        meta: &Meta,
-        tally: Option<Arc<Tally>>,
-    ) -> Result<(), (Closed, Waker)> {
+    fn insert(&self, generation: u32, waker: Waker, meta: &Meta) -> Result<(), (Closed, Waker)> {
         let mut slab = self.slab.lock();
         if slab.generation != generation {
             return Err((Closed, waker));
@@ -218,28 +225,22 @@ impl Shard {
             panic!("more than {} live tasks were spawned in one place", Id::INDICES);
         };
         *slab.entry(index) = Entry::Task(waker);
-        let id = Id::new(self.index, index, slab.count);
-        meta.set_id(id);
-        if let Some(tally) = tally {
-            let at = index as usize;
-            if slab.told.len() <= at {
-                slab.told.resize_with(at + 1, || None);
-            }
-            slab.told[at] = Some(Told { id, location: meta.location, tally });
-        }
+        meta.set_id(Id::new(self.index, index, slab.count));
         slab.count += 1;
         self.live.store(self.live.load(Relaxed) + 1, Relaxed);
         Ok(())
     }
 
-    fn remove(&self, meta: &Meta) -> (Entry, Option<Told>) {
+    fn remove(&self, meta: &Meta) -> Entry {
         let index = meta.id().index();
         let mut slab = self.slab.lock();
         meta.end();
         let free = slab.free;
         let entry = std::mem::replace(slab.entry(index), Entry::Free(free));
         slab.free = index;
-        let told = slab.told.get_mut(index as usize).and_then(Option::take);
+        if !slab.told.is_empty() {
+            slab.forget(index);
+        }
         let live = self.live.load(Relaxed) - 1;
         self.live.store(live, Relaxed);
         if live == 0 && slab.chunks.len() > 16 {
@@ -249,7 +250,7 @@ impl Shard {
             slab.used = 0;
             slab.free = END;
         }
-        (entry, told)
+        entry
     }
 
     /// The waker of this task, if its future is still there.
@@ -267,7 +268,7 @@ impl Shard {
 }
 
 /// Enters a task that is about to be queued for the first time.
-pub(super) fn insert(runtime: RuntimeRef, runnable: &Runnable<Meta>, tally: Option<Arc<Tally>>) -> Result<(), Closed> {
+pub(super) fn insert(runtime: RuntimeRef, runnable: &Runnable<Meta>) -> Result<(), Closed> {
     let sched = runtime.sched;
     let waker = runnable.waker();
     let index = match context::processor_of(sched) {
@@ -276,10 +277,23 @@ pub(super) fn insert(runtime: RuntimeRef, runnable: &Runnable<Meta>, tally: Opti
         None => FIRST_OUTSIDE + (waker.data() as u32 >> 7) % OUTSIDE,
     };
     let shard = sched.shard(index);
-    shard.insert(runtime.generation, waker, runnable.metadata(), tally).map_err(|(closed, waker)| {
+    shard.insert(runtime.generation, waker, runnable.metadata()).map_err(|(closed, waker)| {
         drop(waker);
         closed
     })
+}
+
+/// What is to be told of a task that has just entered and is not queued yet.
+#[cold]
+pub(super) fn tell(meta: &Meta, tally: Arc<Tally>) {
+    let id = meta.id();
+    let told = Told { id, location: meta.location, tally };
+    let mut slab = meta.sched().shard(id.shard()).slab.lock();
+    let at = id.index() as usize;
+    if slab.told.len() <= at {
+        slab.told.resize_with(at + 1, || None);
+    }
+    slab.told[at] = Some(told);
 }
 
 /// The future of this task is gone.

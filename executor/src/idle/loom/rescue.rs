@@ -261,6 +261,14 @@ impl Host for Table {
     fn break_poller(&self) {}
 
     fn wake_sysmon(&self) {}
+
+    fn bury(&'static self, _slot: u32) {
+        unreachable!("the number of processors stays; see `resize`");
+    }
+
+    fn dismiss(&'static self, _slot: u32) -> bool {
+        unreachable!("as above");
+    }
 }
 
 /// Mirrors `sched::find::Worker`.

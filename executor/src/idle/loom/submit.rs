@@ -64,7 +64,7 @@ fn r01_submit_beside_one_that_finds_no_processor() {
         let worker = Worker::parked(world);
         let first = thread::spawn(move || world.ready_foreign());
         // `block_on`: the processor is gone for a moment.
-        if let Some(slot) = world.idle.acquire(machine(), world) {
+        if let Some(slot) = world.idle.acquire(machine(), None, world) {
             world.give_up(slot);
         }
         world.ready_foreign();
@@ -127,7 +127,7 @@ fn r01_sysmon_does_not_sleep_beside_a_lone_task() {
             })
         };
         // A `block_on` thread takes the first processor and makes a task ready, then computes.
-        let slot = world.idle.acquire(machine(), world).unwrap();
+        let slot = world.idle.acquire(machine(), None, world).unwrap();
         let local = world.procs[slot as usize].local.as_ref().unwrap();
         assert_eq!(local.next.replace(unit()), Replaced::Nothing);
         world.count();

@@ -128,7 +128,7 @@ fn r03_a_release_against_giving_up_and_closing() {
         let wanting = [(); 2].map(|()| {
             thread::spawn(move || {
                 let machine = machine();
-                match world.idle.acquire(machine, world) {
+                match world.idle.acquire(machine, None, world) {
                     Some(slot) => {
                         world.hold(slot);
                         world.give_up(slot);
