@@ -13,7 +13,7 @@
 //!
 //! - [`macro@main`] and [`macro@test`] run an `async fn`; [`block_on`] runs a future anywhere; [`Builder`] makes a [`Runtime`].
 //! - [`task`]: spawning, joining, aborting, yielding.
-//! - [`time`]: sleeping, time limits.
+//! - [`time`]: sleeping, ticking, time limits.
 //! - [`net`]: sockets. [`signal`]: signals.
 //! - `rt`, with feature `hyper`: what hyper asks of a runtime.
 #![deny(missing_docs)]
@@ -43,9 +43,12 @@ pub mod task {
     }
 }
 
-/// Sleeping and time limits.
+/// Sleeping, ticking, time limits, and time that stands.
 pub mod time {
-    pub use gmp_executor::time::{Instant, Sleep, Timeout, error, sleep, sleep_until, timeout, timeout_at};
+    pub use gmp_executor::time::{
+        Instant, Interval, MissedTickBehavior, Sleep, Timeout, advance, error, interval, interval_at, pause, resume,
+        sleep, sleep_until, timeout, timeout_at,
+    };
 }
 
 /// Sockets on the netpoller.

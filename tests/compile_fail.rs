@@ -103,6 +103,16 @@ const CASES: &[Case] = &[
         errors: &[(1, "gmp has one scheduler: use `procs = 1`")],
     },
     Case {
+        name: "main_start_paused",
+        source: "#[gmp::main(start_paused = true)]\nasync fn main() {}\n",
+        errors: &[(1, "`start_paused` is for `#[gmp::test]`: a main whose time stands calls `gmp::time::pause`")],
+    },
+    Case {
+        name: "test_start_paused",
+        source: "#[gmp::test(start_paused = 1)]\nasync fn fails() {}\n",
+        errors: &[(1, "`start_paused` is `true` or `false`: `start_paused = true`")],
+    },
+    Case {
         name: "flavor_unknown",
         source: "#[gmp::main(flavor = \"local\")]\nasync fn main() {}\n",
         errors: &[(1, "gmp has one scheduler: leave `flavor` out")],

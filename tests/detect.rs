@@ -327,28 +327,23 @@ fn r24_a_blocking_closure_is_no_deadlock_and_its_end_may_be() {
     });
 }
 
-#[test]
-fn r24_a_blocking_call_is_no_deadlock() {
-    limited(|| {
-        let beside = Beside::new(builder(SOON));
-        let (end, ended) = channel::<()>();
-        drop(beside.runtime.spawn(async move { gmp::block_in_place(|| ended.recv()) }));
-        let runtime = beside.is_no_deadlock();
-        drop(end);
-        drop(runtime);
-    });
-}
-
-/// Once with its processor, once after that was retaken for other tasks.
+/// With its processor, and after that was taken for other tasks.
 #[test]
 fn r24_a_poll_that_blocks_is_no_deadlock() {
     limited(|| {
-        for others in [0, 4] {
+        for (in_place, taken) in [(false, false), (false, true), (true, false), (true, true)] {
             let beside = Beside::new(builder(SOON).procs(1).on_stuck(|_| ()));
-            let (end, ended) = channel::<()>();
-            drop(beside.runtime.spawn(async move { ended.recv() }));
-            for _ in 0..others {
-                drop(beside.runtime.spawn(gmp::task::yield_now()));
+            let ((end, ended), (begin, began)) = (channel::<()>(), channel::<()>());
+            drop(beside.runtime.spawn(async move {
+                begin.send(()).unwrap();
+                let blocks = || ended.recv();
+                if in_place { gmp::block_in_place(blocks) } else { blocks() }
+            }));
+            began.recv().unwrap();
+            if taken {
+                beside.runtime.block_on(beside.runtime.spawn(gmp::task::yield_now())).unwrap();
+                let metrics = beside.runtime.metrics();
+                assert!(if in_place { metrics.retakes > 0 } else { metrics.rescues > 0 }, "{metrics:?}");
             }
             let runtime = beside.is_no_deadlock();
             drop(end);
@@ -414,6 +409,40 @@ fn r24_every_block_on_inside_another_is_told() {
         for told in [inner.1.recv().unwrap(), outer.1.recv().unwrap()] {
             assert_eq!(told, report);
         }
+    });
+}
+
+#[test]
+fn r24_a_block_on_inside_the_same_one_is_told() {
+    limited(|| {
+        let runtime = runtime(SOON);
+        let (_sender, receiver) = oneshot::channel::<()>();
+        let report = report_of(|| runtime.block_on(async { runtime.block_on(receiver) }));
+        assert!(report.contains("1 threads wait"), "{report}");
+    });
+}
+
+/// Tasks that are bound to a thread are told of like others.
+#[test]
+fn r24_local_and_pinned_tasks_are_told() {
+    limited(|| {
+        let runtime = runtime(SOON);
+        let at_pinned = here(1);
+        let pinned = runtime.spawn(async { gmp::task::spawn_pinned(pending::<()>).await.unwrap() });
+        let report = report_of(|| {
+            runtime.block_on(async {
+                let local = gmp::task::spawn_local(pending::<()>());
+                let (_sender, receiver) = oneshot::channel::<()>();
+                let never_sent = gmp::task::spawn_local(receiver);
+                drop((local.await, never_sent.await));
+            })
+        });
+        assert!(report.contains("3 tasks wait, 1 of them leaked; 2 threads wait"), "{report}");
+        assert!(report.contains(&format!("a pinned task waits, spawned at {at_pinned}")), "{report}");
+        assert_eq!(report.matches(&format!("spawned at {}", file!())).count(), 4, "{report}");
+        // It goes on to wait.
+        assert!(!pinned.is_finished());
+        assert_eq!(runtime.leaked_tasks(), []);
     });
 }
 

@@ -32,23 +32,18 @@ fn runtime(procs: usize) -> Runtime {
 }
 
 /// Not `Send`; says where it is dropped.
-struct Bound {
-    dropped: Rc<Cell<usize>>,
-    home: ThreadId,
-    /// Counts the drop.
-    _guard: drops::Guard,
-}
+struct Bound(Rc<Cell<usize>>, ThreadId, #[expect(dead_code, reason = "counts its drop")] drops::Guard);
 
 impl Bound {
     fn new(drops: &Drops) -> Bound {
-        Bound { dropped: Rc::default(), home: thread::current().id(), _guard: drops.guard() }
+        Bound(Rc::default(), thread::current().id(), drops.guard())
     }
 }
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        self.dropped.set(self.dropped.get() + 1);
-        if thread::current().id() != self.home {
+        self.0.set(self.0.get() + 1);
+        if thread::current().id() != self.1 {
             eprintln!("a local future was dropped on another thread");
             std::process::abort();
         }
@@ -248,7 +243,7 @@ fn r14_a_set_that_is_dropped_drops_its_tasks_here() {
         struct Spawns(Rc<RefCell<Vec<JoinHandle<()>>>>, Bound);
         impl Drop for Spawns {
             fn drop(&mut self) {
-                let bound = Rc::downgrade(&self.1.dropped);
+                let bound = Rc::downgrade(&self.1.0);
                 self.0.borrow_mut().push(spawn_local(async move { drop(bound) }));
             }
         }
@@ -597,6 +592,36 @@ fn r01_each_host_of_a_set_is_woken() {
     });
 }
 
+/// One that waits for the set is done, and leaves a task behind that it woke itself: the other one comes for it.
+#[test]
+fn r01_a_host_that_leaves_wakes_the_others() {
+    limited(|| {
+        let set = LocalSet::new();
+        let door = Door::default();
+        let waits = set.spawn_local(door.clone());
+        gmp::block_on(async {
+            let mut hosts = futures::stream::FuturesUnordered::new();
+            let (go, gone) = futures::channel::oneshot::channel::<()>();
+            let first: Pin<Box<dyn Future<Output = ()>>> = Box::pin(set.run_until(async {
+                gone.await.unwrap();
+                // Into the queue of the set, in the last poll of this host.
+                door.open();
+            }));
+            let second: Pin<Box<dyn Future<Output = ()>>> = Box::pin(set.run_until(async {
+                waits.await.unwrap();
+            }));
+            hosts.push(first);
+            hosts.push(second);
+            // Both wait.
+            assert!(futures::poll!(hosts.next()).is_pending());
+            yield_now().await;
+            assert!(futures::poll!(hosts.next()).is_pending());
+            go.send(()).unwrap();
+            while hosts.next().await.is_some() {}
+        });
+    });
+}
+
 /// One poll of the set polls a bounded number of its tasks, then says that it is not done.
 #[test]
 fn r04_a_poll_of_the_set_is_bounded() {
@@ -634,21 +659,27 @@ fn r04_slow_tasks_take_turns_with_the_processor() {
     limited(|| {
         const TASKS: usize = 20;
         let runtime = Builder::new().procs(1).rescue(None).build().unwrap();
-        let polls = Rc::new(Cell::new(0));
-        let set = LocalSet::new();
-        for _ in 0..TASKS {
-            let polls = polls.clone();
-            drop(set.spawn_local(async move {
-                polls.set(polls.get() + 1);
-                thread::sleep(Duration::from_millis(2));
-            }));
+        // Many of one poll each, or one of many polls.
+        for (tasks, polls_each) in [(TASKS, 1), (1, TASKS)] {
+            let polls = Rc::new(Cell::new(0));
+            let set = LocalSet::new();
+            for _ in 0..tasks {
+                let polls = polls.clone();
+                drop(set.spawn_local(async move {
+                    for _ in 0..polls_each {
+                        polls.set(polls.get() + 1);
+                        thread::sleep(Duration::from_millis(2));
+                        yield_now().await;
+                    }
+                }));
+            }
+            let polled = set.block_on(&runtime, async {
+                gmp::spawn(async {}).await.unwrap();
+                polls.get()
+            });
+            // Far fewer than all of them: each poll of the set ends after two of these at most.
+            assert!(polled < TASKS / 2, "{polled} of {TASKS} went first");
         }
-        let polled = set.block_on(&runtime, async {
-            gmp::spawn(async {}).await.unwrap();
-            polls.get()
-        });
-        // Far fewer than all of them: each poll of the set ends after one of these.
-        assert!(polled < TASKS / 2, "{polled} of {TASKS} went first");
     });
 }
 

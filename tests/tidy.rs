@@ -122,7 +122,7 @@ fn code_map() -> BTreeMap<String, Row> {
 }
 
 /// The foreign crates whose use the map states.
-const FOREIGN: [&str; 6] = ["async_task", "crossbeam_deque", "libc", "loom", "polling", "rustix"];
+const FOREIGN: [&str; 7] = ["async_task", "crossbeam_deque", "libc", "loom", "polling", "rustix", "tracing"];
 
 #[test]
 fn the_map_of_the_executor_holds() {

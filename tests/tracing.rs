@@ -1,41 +1,53 @@
-//! With the feature `tracing` a poll that is stuck is an event. One test: the subscriber is the process's.
+//! Feature `tracing`: a stuck poll is an event. The subscriber must be the process's, so each case is a process of its own.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::process::Command;
 use std::sync::Mutex;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 
-use gmp::runtime::Builder;
+use gmp::Builder;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 
 use limit::limited;
 
 #[path = "support/limit.rs"]
 mod limit;
 
-/// Sends the fields of each event of the runtime.
-struct Fields(Mutex<Sender<Vec<(String, String)>>>);
+const CASE: &str = "GMP_TEST_TRACING_CASE";
 
-#[derive(Default)]
-struct Collect(Vec<(String, String)>);
+type Fields = BTreeMap<&'static str, String>;
+
+/// The fields of the events that gmp made.
+static HEARD: Mutex<Vec<Fields>> = Mutex::new(Vec::new());
+
+/// Hears what gmp says, if it is as dear as that; panics when it does, if it is a bad one.
+struct Listener {
+    most: Level,
+    panics: bool,
+}
+
+struct Collect(Fields);
 
 impl Visit for Collect {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.0.push((field.name().to_owned(), format!("{value:?}")));
+        self.0.insert(field.name(), format!("{value:?}"));
     }
 }
 
-impl Subscriber for Fields {
+impl Subscriber for Listener {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "gmp"
+        *metadata.level() <= self.most
     }
 
     fn event(&self, event: &Event<'_>) {
-        let mut fields = Collect::default();
+        assert_eq!((event.metadata().target(), event.metadata().level()), ("gmp", &Level::WARN));
+        let mut fields = Collect(Fields::new());
         event.record(&mut fields);
-        // Only the first is waited for.
-        let _ = self.0.lock().unwrap().send(fields.0);
+        HEARD.lock().unwrap().push(fields.0);
+        assert!(!self.panics, "the subscriber panics");
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -48,23 +60,55 @@ impl Subscriber for Fields {
     fn exit(&self, _: &Id) {}
 }
 
+/// A poll that ends when a task behind it has run; gives the number of its task, and the line where that was spawned.
+fn stuck_poll() -> (String, u32) {
+    let runtime = Builder::new().procs(1).thread_name("night").build().unwrap();
+    let (done, is_done) = channel();
+    let line = line!() + 1;
+    let stuck = runtime.spawn(async move { is_done.recv().unwrap() });
+    let other = runtime.spawn(async move { done.send(()).unwrap() });
+    let id = stuck.id().to_string();
+    runtime.block_on(async { (stuck.await.unwrap(), other.await.unwrap()) });
+    (id, line)
+}
+
+fn in_child(case: &str) {
+    let listener = match case {
+        "heard" => Listener { most: Level::WARN, panics: false },
+        "not wanted" => Listener { most: Level::ERROR, panics: false },
+        "panicking" => Listener { most: Level::WARN, panics: true },
+        _ => {
+            limited(stuck_poll);
+            return;
+        }
+    };
+    tracing::subscriber::set_global_default(listener).unwrap();
+    let (id, line) = limited(stuck_poll);
+    let heard = HEARD.lock().unwrap_or_else(|e| e.into_inner());
+    if case == "not wanted" {
+        assert!(heard.is_empty());
+        return;
+    }
+    let fields = heard.iter().find(|fields| fields.get("task") == Some(&id)).expect("an event names the task");
+    assert_eq!(fields["stuck_in"], "Task");
+    assert!(fields["spawned_at"].starts_with(&format!("{}:{line}:", file!())), "{fields:?}");
+    assert!(fields["thread"].contains("night-"), "{fields:?}");
+    assert_eq!((fields["rescued"].as_str(), fields["stuck_threads"].as_str()), ("true", "1"));
+    assert!(fields["polling_for_ms"].parse::<u64>().is_ok(), "{fields:?}");
+    assert!(fields["message"].contains("has been in one poll for"), "{fields:?}");
+}
+
 #[test]
-fn r25_a_stuck_poll_is_an_event() {
-    limited(|| {
-        let (tell, told) = channel();
-        tracing::subscriber::set_global_default(Fields(Mutex::new(tell))).unwrap();
-        let runtime = Builder::new().procs(1).build().unwrap();
-        let line = line!() + 1;
-        let task = runtime.spawn(async {
-            let (done, is_done) = channel();
-            drop(gmp::spawn(async move { done.send(()).unwrap() }));
-            is_done.recv().unwrap();
-        });
-        runtime.block_on(task).unwrap();
-        let fields = told.recv().unwrap();
-        let value = |name: &str| fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str());
-        assert!(value("location").unwrap().contains(&format!("{}:{line}:", file!())), "{fields:?}");
-        assert_eq!((value("rescued"), value("stuck_threads")), (Some("true"), Some("1")), "{fields:?}");
-        assert!(value("message").unwrap().contains("has been in one poll for"), "{fields:?}");
-    });
+fn r25_a_stuck_poll_is_an_event_instead_of_a_line() {
+    if let Ok(case) = std::env::var(CASE) {
+        return in_child(&case);
+    }
+    for (case, has_line) in [("no subscriber", true), ("heard", false), ("not wanted", true), ("panicking", false)] {
+        let this = std::env::current_exe().unwrap();
+        let name = "r25_a_stuck_poll_is_an_event_instead_of_a_line";
+        let output = Command::new(this).args(["--exact", name, "--nocapture"]).env(CASE, case).output().unwrap();
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{case}: {printed}");
+        assert_eq!(printed.contains("gmp: a task spawned at"), has_line, "{case}: {printed}");
+    }
 }

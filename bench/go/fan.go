@@ -219,7 +219,7 @@ func timeouts(ops int) {
 }
 
 func timersBulk(c *cell) outcome {
-	n := pick(c, 100_000, 1_000)
+	n := pick(c, 1_000_000, 1_000)
 	longest := pick(c, time.Second, 50*time.Millisecond)
 	rng := rand.New(rand.NewPCG(7, 7))
 	late := make([]float64, n)

@@ -77,7 +77,7 @@ var scenarios = map[string]func(c *cell) outcome{
 	"mutex-64":        batches(contended, 12_800, 512),
 	"spread":          batches(spread, 10_000, 200),
 	"behind":          behind,
-	"timeout":         batches(timeouts, 50_000, 10_000),
+	"timeout":         batches(timeouts, 1_000_000, 10_000),
 	"timers-bulk":     timersBulk,
 	"idle-receiving":  idleReceiving,
 	"idle-asleep":     idleAsleep,

@@ -101,6 +101,8 @@ pub fn all<P: Peer>() -> Vec<Scenario<P>> {
         Scenario { info: timer::Timeouts::INFO, run: batches::<timer::Timeouts, P> },
         Scenario { info: timer::BULK, run: timer::bulk },
         Scenario { info: timer::Churn::INFO, run: batches::<timer::Churn, P> },
+        Scenario { info: timer::SHORT, run: timer::short },
+        Scenario { info: timer::MILLI, run: timer::milli },
         Scenario { info: blocking::InPlace::INFO, run: batches::<blocking::InPlace, P> },
         Scenario { info: blocking::Pool::INFO, run: batches::<blocking::Pool, P> },
         Scenario { info: blocking::Crowd::INFO, run: batches::<blocking::Crowd, P> },

@@ -318,6 +318,11 @@ fn run_closures(sched: &'static Sched, machine: &'static Machine) {
                 sched.agent_left();
             }
             Next::Rest => {
+                if sched.clock.is_paused() {
+                    drop(state);
+                    sched.clock_may_advance();
+                    state = pool.state.lock();
+                }
                 let Some(called) = rest(pool, machine, state) else {
                     return;
                 };

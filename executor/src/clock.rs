@@ -1,11 +1,17 @@
 //! The clock: CLOCK_MONOTONIC as nanoseconds since a start that the whole process shares. Timers, `sched` and `sysmon`
-//! compare and subtract its readings.
+//! compare and subtract its readings. What a user sees of it is a runtime's own, which can be paused: `clock/pausable.rs`.
 //!
 //! 1. A reading never goes back, on any thread.
 //! 2. No real reading is [`NEVER`]: it is 584 years away.
 
+#[cfg(not(gmp_loom))]
+mod pausable;
+
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+
+#[cfg(not(gmp_loom))]
+pub(crate) use pausable::{PausableClock, was_ever_paused};
 
 /// The deadline that never comes.
 pub(crate) const NEVER: u64 = u64::MAX;

@@ -9,6 +9,7 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 
+use crate::clock;
 use crate::processor::Processor;
 use crate::runtime;
 use crate::sched::{RuntimeRef, Sched};
@@ -130,6 +131,23 @@ impl Drop for Unconstrained {
 
 pub(crate) fn enter_unconstrained() -> Unconstrained {
     Unconstrained(CURRENT.with(|c| c.unconstrained.replace(true)))
+}
+
+/// The time on the clock of the runtime that the free functions mean here: the current one, else the default one if there
+/// is one.
+#[inline]
+pub(crate) fn now() -> u64 {
+    let real = clock::now();
+    // After the reading: see `PausableClock`.
+    if clock::was_ever_paused() { paused_now(real) } else { real }
+}
+
+#[cold]
+fn paused_now(real: u64) -> u64 {
+    match current().runtime.or_else(runtime::default_if_any) {
+        Some(runtime) if runtime.is_there() => runtime.sched.clock.now(),
+        _ => real,
+    }
 }
 
 /// The store that a timer of this thread goes to: that of the processor it holds, else of the first slot of its runtime.

@@ -53,6 +53,12 @@ impl Tally {
         self.0.load(Acquire) & (POLLED | WOKEN | ENDED) == 0
     }
 
+    /// Whether the future is gone.
+    #[cfg(not(gmp_loom))]
+    pub(crate) fn is_ended(&self) -> bool {
+        self.0.load(Relaxed) & ENDED != 0
+    }
+
     /// There is one token more.
     fn count(&self) {
         // Relaxed: it is shared afterwards, by what the poll does.

@@ -185,6 +185,8 @@ pub struct Metrics {
     pub spins: u64,
     /// Timers that fired.
     pub timers_fired: u64,
+    /// Times the machine that sleeps in the netpoller was woken: for a task, for a nearer deadline, to end.
+    pub netpoll_breaks: u64,
     /// Threads that the system refused to start.
     pub thread_failures: u64,
     /// Times `sysmon` took a processor from a poll that was stuck.
@@ -261,6 +263,7 @@ impl Metrics {
             ("parks", self.parks),
             ("spins", self.spins),
             ("timers_fired", self.timers_fired),
+            ("netpoll_breaks", self.netpoll_breaks),
             ("thread_failures", self.thread_failures),
             ("rescues", self.rescues),
             ("retakes", self.retakes),

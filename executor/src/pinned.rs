@@ -53,10 +53,10 @@ pub(crate) struct Task {
     /// What its thread owns.
     set: HomeRef,
     root: Id,
-    /// Where it was spawned.
-    location: &'static Location<'static>,
     /// Part of its thread's name.
     number: usize,
+    /// Where it was spawned.
+    location: &'static Location<'static>,
 }
 
 impl Pinned {
@@ -129,7 +129,7 @@ impl Sched {
         if state.generation != runtime.generation {
             return Err(Closed);
         }
-        let task = Task { set, root, location, number: state.spawned };
+        let task = Task { set, root, number: state.spawned, location };
         state.spawned += 1;
         state.live.push(task);
         // AcqRel: pairs with `coming`.

@@ -21,6 +21,7 @@ use crate::sys::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use crate::sys::{Mutex, rank, thread_id};
+use crate::task::Id;
 use crate::task::registry::Shard;
 use crate::timers::Timers;
 
@@ -51,8 +52,8 @@ const WAKERS: *mut Location<'static> = std::ptr::without_provenance_mut(1);
 /// What runs between [`Processor::begin_poll`] and [`Processor::end_poll`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Polled {
-    /// A task that was spawned there.
-    Task(&'static Location<'static>),
+    /// A task, and where it was spawned.
+    Task(Id, &'static Location<'static>),
     /// The future of a `block_on`.
     BlockOn,
     /// Wakers, which may be the user's code, of due timers and ready sockets.
@@ -163,6 +164,8 @@ struct Seen {
     tid: AtomicI32,
     /// What is polled: where its task was spawned; null for a `block_on`, [`WAKERS`] for wakers.
     location: AtomicPtr<Location<'static>>,
+    /// The number of that task.
+    task: AtomicU64,
     /// Odd while the owner is in `block_in_place`, even else; goes up with each step (see [`Processor::enter_blocking`]).
     status: AtomicU32,
     /// The owner is in the system call that wakes a machine: it stands still, but not for long.
@@ -209,6 +212,7 @@ impl Processor {
                 backoff: AtomicU32::new(0),
                 tid: AtomicI32::new(0),
                 location: AtomicPtr::new(std::ptr::null_mut()),
+                task: AtomicU64::new(0),
                 status: AtomicU32::new(0),
                 waking: AtomicBool::new(false),
                 slow: AtomicBool::new(false),
@@ -316,7 +320,8 @@ impl Processor {
             return Polled::Wakers;
         }
         // SAFETY: the pointer is null or came from a reference for ever.
-        unsafe { location.as_ref() }.map_or(Polled::BlockOn, Polled::Task)
+        let location = unsafe { location.as_ref() };
+        location.map_or(Polled::BlockOn, |location| Polled::Task(Id::from_bits(self.seen.task.load(Relaxed)), location))
     }
 
     /// Whether the owner is just waking a machine.
@@ -373,14 +378,19 @@ impl Processor {
     pub(crate) fn taken(&self, now: u64) {
         self.own.last_look.store(now, Relaxed);
         self.seen.tid.store(thread_id(), Relaxed);
-        self.polls_for(None);
+        self.polls_block_on();
     }
 
     /// The next poll is of a task that was spawned there.
     #[inline]
-    pub(crate) fn polls_for(&self, location: Option<&'static Location<'static>>) {
-        let location = location.map_or(std::ptr::null_mut(), |l| std::ptr::from_ref(l).cast_mut());
-        self.seen.location.store(location, Relaxed);
+    pub(crate) fn polls_for(&self, task: Id, location: &'static Location<'static>) {
+        self.seen.task.store(task.to_bits(), Relaxed);
+        self.seen.location.store(std::ptr::from_ref(location).cast_mut(), Relaxed);
+    }
+
+    /// The next poll is of the future of a `block_on`.
+    pub(crate) fn polls_block_on(&self) {
+        self.seen.location.store(std::ptr::null_mut(), Relaxed);
     }
 
     /// Wakers run next.
@@ -391,8 +401,8 @@ impl Processor {
     /// A poll that began on another processor goes on here.
     pub(crate) fn goes_on(&self, polled: Polled) {
         match polled {
-            Polled::Task(location) => self.polls_for(Some(location)),
-            Polled::BlockOn => self.polls_for(None),
+            Polled::Task(task, location) => self.polls_for(task, location),
+            Polled::BlockOn => self.polls_block_on(),
             Polled::Wakers => self.polls_wakers(),
         }
     }

@@ -19,6 +19,7 @@ pub use crate::sched::stuck::{StuckIn, StuckPoll};
 pub use block_in_place::block_in_place;
 pub use block_on::block_on;
 pub use builder::Builder;
+pub(crate) use default::peek as default_if_any;
 pub use metrics::{FoundIn, Metrics};
 pub(crate) use pinned::run as run_pinned;
 pub use shutdown::Leftover;

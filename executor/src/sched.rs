@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::blocking::{self, Pool};
-use crate::clock::{self, NEVER};
+use crate::clock::{self, NEVER, PausableClock};
 use crate::context;
 use crate::idle::{HandedOff, Host, Idle};
 use crate::inject::Inject;
@@ -51,12 +51,13 @@ use crate::sys::atomic::{
 };
 use crate::sys::{Mutex, fork_count, idle_fence, rank, submit_fence};
 use crate::sysmon::Sysmon;
-use crate::task::registry::{FIRST_OUTSIDE, OUTSIDE, Shard};
+use crate::task::registry::{FIRST_OUTSIDE, LocalTasks, OUTSIDE, Shard};
 use crate::waits::Waits;
 use stuck::StuckPoll;
 
 pub mod deadlock;
 pub(crate) mod find;
+pub(crate) mod paused;
 mod quiet;
 mod ready;
 pub mod stuck;
@@ -81,6 +82,7 @@ pub(crate) struct Sched {
     pub(crate) idle: Line<Idle>,
     pub(crate) inject: Line<Inject>,
     pub(crate) netpoll: Netpoll,
+    pub(crate) clock: PausableClock,
     /// A thread looks at the netpoller without waiting: one at a time.
     polling: AtomicBool,
     /// When somebody last looked at the netpoller.
@@ -91,9 +93,11 @@ pub(crate) struct Sched {
     /// Threads in a poll that `sysmon` has given up on.
     pub(crate) stuck: AtomicUsize,
     /// Threads of the runtime's own that are in the middle of a poll without a processor, but not in that slot's `block_on`:
-    /// `sysmon` took it in a blocking call, or they wait in another runtime.
+    /// `sysmon` took it in a blocking call, or they wait in another runtime; and machines that bring wakers from the netpoller
+    /// and have no processor yet.
     pub(crate) away: AtomicUsize,
     pub(crate) waits: Waits,
+    pub(crate) local_tasks: LocalTasks,
     pub(crate) sysmon: Sysmon,
     pub(crate) blocking: Pool,
     pub(crate) pinned: Pinned,
@@ -107,6 +111,7 @@ pub(crate) struct Sched {
     pub(crate) config: Mutex<Arc<Config>>,
     pub(crate) spawned_outside: SharedCounter,
     pub(crate) wakes_outside: SharedCounter,
+    netpoll_breaks: SharedCounter,
 }
 
 /// What a runtime is built with.
@@ -127,6 +132,7 @@ pub(crate) struct Config {
     pub(crate) external_wakers: bool,
     /// How long a runtime is quiet before that is called a deadlock.
     pub(crate) deadlock_after: Option<Duration>,
+    pub(crate) start_paused: bool,
 }
 
 /// See `Builder::on_stuck`.
@@ -203,6 +209,7 @@ impl Sched {
             idle: Line(Idle::new()),
             inject: Line(Inject::new()),
             netpoll: Netpoll::new(),
+            clock: PausableClock::new(),
             polling: AtomicBool::new(false),
             last_netpoll: AtomicU64::new(0),
             poll_until: AtomicU64::new(0),
@@ -210,6 +217,7 @@ impl Sched {
             stuck: AtomicUsize::new(0),
             away: AtomicUsize::new(0),
             waits: Waits::new(),
+            local_tasks: LocalTasks::new(),
             sysmon: Sysmon::new(),
             blocking: Pool::new(),
             pinned: Pinned::new(),
@@ -219,6 +227,7 @@ impl Sched {
             config: Mutex::new(rank::RUNTIME, Arc::new(Config::default())),
             spawned_outside: SharedCounter::default(),
             wakes_outside: SharedCounter::default(),
+            netpoll_breaks: SharedCounter::default(),
         }
     }
 
@@ -226,6 +235,7 @@ impl Sched {
     pub(crate) fn open(&'static self, config: Config) -> RuntimeRef {
         let procs = config.procs;
         self.detects.store(config.detect_deadlocks, Relaxed);
+        self.clock.open(config.start_paused);
         self.blocking.open(config.max_blocking.unwrap_or(blocking::LIMIT), keep_alive_of(&config));
         let before = std::mem::replace(&mut *self.config.lock(), Arc::new(config));
         // Shutdown took the hooks out: this one runs no user code.
@@ -244,6 +254,7 @@ impl Sched {
         self.threads.reset();
         self.stuck.store(0, Relaxed);
         self.away.store(0, Relaxed);
+        self.local_tasks.reset();
         // Release: pairs with the Acquire in `is_closing`; whoever sees it sees that the runtime before is gone.
         self.closing.store(false, Release);
         self.forks.store(fork_count(), Relaxed);
@@ -252,6 +263,7 @@ impl Sched {
         self.sysmon.reset();
         self.spawned_outside.reset();
         self.wakes_outside.reset();
+        self.netpoll_breaks.reset();
         self.idle.open(procs as u32);
         self.shards().for_each(|shard| shard.open(generation));
         self.pinned.open(generation);
@@ -291,7 +303,7 @@ impl Sched {
 
     /// Makes this thread a guest unless `open` says no. Call [`Sched::leave`] then.
     #[must_use]
-    fn enter(&self, open: impl FnOnce() -> bool) -> bool {
+    fn enter(&'static self, open: impl FnOnce() -> bool) -> bool {
         // AcqRel: pairs with `guests`. If that came first, we see that the runtime closes; else it sees us.
         self.guests.fetch_add(1, AcqRel);
         let open = open();
@@ -301,12 +313,13 @@ impl Sched {
         open
     }
 
-    fn leave(&self) {
+    fn leave(&'static self) {
         // AcqRel: as in `enter`; shutdown sees what the guest did, or the guest sees that it is to unpark it.
         self.guests.fetch_sub(1, AcqRel);
         if self.is_closing() {
             self.shutdown.unpark();
         }
+        self.clock_may_advance();
     }
 
     /// How many threads of others are in the runtime. Once none is, after [`Sched::start_closing`], none will be.
@@ -379,7 +392,7 @@ impl Sched {
             }
             deadline = deadline.min(slot.timers.earliest());
         }
-        deadline != NEVER && deadline <= clock::now()
+        deadline != NEVER && deadline <= self.clock.now()
     }
 
     /// Gives `p` up at once, in the middle of a poll that is going to wait (Go: `entersyscallblock`, `handoffp`).
@@ -389,7 +402,7 @@ impl Sched {
         p.end_poll();
         context::set_processor(None);
         let slot = self.slot(p.index);
-        let work = self.is_work_queued(p) || self.earliest_deadline() <= clock::now();
+        let work = self.is_work_queued(p) || self.is_timer_due();
         match self.idle.hand_off(p.index, || slot.is_current(p), work, self) {
             HandedOff::ToMachine => {}
             HandedOff::Husk => self.return_husk(p),
@@ -406,11 +419,11 @@ impl Sched {
     /// A thread that has no processor any more leaves timers or sockets behind: somebody must sleep for them, and not too
     /// long.
     pub(crate) fn attend_netpoller(&'static self) {
-        let deadline = self.earliest_deadline();
+        let deadline = self.settled_deadline();
         let until = self.poll_until.load(Relaxed);
         if until != 0 {
             if deadline < until {
-                self.netpoll.wake_blocked();
+                self.break_netpoller();
             }
         } else if (deadline != NEVER || self.netpoll.waiters() > 0)
             && self.idle.should_wake()
@@ -494,6 +507,7 @@ impl Sched {
         if !guest {
             // AcqRel: pairs with `quiet`.
             self.away.fetch_sub(1, AcqRel);
+            self.clock_may_advance();
         }
     }
 
@@ -515,9 +529,25 @@ impl Sched {
 
     // Timers and netpoller.
 
-    /// The earliest deadline of all timers.
+    /// No timer is due before this.
     pub(crate) fn earliest_deadline(&self) -> u64 {
         self.slots().map(|slot| slot.timers.earliest()).min().unwrap_or(NEVER)
+    }
+
+    /// The earliest deadline of all timers. For whoever goes to sleep: one that was cancelled wakes nobody.
+    fn settled_deadline(&self) -> u64 {
+        self.slots().map(|slot| slot.timers.settled()).min().unwrap_or(NEVER)
+    }
+
+    /// Whether the time of some timer has come.
+    fn is_timer_due(&self) -> bool {
+        self.earliest_deadline() <= self.clock.now()
+    }
+
+    /// Until when to sleep: the earliest deadline. While the clock stands one that lies ahead does not come by itself.
+    fn wake_deadline(&self) -> u64 {
+        let deadline = self.settled_deadline();
+        if self.clock.is_paused() && deadline > self.clock.now() { NEVER } else { deadline }
     }
 
     /// A timer with this deadline became the earliest of its store. A worker needs no help: it looks when it goes idle.
@@ -532,8 +562,14 @@ impl Sched {
                 self.wake_one_as_guest();
             }
         } else if deadline < until {
-            self.netpoll.wake_blocked();
+            self.break_netpoller();
         }
+    }
+
+    /// Breaks the blocked wait in the netpoller.
+    fn break_netpoller(&self) {
+        self.netpoll_breaks.add(1);
+        self.netpoll.wake_blocked();
     }
 
     /// Whether a machine is blocked in the netpoller, or about to be.
@@ -560,10 +596,10 @@ impl Sched {
     /// The machine in the netpoller publishes until when it will sleep, then looks at the timers once more: either it sees
     /// a timer that another thread put in, or that thread sees that it must break the wait.
     fn publish_poll_deadline(&self) -> u64 {
-        let deadline = self.earliest_deadline();
+        let deadline = self.wake_deadline();
         self.poll_until.store(deadline, Relaxed);
         idle_fence();
-        let deadline = deadline.min(self.earliest_deadline());
+        let deadline = deadline.min(self.wake_deadline());
         self.poll_until.store(deadline, Relaxed);
         deadline
     }
@@ -604,6 +640,7 @@ impl Sched {
             io_waiters: self.netpoll.waiters(),
             spawned: self.spawned_outside.get(),
             wakes: self.wakes_outside.get(),
+            netpoll_breaks: self.netpoll_breaks.get(),
             ..Metrics::default()
         };
         self.sysmon.count_into(&mut m);
@@ -639,7 +676,7 @@ impl Host for Sched {
     }
 
     fn break_poller(&self) {
-        self.netpoll.wake_blocked();
+        self.break_netpoller();
     }
 
     fn wake_sysmon(&self) {

@@ -34,6 +34,7 @@ use crate::sys::atomic::{
     AtomicBool,
     Ordering::{Acquire, Relaxed, Release},
 };
+use crate::sys::submit_fence;
 use crate::task::swallow;
 use crate::trace;
 
@@ -243,11 +244,12 @@ impl Sched {
     fn look_around(&'static self, seen: &mut [Seen], ready: &mut Vec<Waker>, warned: &mut Warned) -> Looked {
         self.sysmon.looks.add(1);
         let now = clock::now();
+        let due = self.clock.due_at(now);
         let mut looked = Looked::default();
         if now.saturating_sub(self.netpolled_at()) > NETPOLL_NS {
             looked.acted |= self.deliver(ready, now);
         }
-        if self.earliest_deadline() <= now {
+        if self.earliest_deadline() <= due {
             // A processor in a long poll armed it, and the machine in the netpoller sleeps longer.
             self.attend_netpoller();
         }
@@ -256,7 +258,7 @@ impl Sched {
         let common = !self.inject.is_empty()
             || self.idle.is_wanted()
             || unattended && self.netpoll.waiters() > 0
-            || self.earliest_deadline() <= now;
+            || self.earliest_deadline() <= due;
         // Case 4 of the wake rules: work behind a processor that does not move, beside an idle one.
         let mut wake = self.threads.take_asked()
             || !self.inject.is_empty()
@@ -324,12 +326,15 @@ impl Sched {
     /// Looks at the netpoller and wakes what is ready. Tells whether anything was.
     fn deliver(&'static self, ready: &mut Vec<Waker>, now: u64) -> bool {
         self.sysmon.delivering.store(true, Relaxed);
+        // The machine that sits down in the netpoller says so before it asks whether all is quiet: it sees that, or we see it.
+        submit_fence();
         let looked = self.netpoll_now(ready, now);
         self.sysmon.netpolls.add(looked.into());
         let found = !ready.is_empty();
         wake_all(ready);
         // Release: pairs with the Acquire in `is_delivering`.
         self.sysmon.delivering.store(false, Release);
+        self.clock_may_advance();
         found
     }
 
@@ -351,12 +356,12 @@ impl Sched {
         }
         let rescued = threads.is_some();
         let threads = threads.unwrap_or_else(|| self.stuck_threads());
-        let stuck = StuckPoll::new(polled, suspect.polling_for(now), rescued, threads);
+        let stuck = StuckPoll::new(polled, suspect, now, rescued, threads);
         let config = self.config.lock().clone();
+        let traced = is_traced(&stuck);
         if let Some(hook) = &config.on_stuck {
             swallow(|| hook(&stuck));
-        }
-        if !stuck.trace() && config.on_stuck.is_none() {
+        } else if !traced {
             let last = warned.entry((stuck.stuck_in, stuck.location.map(std::ptr::from_ref))).or_insert(None);
             if last.is_none_or(|at| now - at >= WARN_NS) {
                 *last = Some(now);
@@ -366,6 +371,34 @@ impl Sched {
         }
         rescued
     }
+}
+
+/// Tells `tracing` of a stuck poll. `false`: no subscriber wants to hear of it.
+#[cfg(feature = "tracing")]
+fn is_traced(stuck: &StuckPoll) -> bool {
+    if !tracing::event_enabled!(target: "gmp", tracing::Level::WARN) {
+        return false;
+    }
+    // A subscriber that panics has told so itself, and must not end `sysmon`.
+    swallow(|| {
+        tracing::warn!(
+            target: "gmp",
+            stuck_in = ?stuck.stuck_in,
+            task = stuck.task.map(crate::task::Id::to_bits),
+            spawned_at = stuck.location.map(tracing::field::display),
+            thread = stuck.thread,
+            polling_for_ms = stuck.polling_for.as_millis() as u64,
+            rescued = stuck.rescued,
+            stuck_threads = stuck.stuck_threads,
+            "{stuck}"
+        );
+    });
+    true
+}
+
+#[cfg(not(feature = "tracing"))]
+fn is_traced(_: &StuckPoll) -> bool {
+    false
 }
 
 /// When a line was last printed for what was stuck and where it was spawned.

@@ -209,6 +209,15 @@ impl Id {
     /// Tasks of a shard that an id can name.
     const INDICES: usize = 1 << Self::INDEX_BITS;
 
+    #[inline]
+    pub(crate) fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Id {
+        Id(bits)
+    }
+
     fn new(shard: u32, index: u32, count: u64) -> Id {
         let count = count & ((1 << Self::COUNT_BITS) - 1);
         let shard = u64::from(shard % Self::SHARDS);
@@ -388,21 +397,19 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let owner = Owner::runtime(runtime.sched);
-    let queue = |runnable| runtime.sched.spawned(into_unit(runnable));
     if runtime.sched.detects() {
         // Boxed, so that a program has this form once for each type of output, not for each future.
         let future: Pin<Box<dyn Future<Output = F::Output> + Send>> = Box::pin(future);
         let future = Counted::new(future, false);
         let tally = future.tally().clone();
         // SAFETY: as below.
-        let (runnable, handle) = unsafe { cell(owner, location, 0, future, schedule) };
-        enter(runtime, runnable, Some(tally), queue);
+        let (runnable, handle) = unsafe { cell(Owner::runtime(runtime.sched), location, 0, future, schedule) };
+        enter(runtime, runnable, Some(tally), |runnable| runtime.sched.spawned(into_unit(runnable)));
         return handle;
     }
     // SAFETY: future and output are `Send` and 'static.
-    let (runnable, handle) = unsafe { cell(owner, location, 0, future, schedule) };
-    enter(runtime, runnable, None, queue);
+    let (runnable, handle) = unsafe { cell(Owner::runtime(runtime.sched), location, 0, future, schedule) };
+    enter(runtime, runnable, None, |runnable| runtime.sched.spawned(into_unit(runnable)));
     handle
 }
 
@@ -525,7 +532,8 @@ pub(crate) fn run(unit: Unit, p: Option<&Processor>) {
     assert_no_lock_held();
     let runnable = from_unit(unit);
     if let Some(p) = p {
-        p.polls_for(Some(runnable.metadata().location));
+        let meta = runnable.metadata();
+        p.polls_for(meta.id(), meta.location);
     }
     runnable.run();
 }

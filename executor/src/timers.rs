@@ -7,7 +7,8 @@
 //! 3. Storing FIRED or SHUT (Release, under the lock) is the last touch of a node by anybody but its owner. An owner
 //!    that loads one of them (Acquire) needs no lock and may free the node at once.
 //! 4. No waker is cloned, woken or dropped under the lock.
-//! 5. `earliest` is the first deadline of the heap whenever the lock is free.
+//! 5. Whenever the lock is free no entry in the heap is due before `earliest`. It is the deadline of one, unless `stale` says
+//!    that it was cancelled; then the next to go to sleep looks for the first that is left.
 //!
 //! | state | value | in the heap | who leaves it                                                                  |
 //! |-------|-------|-------------|--------------------------------------------------------------------------------|
@@ -26,7 +27,7 @@ use std::task::Waker;
 
 use crate::clock::NEVER;
 use crate::sys::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::sys::atomic::{AtomicU8, AtomicU64};
+use crate::sys::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use crate::sys::{Mutex, UnsafeCell, rank};
 
 pub(crate) use batch::WakeBatch;
@@ -39,8 +40,10 @@ const SHUT: u8 = 3;
 
 /// The timers of one processor slot.
 pub(crate) struct Timers {
-    /// The first deadline in the heap, or [`NEVER`]. Written under the lock, read by anybody.
+    /// No deadline in the heap is earlier; [`NEVER`] if it is empty. Written under the lock, read by anybody.
     earliest: AtomicU64,
+    /// The entry with that deadline is gone. Guarded as `earliest`.
+    stale: AtomicBool,
     store: Mutex<Store>,
 }
 
@@ -55,6 +58,7 @@ impl Timers {
     pub(crate) const fn new() -> Self {
         Timers {
             earliest: AtomicU64::new(NEVER),
+            stale: AtomicBool::new(false),
             store: Mutex::new(rank::TIMERS, Store { heap: Heap::new(), closed: false }),
         }
     }
@@ -64,6 +68,7 @@ impl Timers {
     pub(crate) const fn closed() -> Self {
         Timers {
             earliest: AtomicU64::new(NEVER),
+            stale: AtomicBool::new(false),
             store: Mutex::new(rank::TIMERS, Store { heap: Heap::new(), closed: true }),
         }
     }
@@ -72,16 +77,29 @@ impl Timers {
     pub(crate) fn new() -> Self {
         Timers {
             earliest: AtomicU64::new(NEVER),
+            stale: AtomicBool::new(false),
             store: Mutex::new(rank::TIMERS, Store { heap: Heap::new(), closed: false }),
         }
     }
 
-    /// The first deadline, [`NEVER`] if there is none.
+    /// No entry is due before this; [`NEVER`] if there is none. It may be the deadline of one that was cancelled: whoever goes
+    /// to sleep asks for [`settled`](Self::settled).
     #[inline]
     pub(crate) fn earliest(&self) -> u64 {
         // Relaxed: only says when to look. A thread that goes to sleep on it has passed `idle_fence`, one that inserted
         // passes `submit_fence` before it looks for sleepers; entries are read under the lock.
         self.earliest.load(Relaxed)
+    }
+
+    /// The first deadline, [`NEVER`] if there is none.
+    pub(crate) fn settled(&self) -> u64 {
+        // Relaxed: as in `earliest`. Whoever cancels meanwhile leaves a deadline that is too early, not one too late.
+        if self.stale.load(Relaxed) {
+            let mut store = self.store.lock();
+            store.heap.settle();
+            self.publish(&store);
+        }
+        self.earliest()
     }
 
     /// Moves the wakers of what is due at `now` into `out`, in the order of (deadline, insertion), until `out` is full.
@@ -133,6 +151,11 @@ impl Timers {
         if old != new {
             // Relaxed: see `earliest`.
             self.earliest.store(new, Relaxed);
+        }
+        let stale = store.heap.is_first_gone();
+        if self.stale.load(Relaxed) != stale {
+            // Relaxed: see `settled`.
+            self.stale.store(stale, Relaxed);
         }
         new < old
     }

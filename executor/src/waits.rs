@@ -38,11 +38,19 @@ pub(crate) struct Wait {
     pub(crate) parker: Parker,
     /// The thread.
     tid: i32,
-    /// Where the `block_on` was called, or the pinned task was spawned.
+    /// Where the `block_on` was called, or the pinned task spawned.
     location: &'static Location<'static>,
-    is_pinned: bool,
+    /// It is told when it waits in vain: a `block_on`.
+    is_told: bool,
     /// Why it waits in vain. Written before the state says that it does.
     verdict: Mutex<String>,
+}
+
+/// Whose wait it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WaitOf {
+    BlockOn,
+    Pinned,
 }
 
 /// How a wait goes on.
@@ -59,20 +67,24 @@ pub(crate) enum Outcome {
 
 impl Wait {
     /// A wait of this thread, in a `block_on` that was called there.
-    pub(crate) fn new(location: &'static Location<'static>) -> Self {
+    pub(crate) fn of_block_on(location: &'static Location<'static>) -> Self {
+        Wait::new(location, true)
+    }
+
+    /// A wait of this thread, which is that of a pinned task.
+    pub(crate) fn of_pinned(location: &'static Location<'static>) -> Self {
+        Wait::new(location, false)
+    }
+
+    fn new(location: &'static Location<'static>, is_told: bool) -> Self {
         Wait {
             state: AtomicU32::new(0),
             parker: Parker::new(),
             tid: thread_id(),
             location,
-            is_pinned: false,
+            is_told,
             verdict: Mutex::new(rank::LEAF, String::new()),
         }
-    }
-
-    /// A wait of this thread, which has a pinned task: nobody condemns it.
-    pub(crate) fn pinned(location: &'static Location<'static>) -> Self {
-        Wait { is_pinned: true, ..Wait::new(location) }
     }
 
     pub(crate) fn location(&self) -> &'static Location<'static> {
@@ -107,6 +119,9 @@ impl Wait {
 
     /// Ends the wait of a thread that waits in vain, unless somebody wakes it at the last moment.
     fn condemn(&self, why: &str) -> bool {
+        if !self.is_told {
+            return false;
+        }
         why.clone_into(&mut self.verdict.lock());
         // AcqRel: pairs with `end`.
         let condemned = self.state.compare_exchange(WAITING, WAITING | CONDEMNED, AcqRel, Acquire).is_ok();
@@ -198,14 +213,15 @@ impl Waits {
         self.0.lock().waiting().next().is_some()
     }
 
-    /// Where those that wait were called, and whether each is of a pinned task.
-    pub(crate) fn waiting(&self) -> Vec<(&'static Location<'static>, bool)> {
-        self.0.lock().waiting().map(|wait| (wait.location, wait.is_pinned)).collect()
+    /// Those that wait: where the `block_on` was called, or the pinned task spawned, and which of them it is.
+    pub(crate) fn waiting(&self) -> Vec<(&'static Location<'static>, WaitOf)> {
+        let of = |wait: &Wait| if wait.is_told { WaitOf::BlockOn } else { WaitOf::Pinned };
+        self.0.lock().waiting().map(|wait| (wait.location, of(wait))).collect()
     }
 
     /// Ends the waits that go on: each thread is told `why`. Tells whether there was one.
     pub(crate) fn condemn(&self, why: &str) -> bool {
-        let waiting: Vec<_> = self.0.lock().waiting().filter(|wait| !wait.is_pinned).cloned().collect();
+        let waiting: Vec<_> = self.0.lock().waiting().cloned().collect();
         // All of them, also when one was found.
         waiting.iter().filter(|wait| wait.condemn(why)).count() > 0
     }

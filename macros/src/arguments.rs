@@ -25,7 +25,7 @@ impl Attribute {
     fn accepted(self) -> String {
         let words = match self {
             Attribute::Main => ", `send`, `local`",
-            Attribute::Test => ", `external_wakers`",
+            Attribute::Test => ", `start_paused = true`, `external_wakers`",
         };
         format!(
             "{} takes `procs = 4` (or `worker_threads = 4`), `name = \"web\"`, \
@@ -114,6 +114,20 @@ impl Arguments {
                 self.gmp = string(value)
                     .and_then(|value| path(&value))
                     .ok_or("`crate` is a path in a string: `crate = \"my::gmp\"`")?;
+            }
+            ("start_paused", value) if attribute == Attribute::Test => {
+                once("start_paused")?;
+                match value {
+                    Some([TokenTree::Ident(value)]) if matches!(value.to_string().as_str(), "true" | "false") => {
+                        self.set(".start_paused($value)", value.clone().into());
+                    }
+                    _ => return Err("`start_paused` is `true` or `false`: `start_paused = true`".into()),
+                }
+            }
+            ("start_paused", _) => {
+                return Err(
+                    "`start_paused` is for `#[gmp::test]`: a main whose time stands calls `gmp::time::pause`".into()
+                );
             }
             ("flavor", value) => {
                 once("flavor")?;

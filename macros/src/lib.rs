@@ -83,6 +83,7 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// | argument | meaning | left out |
 /// |---|---|---|
 /// | `procs = 4` | the number of processors; `worker_threads = 4` is the same | 2 |
+/// | `start_paused = true` | the clock stands and jumps when all is idle, as after `gmp::time::pause` | it goes |
 /// | `name = "web"` | what the names of the runtime's threads start with | `gmp` |
 /// | `crate = "path::to::gmp"` | where gmp is, if it was renamed or re-exported | `"::gmp"` |
 ///

@@ -1,4 +1,5 @@
-//! S10 and S11: timers that fire, and timers that are armed and never fire, as those of timeouts are.
+//! S10 and S11: timers that fire, timers that are armed and never fire, as those of timeouts are, and how late one comes on
+//! an idle machine.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -44,10 +45,10 @@ const GUARDED: u64 = 10_000;
 impl Batch for Timeouts {
     const INFO: Info = Info::scheduler(
         "timeout",
-        "10k tasks put a timeout of 10 s around a yield, 5 times each; spawning included",
-        None,
+        "10k tasks put a timeout of 10 s around a yield, 100 times each; spawning included",
+        Some(75.0),
     );
-    const OPS: (u64, u64) = (GUARDED * 5, GUARDED);
+    const OPS: (u64, u64) = (GUARDED * 100, GUARDED);
 
     async fn batch<P: Peer>(ops: u64) {
         let guarded = |_| {
@@ -67,7 +68,7 @@ impl Batch for Timeouts {
 /// S10.
 pub const BULK: Info = Info {
     name: "timers-bulk",
-    about: "100k tasks sleep for a random time of up to 1 s: how late the 99th of 100 wakes",
+    about: "1M tasks sleep for a random time of up to 1 s: how late the 99th of 100 wakes",
     unit: "ms",
     better: Better::Less,
     target: None,
@@ -77,7 +78,7 @@ pub const BULK: Info = Info {
 
 /// Runs [`BULK`].
 pub fn bulk<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
-    let n = cell.pick(100_000, 1_000);
+    let n = cell.pick(1_000_000, 1_000);
     let longest = cell.pick(Duration::from_secs(1), Duration::from_millis(50));
     peer.block_on_inside(async move {
         let mut rng = fastrand::Rng::with_seed(7);
@@ -102,6 +103,47 @@ pub fn bulk<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
         let at = |share| stats::at(&distribution, share);
         let extras = vec![Extra::new("p50", at(0.5), "ms"), Extra::new("max", at(1.0), "ms")];
         let mut outcome = Outcome::single(at(0.99), n as u64, usage, extras);
+        outcome.distribution = distribution;
+        outcome
+    })
+}
+
+/// The shortest sleep that is worth one.
+pub const SHORT: Info = nap("sleep-50us", "one task alone sleeps 50 µs at a time: how long that takes", 200.0);
+
+/// What rounding up to milliseconds would double.
+pub const MILLI: Info = nap("sleep-1ms", "one task alone sleeps 1 ms at a time: how long that takes", 1200.0);
+
+const fn nap(name: &'static str, about: &'static str, target: f64) -> Info {
+    let target = Some(target);
+    Info { name, about, unit: "µs", better: Better::Less, target, kind: Kind::Scheduler, slow: false }
+}
+
+/// Runs [`SHORT`].
+pub fn short<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
+    naps(peer, Duration::from_micros(50), cell.pick(2_000, 20))
+}
+
+/// Runs [`MILLI`].
+pub fn milli<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
+    naps(peer, Duration::from_millis(1), cell.pick(300, 5))
+}
+
+fn naps<P: Peer>(peer: &P, duration: Duration, n: usize) -> Outcome {
+    peer.block_on_inside(async move {
+        let mut took_us = Vec::with_capacity(n);
+        let usage = Usage::now();
+        for _ in 0..n {
+            let start = Instant::now();
+            P::sleep(duration).await;
+            took_us.push(start.elapsed().as_secs_f64() * 1e6);
+        }
+        let usage = Usage::now() - usage;
+        took_us.sort_by(f64::total_cmp);
+        let distribution = rate::quantiles(&took_us);
+        let at = |share| stats::at(&distribution, share);
+        let extras = vec![Extra::new("p99", at(0.99), "µs"), Extra::new("max", at(1.0), "µs")];
+        let mut outcome = Outcome::single(at(0.5), n as u64, usage, extras);
         outcome.distribution = distribution;
         outcome
     })

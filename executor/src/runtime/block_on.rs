@@ -10,6 +10,7 @@
 //! When the runtime closes there are no processors to be had; the future is then polled without one. A processor whose
 //! machine collects wakes cannot be given up: the user's waker that calls `block_on` then waits with it.
 
+use std::future::poll_fn;
 use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use super::{FORKED, SHUT_DOWN, current};
 use crate::blocking::Waiting;
 use crate::context;
-use crate::leak::Counted;
+use crate::leak::{Counted, Tally};
 use crate::machine::Machine;
 use crate::processor::{Polled, Processor};
 use crate::sched::deadlock::Why;
@@ -107,6 +108,7 @@ impl Drop for Aside {
             if self.away {
                 // AcqRel: pairs with `quiet`.
                 runtime.sched.away.fetch_sub(1, AcqRel);
+                runtime.sched.clock_may_advance();
             }
         }
     }
@@ -132,6 +134,7 @@ pub(super) struct Blocking {
 }
 
 impl Blocking {
+    /// `wait` is what this thread is to whoever wakes it.
     pub(super) fn new(runtime: RuntimeRef, wait: Wait) -> Self {
         let sched = runtime.sched;
         let before = context::current();
@@ -190,14 +193,13 @@ impl Blocking {
     }
 
     /// Calls `poll` with a processor, and waits without one, until it is ready, or until it is known to wait in vain: the
-    /// error says why. `leaked` says that nobody can wake what is polled.
+    /// error says why. `tally` is that of the wakers that it gets, if they are counted.
     pub(super) fn drive<R>(
         &self,
+        tally: Option<&Tally>,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>,
-        leaked: impl Fn() -> bool,
     ) -> Result<R, String> {
         let (runtime, wait) = (self.runtime, &self.wait);
-        let leak = || Err(runtime.sched.deadlock_report(&Why::Leak(wait.location())));
         let waker = Waker::from(wait.clone());
         let mut cx = Context::from_waker(&waker);
         loop {
@@ -206,8 +208,9 @@ impl Blocking {
                 return Ok(output);
             }
             // The last waker may go in the poll, or later: then it wakes this thread, which is not to poll.
+            let leaked = || tally.is_some_and(Tally::is_leaked);
             if leaked() {
-                return leak();
+                return Err(runtime.sched.deadlock_report(&Why::Leak(wait.location())));
             }
             if wait.take_wake() {
                 self.yielded();
@@ -216,9 +219,12 @@ impl Blocking {
             self.give_up();
             let _waiting = Waiting::new(runtime.sched);
             wait.begin();
+            runtime.sched.clock_may_advance();
             loop {
                 match wait.end() {
-                    Outcome::Woken if leaked() => return leak(),
+                    Outcome::Woken if leaked() => {
+                        return Err(runtime.sched.deadlock_report(&Why::Leak(wait.location())));
+                    }
                     Outcome::Woken => break,
                     Outcome::Condemned(report) => return Err(report),
                     Outcome::Waits => {}
@@ -251,6 +257,7 @@ impl Drop for Blocking {
             context::set_released_by(self.released_by);
         }
         self.runtime.sched.waits.leave(&self.wait);
+        self.runtime.sched.clock_may_advance();
         self.runtime.sched.free_machine(self.machine);
     }
 }
@@ -259,29 +266,23 @@ impl Drop for Blocking {
 pub(super) fn on<F: Future>(runtime: RuntimeRef, future: F) -> F::Output {
     assert!(runtime.is_of_this_process(), "{FORKED}");
     assert!(runtime.is_there(), "{SHUT_DOWN}");
-    let blocking = Blocking::new(runtime, Wait::new(Location::caller()));
-    let ended = {
-        // What the future spawns here is dropped after it, and before the processor is given up.
-        let host = Host::new();
-        let _inside = host.enter();
-        let mut future = pin!(future);
-        if runtime.sched.detects() {
-            // Behind a pointer, so that a program has this form once for each type of output.
-            let future: Pin<&mut dyn Future<Output = F::Output>> = future;
-            let mut counted = Counted::new(future, true);
-            let tally = counted.tally().clone();
-            // Whatever wakes the tasks of this thread has the future polled too.
-            let leaked = || tally.is_leaked() && host.is_empty();
-            blocking.drive(|cx| host.poll(cx, |cx| Pin::new(&mut counted).poll(cx)), leaked)
-        } else {
-            blocking.drive(|cx| host.poll(cx, |cx| future.as_mut().poll(cx)), || false)
-        }
+    let blocking = Blocking::new(runtime, Wait::of_block_on(Location::caller()));
+    // What the future spawns here is dropped after it, and before the processor is given up.
+    let host = Host::new();
+    let _inside = host.enter();
+    let mut future = pin!(future);
+    let mut poll = |cx: &mut Context<'_>| host.poll(cx, |cx| future.as_mut().poll(cx));
+    let ended = if runtime.sched.detects() {
+        // Behind a pointer, so that a program has this form once for each type of output.
+        let poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<F::Output> = &mut poll;
+        let mut counted = Counted::new(poll_fn(poll), true);
+        let tally = counted.tally().clone();
+        blocking.drive(Some(&tally), |cx| Pin::new(&mut counted).poll(cx))
+    } else {
+        blocking.drive(None, poll)
     };
     match ended {
         Ok(output) => output,
-        Err(report) => {
-            drop(blocking);
-            panic!("{report}")
-        }
+        Err(report) => panic!("{report}"),
     }
 }

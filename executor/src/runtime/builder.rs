@@ -142,8 +142,11 @@ impl Builder {
     }
 
     /// Is told of each poll that is stuck, when it is rescued, and once at the limit, on `sysmon`'s thread, instead of the line
-    /// on standard error (one for each spawn location and minute). With the feature `tracing` each is an event too, with the
-    /// target `gmp`; if the program has a subscriber there is no line. The hook must not block: nobody else watches meanwhile.
+    /// on standard error (one for each spawn location and minute). The hook must not block: nobody else watches meanwhile.
+    ///
+    /// With feature `tracing` each such poll is also a `WARN` event with target `gmp`, hook or not, with the fields `stuck_in`,
+    /// `task`, `spawned_at`, `thread`, `polling_for_ms`, `rescued` and `stuck_threads`. If a subscriber wants to hear of it, it
+    /// stands in for the line on standard error. It must be the global one: `sysmon`'s thread has no other.
     pub fn on_stuck(mut self, hook: impl Fn(&StuckPoll) + Send + Sync + 'static) -> Self {
         self.config.on_stuck = Some(Box::new(hook));
         self
@@ -197,6 +200,28 @@ impl Builder {
     #[doc(hidden)]
     pub fn deadlock_after(mut self, after: Duration) -> Self {
         self.config.deadlock_after = Some(after);
+        self
+    }
+
+    /// The clock stands from the start, as if by [`time::pause`](crate::time::pause): for tests of things that take time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use gmp::time::{Instant, sleep};
+    ///
+    /// let runtime = gmp::Builder::new().start_paused(true).build()?;
+    /// let slept = runtime.block_on(async {
+    ///     let start = Instant::now();
+    ///     sleep(Duration::from_secs(3600)).await;
+    ///     start.elapsed()
+    /// });
+    /// assert_eq!(slept, Duration::from_secs(3600));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn start_paused(mut self, paused: bool) -> Self {
+        self.config.start_paused = paused;
         self
     }
 

@@ -24,6 +24,11 @@ pub(super) fn get() -> io::Result<RuntimeRef> {
     Ok(reference)
 }
 
+/// The default runtime, if there is one. Builds none.
+pub(crate) fn peek() -> Option<RuntimeRef> {
+    *DEFAULT.lock()
+}
+
 /// Makes `runtime` the default and gives back the one before.
 pub(super) fn install(runtime: RuntimeRef) -> Option<RuntimeRef> {
     DEFAULT.lock().replace(runtime)

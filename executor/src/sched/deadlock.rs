@@ -17,6 +17,7 @@ use super::Sched;
 use crate::clock::NEVER;
 use crate::task::Id;
 use crate::task::registry::WaitingTask;
+use crate::waits::WaitOf;
 
 /// How long a runtime is quiet before that is called a deadlock, unless the builder says otherwise.
 const AFTER: Duration = Duration::from_secs(1);
@@ -70,6 +71,7 @@ impl Sched {
         let mut waiting = Vec::new();
         if self.detects() {
             self.shards().for_each(|shard| shard.list_waiting(&mut waiting));
+            self.local_tasks.list_waiting(&mut waiting);
         }
         waiting.sort_by_key(|task| (task.location.file(), task.location.line(), task.location.column(), task.id));
         waiting
@@ -91,9 +93,9 @@ impl Sched {
             let leaked = if task.leaked { "; it is leaked: no waker of it is left" } else { "" };
             format!("\n  task {} waits, spawned at {}{leaked}", task.id, task.location)
         }));
-        lines.extend(threads.iter().map(|(at, is_pinned)| match is_pinned {
-            false => format!("\n  a thread waits in the `block_on` at {at}"),
-            true => format!("\n  a pinned task waits, spawned at {at}"),
+        lines.extend(threads.iter().map(|(at, of)| match of {
+            WaitOf::BlockOn => format!("\n  a thread waits in the `block_on` at {at}"),
+            WaitOf::Pinned => format!("\n  a pinned task waits, spawned at {at}"),
         }));
         let more = lines.len().saturating_sub(NAMED);
         lines.truncate(NAMED);
@@ -174,8 +176,8 @@ impl DeadlockWatch {
         let report = sched.deadlock_report(&Why::Quiet(after));
         if !sched.waits.condemn(&report) {
             // No thread waits for the tasks that it could be told: they stay as they are.
-            // Nobody reads it any more: that must not end `sysmon`.
-            let _ = writeln!(std::io::stderr(), "gmp: {report}");
+            // In one piece, among what others write. Nobody reads it any more: that must not end `sysmon`.
+            let _ = std::io::stderr().write_all(format!("gmp: {report}\n").as_bytes());
         }
         None
     }

@@ -17,6 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::Duration;
 
+use super::paused::Bringing;
 use super::{Sched, count_found, die};
 use crate::clock::{self, NEVER};
 use crate::context;
@@ -347,6 +348,7 @@ impl Worker {
 
     /// Wakes the tasks whose timers in `slot` are due. They go to the tail of the local queue of `p`.
     fn run_due_timers(&mut self, p: &'static Processor, slot: &'static ProcSlot, now: u64) {
+        let now = self.sched.clock.due_at(now);
         if slot.timers.earliest() > now {
             return;
         }
@@ -488,13 +490,13 @@ impl Worker {
         let sched = self.sched;
         loop {
             let deadline = sched.publish_poll_deadline();
-            if self.machine.is_granted() {
+            if self.machine.is_granted() || sched.advance_if_quiet(&mut self.ready) {
                 break;
             }
             let wait = if deadline == NEVER {
                 Wait::Forever
             } else {
-                match deadline.saturating_sub(clock::now()) {
+                match deadline.saturating_sub(sched.clock.now()) {
                     0 => break,
                     left => Wait::Until(Duration::from_nanos(left)),
                 }
@@ -507,6 +509,7 @@ impl Worker {
             }
         }
         sched.left_netpoller();
+        let bringing = (!self.ready.is_empty()).then(|| Bringing::begin(sched));
         match sched.idle.leave_netpoller(self.machine, sched) {
             Left::Granted(grant) => {
                 let goes_on = self.accept(grant);
@@ -521,6 +524,7 @@ impl Worker {
             Left::Nothing => {
                 // Every processor is busy: what is ready goes to the global queue, and this machine parks.
                 self.wake_after_sleep();
+                drop(bringing);
                 self.park()
             }
         }
@@ -616,6 +620,11 @@ fn wake_batch(sched: &'static Sched, p: &'static Processor, wake_all: impl FnOnc
     wake_all();
     p.set_batching(false);
     p.end_poll();
+    after_batch(sched, p);
+}
+
+/// The one decision of a batch.
+pub(super) fn after_batch(sched: &'static Sched, p: &'static Processor) {
     let queued = p.queue.len_seen();
     if queued > 1 || queued == 1 && p.is_slow() {
         submit_fence();

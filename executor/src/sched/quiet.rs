@@ -22,6 +22,11 @@ impl Sched {
     ///
     /// The caller holds no processor of this runtime.
     pub(crate) fn quiet(&'static self, in_seat: bool) -> Option<u64> {
+        self.quiet_and(in_seat, || true)
+    }
+
+    /// [`quiet`](Self::quiet), and `f` too, which is called under the scheduler lock if the runtime is.
+    pub(super) fn quiet_and(&'static self, in_seat: bool, f: impl FnOnce() -> bool) -> Option<u64> {
         self.idle.quiet(|seat_taken| {
             // Acquire: pairs with the Release of `Netpoll::wait` when it counts down; if it has, `is_blocked` says so.
             let leaving = seat_taken && !in_seat && !self.netpoll.is_blocked();
@@ -34,6 +39,7 @@ impl Sched {
                 && self.inject.is_empty()
                 && self.slots().map(|slot| &slot.processor().queue).all(|q| q.len_seen() == 0 && q.next.peek() == 0)
                 && self.waits.are_quiet(self.runtime().generation)
+                && f()
         })
     }
 }

@@ -19,12 +19,12 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::Sched;
-use crate::clock;
 use crate::context;
 use crate::idle::HandedOff;
 use crate::processor::{Polled, Processor};
 use crate::sys::atomic::Ordering::{AcqRel, Relaxed};
 use crate::sys::idle_fence;
+use crate::task::Id;
 
 /// A poll that computes for so long since it was first seen is stuck, in nanoseconds.
 const BURNT_NS: u64 = 4_000_000;
@@ -50,8 +50,12 @@ pub enum StuckIn {
 pub struct StuckPoll {
     /// What it is of.
     pub stuck_in: StuckIn,
+    /// Its task; `None` if it is of no task.
+    pub task: Option<Id>,
     /// Where its task was spawned; `None` if it is of no task.
     pub location: Option<&'static Location<'static>>,
+    /// The name of its thread as the system has it, which may be cut short; empty if it cannot be had.
+    pub thread: String,
     /// For how long the poll has been seen to go on, at least.
     pub polling_for: Duration,
     /// Whether its processor goes on without it. If not, the limit of `Builder::max_stuck` is reached, or there was an idle
@@ -62,36 +66,16 @@ pub struct StuckPoll {
 }
 
 impl StuckPoll {
-    pub(crate) fn new(polled: Polled, polling_for: Duration, rescued: bool, stuck_threads: usize) -> Self {
-        let (stuck_in, location) = match polled {
-            Polled::Task(location) => (StuckIn::Task, Some(location)),
-            Polled::BlockOn => (StuckIn::BlockOn, None),
-            Polled::Wakers => (StuckIn::Wakers, None),
+    /// What `suspect` is in, as its processor says, at `now`.
+    pub(crate) fn new(polled: Polled, suspect: &Suspect, now: u64, rescued: bool, stuck_threads: usize) -> Self {
+        let (stuck_in, task, location) = match polled {
+            Polled::Task(task, location) => (StuckIn::Task, Some(task), Some(location)),
+            Polled::BlockOn => (StuckIn::BlockOn, None, None),
+            Polled::Wakers => (StuckIn::Wakers, None, None),
         };
-        StuckPoll { stuck_in, location, polling_for, rescued, stuck_threads }
-    }
-
-    /// Tells the program's subscriber, if it has one. A panic of it has been printed.
-    #[cfg(feature = "tracing")]
-    pub(crate) fn trace(&self) -> bool {
-        let heard = tracing::dispatcher::has_been_set();
-        crate::task::swallow(|| {
-            tracing::warn!(
-                target: "gmp",
-                location = self.location.map(tracing::field::display),
-                polling_for_ms = self.polling_for.as_millis() as u64,
-                rescued = self.rescued,
-                stuck_threads = self.stuck_threads,
-                "{self}"
-            );
-        });
-        heard
-    }
-
-    /// Without the feature `tracing` nobody is told.
-    #[cfg(not(feature = "tracing"))]
-    pub(crate) fn trace(&self) -> bool {
-        false
+        let thread = std::fs::read_to_string(format!("/proc/self/task/{}/comm", suspect.tid)).unwrap_or_default();
+        let (thread, polling_for) = (thread.trim_end().to_owned(), suspect.polling_for(now));
+        StuckPoll { stuck_in, task, location, thread, polling_for, rescued, stuck_threads }
     }
 }
 
@@ -138,7 +122,7 @@ impl Suspect {
         self.polls == polls
     }
 
-    pub(crate) fn polling_for(&self, now: u64) -> Duration {
+    fn polling_for(&self, now: u64) -> Duration {
         Duration::from_nanos(now - self.since)
     }
 
@@ -202,7 +186,7 @@ impl Sched {
             self.inject.push_batch(next.into_iter().chain(queued));
             // 3.
             slot.renew();
-            Some(!self.inject.is_empty() || self.earliest_deadline() <= clock::now())
+            Some(!self.inject.is_empty() || self.is_timer_due())
         });
         self.went_on(taken).then_some(stuck)
     }
@@ -220,7 +204,7 @@ impl Sched {
             // The poll goes on without the processor.
             p.end_poll();
             // A lone task of its queue too: no spinner has to look at it, and no submitter will.
-            Some(self.is_work_queued(p) || self.earliest_deadline() <= clock::now())
+            Some(self.is_work_queued(p) || self.is_timer_due())
         });
         self.went_on(taken)
     }
@@ -273,6 +257,7 @@ impl Sched {
         if !context::is_worker_of(self) {
             self.leave();
         }
+        self.clock_may_advance();
     }
 
     /// How many threads may be stuck; 0 if no poll is ever rescued.

@@ -17,6 +17,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
 use std::panic::Location;
+use std::pin::Pin;
 use std::ptr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -27,6 +28,7 @@ use super::registry::Closed;
 use super::{Id, JoinHandle, Meta, Owner, cell};
 use crate::clock;
 use crate::context;
+use crate::leak::Counted;
 use crate::mailbox::Mailbox;
 use crate::park::Parker;
 use crate::processor::{Polled, Processor};
@@ -102,14 +104,46 @@ impl HomeRef {
     ///
     /// The future and its output may be polled and dropped on the thread that owns the set, and the future dropped on this
     /// one.
-    unsafe fn spawn<F: Future>(self, location: &'static Location<'static>, future: F) -> JoinHandle<F::Output> {
+    unsafe fn spawn<F>(self, location: &'static Location<'static>, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        // The runtime that would tell of the task, if it looks for leaks.
+        let tells = context::current().runtime.filter(|runtime| runtime.is_there() && runtime.sched.detects());
+        if let Some(runtime) = tells {
+            let future: Pin<Box<dyn Future<Output = F::Output>>> = Box::pin(future);
+            let future = Counted::new(future, false);
+            let tally = future.tally().clone();
+            // SAFETY: passed on.
+            let (id, handle) = unsafe { self.spawn_as_is(location, future) };
+            if let Some(id) = id {
+                runtime.sched.local_tasks.enter(id, location, tally);
+            }
+            return handle;
+        }
+        // SAFETY: passed on.
+        unsafe { self.spawn_as_is(location, future) }.1
+    }
+
+    /// [`HomeRef::spawn`] of a future whose wakers are counted, or need not be. Gives the task's name if it was entered.
+    ///
+    /// # Safety
+    ///
+    /// That of [`HomeRef::spawn`].
+    unsafe fn spawn_as_is<F: Future>(
+        self,
+        location: &'static Location<'static>,
+        future: F,
+    ) -> (Option<Id>, JoinHandle<F::Output>) {
         // SAFETY: invariant 1 of this file for the future; the output is in the handle, which stays where the output may be.
         let (runnable, handle) = unsafe { cell(Owner::set(self.home), location, 0, future, schedule) };
-        match self.home.insert(self.generation, &runnable) {
+        let entered = self.home.insert(self.generation, &runnable);
+        match entered {
             Ok(_) => runnable.schedule(),
             Err(Closed) => drop(runnable),
         }
-        handle
+        (entered.ok(), handle)
     }
 
     /// Makes the task of a thread of its own; the set is its. Gives the task's name.
@@ -347,19 +381,23 @@ impl Set {
         Poll::Pending
     }
 
+    fn pop(&self) -> Option<Runnable<Meta>> {
+        self.queue.borrow_mut().pop_front()
+    }
+
     fn poll_tasks(&self) {
         let mut start = None;
         for polled in 0..POLLS {
-            // With several tasks there is a clock, which is read after 1, 2, 4 … of them.
+            // With several polls there is a clock, which is read after 1, 2, 4 … of them.
             if polled > 0 && !has_budget() {
                 return;
             }
             match start {
-                None if self.queue.borrow().len() > 1 => start = Some(clock::now()),
+                None if polled > 0 || self.queue.borrow().len() > 1 => start = Some(clock::now()),
                 Some(start) if polled.is_power_of_two() && clock::now() - start >= POLL_NS => return,
                 _ => {}
             }
-            let Some(task) = self.queue.borrow_mut().pop_front() else {
+            let Some(task) = self.pop() else {
                 return;
             };
             if let Some(p) = context::constrained_processor() {
@@ -377,7 +415,7 @@ fn run(task: Runnable<Meta>) {
     let before = processor().map(|p| {
         p.counters().polled.add(1);
         let before = p.polled();
-        p.goes_on(Polled::Task(task.metadata().location));
+        p.goes_on(Polled::Task(task.metadata().id(), task.metadata().location));
         before
     });
     task.run();
@@ -401,38 +439,34 @@ impl Drop for Set {
             }
         }
 
-        // What their destructors spawn here is refused.
-        let running = Running::new(self);
         let home = self.here.home;
         home.live.lock().generation += 1;
-        let thread = Arc::new(Unpark(Parker::new()));
-        let waker = Waker::from(thread.clone());
-        loop {
-            self.register(OWNER, &waker);
-            let wakers: Vec<Waker> = home.live.lock().tasks.values().cloned().collect();
-            // Each task that waits is ready now, in the queue, or is put into the mailbox by whoever was faster.
-            wakers.into_iter().for_each(Waker::wake);
-            let mut dropped = false;
-            while let Some(task) = self.pop() {
-                drop(task);
-                dropped = true;
-            }
-            if self.is_empty() {
-                break;
-            }
-            if !dropped {
-                thread.0.park();
+        // Without tasks none is queued either.
+        if !self.is_empty() {
+            // What their destructors spawn here is refused.
+            let _running = Running::new(self);
+            let thread = Arc::new(Unpark(Parker::new()));
+            let waker = Waker::from(thread.clone());
+            loop {
+                self.register(OWNER, &waker);
+                let wakers: Vec<Waker> = home.live.lock().tasks.values().cloned().collect();
+                // Each task that waits is ready now, in the queue, or is put into the mailbox by whoever was faster.
+                wakers.into_iter().for_each(Waker::wake);
+                let mut dropped = false;
+                while let Some(task) = self.pop() {
+                    drop(task);
+                    dropped = true;
+                }
+                if self.is_empty() {
+                    break;
+                }
+                if !dropped {
+                    thread.0.park();
+                }
             }
         }
-        drop(running);
         home.mailbox.unregister_all();
         FREE.lock().homes.push(home);
-    }
-}
-
-impl Set {
-    fn pop(&self) -> Option<Runnable<Meta>> {
-        self.queue.borrow_mut().pop_front()
     }
 }
 
@@ -467,11 +501,6 @@ impl Host {
                 (polled, _) => polled,
             },
         }
-    }
-
-    /// Whether no task is there.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.set.get().is_none_or(Set::is_empty)
     }
 
     /// Whether this task is there.

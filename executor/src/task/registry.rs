@@ -22,7 +22,7 @@ use crate::sys::atomic::{AtomicUsize, Ordering::Relaxed};
 use crate::sys::{Mutex, rank};
 
 /// The runtime is shut down, or another one has its slot.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Closed;
 
 /// The live tasks that were spawned on one processor, or from outside with it as the shard chosen.
@@ -57,11 +57,61 @@ struct Slab {
     told: Vec<Option<Told>>,
 }
 
-/// See invariant 4.
+/// What is to be told of a task. See invariant 4.
 struct Told {
     id: Id,
     location: &'static Location<'static>,
     tally: Arc<Tally>,
+}
+
+impl Told {
+    fn waiting(&self) -> Option<WaitingTask> {
+        // Whether it is leaked is asked first: what is leaked waits.
+        let leaked = self.tally.is_leaked();
+        let waits = leaked || self.tally.is_waiting();
+        waits.then_some(WaitingTask { id: self.id, location: self.location, leaked })
+    }
+}
+
+/// What is to be told of the tasks in local sets that were spawned while a runtime was the thread's, where leaks are looked
+/// for. Those that have ended go when the list has doubled.
+pub(crate) struct LocalTasks(Mutex<Locals>);
+
+struct Locals {
+    told: Vec<Told>,
+    /// How long the list may become before it is looked through.
+    sweep_at: usize,
+}
+
+impl LocalTasks {
+    const SWEEP_AT: usize = 64;
+
+    pub(crate) fn new() -> Self {
+        LocalTasks(Mutex::new(rank::LEAF, Locals { told: Vec::new(), sweep_at: Self::SWEEP_AT }))
+    }
+
+    /// For another runtime.
+    pub(crate) fn reset(&self) {
+        let mut locals = self.0.lock();
+        let told = std::mem::take(&mut locals.told);
+        locals.sweep_at = Self::SWEEP_AT;
+        drop(locals);
+        drop(told);
+    }
+
+    pub(super) fn enter(&self, id: Id, location: &'static Location<'static>, tally: Arc<Tally>) {
+        let mut locals = self.0.lock();
+        if locals.told.len() >= locals.sweep_at {
+            locals.told.retain(|told| !told.tally.is_ended());
+            locals.sweep_at = (2 * locals.told.len()).max(Self::SWEEP_AT);
+        }
+        locals.told.push(Told { id, location, tally });
+    }
+
+    /// Adds the tasks that wait to be woken.
+    pub(crate) fn list_waiting(&self, waiting: &mut Vec<WaitingTask>) {
+        waiting.extend(self.0.lock().told.iter().filter_map(Told::waiting));
+    }
 }
 
 /// A task that waits to be woken.
@@ -149,11 +199,7 @@ impl Shard {
     /// Adds the tasks that wait to be woken.
     pub(crate) fn list_waiting(&self, waiting: &mut Vec<WaitingTask>) {
         let slab = self.slab.lock();
-        // Whether it is leaked is asked first: what is leaked waits.
-        waiting.extend(slab.told.iter().flatten().filter_map(|Told { id, location, tally }| {
-            let leaked = tally.is_leaked();
-            (leaked || tally.is_waiting()).then_some(WaitingTask { id: *id, location, leaked })
-        }));
+        waiting.extend(slab.told.iter().flatten().filter_map(Told::waiting));
     }
 
     fn insert(

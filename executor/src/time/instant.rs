@@ -4,12 +4,13 @@ use std::ops::{Add, AddAssign, Sub, SubAssign};
 use std::time::Duration;
 
 use crate::clock::{self, NEVER};
+use crate::context;
 
 /// A point in time, in nanoseconds, on a clock that never goes back.
 ///
 /// It is [`std::time::Instant`] with arithmetic that saturates instead of panicking, 292 years before and after the
 /// start of the process: `Instant::now() + Duration::MAX` is an instant that never comes. The two convert into each
-/// other. Go: `time.Time`, its monotonic reading
+/// other; one of std's that was read while the clock of the runtime is [paused](super::pause) is ahead of it. Go: `time.Time`, its monotonic reading
 ///
 /// ```
 /// use std::time::Duration;
@@ -30,7 +31,8 @@ pub struct Instant {
 impl Instant {
     const FAR: Instant = Instant { ns: i64::MAX };
 
-    /// The present. Reads the clock.
+    /// The present. Reads the clock: that of the current runtime, which is the process's unless it was
+    /// [paused](super::pause).
     ///
     /// ```
     /// let start = gmp::time::Instant::now();
@@ -38,7 +40,7 @@ impl Instant {
     /// ```
     #[must_use]
     pub fn now() -> Instant {
-        Instant { ns: i64::try_from(clock::now()).unwrap_or(i64::MAX) }
+        Instant { ns: i64::try_from(context::now()).unwrap_or(i64::MAX) }
     }
 
     /// The same point as an instant of the standard library gives it.

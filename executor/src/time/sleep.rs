@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Instant;
 use crate::timers::{Entry, Look};
-use crate::{budget, clock, context};
+use crate::{budget, context};
 
 /// Waits until `duration` has passed, counted from this call. Go: `time.Sleep`
 ///
@@ -136,7 +136,7 @@ impl Sleep {
     pub(super) fn poll_elapsed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let (this, mut entry) = self.project();
         let deadline = this.deadline.to_deadline();
-        if !*this.is_ahead && entry.is_idle() && clock::now() >= deadline {
+        if !*this.is_ahead && entry.is_idle() && context::now() >= deadline {
             entry.as_mut().elapse();
         }
         match entry.poll(context::timer_home, deadline, cx.waker()) {

@@ -74,7 +74,7 @@ fn r07_fire_against_reset() {
         let before = count.0.load(Relaxed);
         assert_eq!(entry.is_idle(), before == 1);
         let _ = entry.as_mut().poll(|| home, 5, &waker);
-        assert_eq!((home.len(), home.earliest()), (1, 5));
+        assert_eq!((home.len(), home.settled()), (1, 5));
         fire(home, 5);
         assert!(entry.is_fired());
         assert_eq!(count.0.load(Relaxed), before + 1);
@@ -94,7 +94,7 @@ fn r07_fire_against_the_reset_of_one_and_the_drop_of_another() {
         let _ = reset.as_mut().reset(9);
         fire.join().unwrap();
         dropping.join().unwrap();
-        assert_eq!(home.earliest(), 3);
+        assert_eq!(home.settled(), 3);
         assert_eq!(home.len(), 1 + usize::from(!reset.is_idle()));
         assert!(!third.is_fired());
         assert!(count.0.load(Relaxed) <= 2);
