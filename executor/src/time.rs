@@ -2,7 +2,7 @@
 //!
 //! 1. Nothing is early: a [`Sleep`] ends only when the clock has reached its deadline.
 //! 2. No duration is too long: what would lie beyond the end of time is never.
-//! 3. The clock is that of the current runtime ([`crate::context::now`]), which [`pause`] stops.
+//! 3. The clock is that of the current runtime (`context::now`), which [`pause`] stops.
 //! 4. A [`Sleep`] registers with the runtime at its first poll, not when it is made, and not before it must wait.
 
 mod instant;
