@@ -289,7 +289,7 @@ func echoClosed(c *cell, connections int, generator string) outcome {
 
 func httpHello(c *cell, connections string) outcome {
 	address := listen(serveHello)
-	text, cost := c.generate(exec.Command("wrk", "-t1", connections, pick(c, "-d2", "-d1"), "--latency", "http://"+address+"/"))
+	text, cost := c.generate(exec.Command("wrk", "-t1", connections, pick(c, "-d2", "-d1"), "--timeout", "20s", "--latency", "http://"+address+"/"))
 	if strings.Contains(text, "Socket errors") || strings.Contains(text, "Non-2xx") {
 		fail("wrk", fmt.Errorf("%s", text))
 	}
