@@ -164,7 +164,7 @@ pub(crate) struct RuntimeRef {
 
 impl RuntimeRef {
     /// Whether the runtime is there and does not close.
-    fn is_open(self) -> bool {
+    pub(crate) fn is_open(self) -> bool {
         // In this order: "not closing" may be said of the slot's next runtime, and then its generation is seen too.
         !self.sched.is_closing() && self.is_there()
     }

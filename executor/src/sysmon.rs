@@ -269,7 +269,7 @@ impl Sched {
         let now = clock::now();
         let due = self.clock.due_at(now);
         let mut looked = Looked::default();
-        if now.saturating_sub(self.netpolled_at()) > NETPOLL_NS {
+        if now.saturating_sub(self.netpolled_at()) > NETPOLL_NS && !self.is_netpoller_attended() {
             looked.acted |= self.deliver(ready, now);
         }
         if self.earliest_deadline() <= due {

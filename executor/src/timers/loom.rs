@@ -211,3 +211,31 @@ fn r01_an_insertion_is_seen_by_who_goes_to_sleep_or_sees_it_asleep() {
         assert!(sleeper.join().unwrap() || sees_asleep);
     });
 }
+
+/// The earliest deadline is cancelled, which leaves it behind, and a later one is inserted that is not the earliest by that.
+#[test]
+fn r01_an_insertion_behind_a_cancelled_one_is_seen_by_who_goes_to_sleep() {
+    loom::model(|| {
+        let home = store();
+        let (_count, waker) = count();
+        let cancelled = armed(home, 1, &waker);
+        let _last = armed(home, 9, &waker);
+        let asleep = Arc::new(AtomicBool::new(false));
+        let sleeper = {
+            let asleep = asleep.clone();
+            thread::spawn(move || {
+                // As in `Sched::publish_poll_deadline`.
+                let deadline = home.settled();
+                asleep.store(true, Relaxed);
+                idle_fence();
+                deadline.min(home.settled())
+            })
+        };
+        drop(cancelled);
+        let mut entry = Box::pin(Entry::new());
+        let is_news = matches!(entry.as_mut().poll(|| home, 5, &waker), Look::Earliest(_));
+        submit_fence();
+        let breaks = is_news && asleep.load(Relaxed);
+        assert!(sleeper.join().unwrap() <= 5 || breaks, "it sleeps until 9");
+    });
+}
