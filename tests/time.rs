@@ -164,16 +164,17 @@ fn r07_a_sleep_moves_between_tasks_processors_threads_and_runtimes() {
         for round in 0..200 {
             let deadline = Instant::now() + Duration::from_micros(round * 20);
             let mut nap = Box::pin(sleep_until(deadline));
+            // In a tuple, as what an async block gives is not to be awaited by chance.
             let step = |mut nap: Pin<Box<Sleep>>| async move {
                 let _ = futures::poll!(nap.as_mut());
-                nap
+                (nap,)
             };
-            nap = futures::executor::block_on(first.spawn(step(nap))).unwrap();
-            nap =
+            (nap,) = futures::executor::block_on(first.spawn(step(nap))).unwrap();
+            (nap,) =
                 futures::executor::block_on(first.spawn(async move { gmp::spawn(step(nap)).await.unwrap() })).unwrap();
-            nap = std::thread::spawn(move || futures::executor::block_on(step(nap))).join().unwrap();
-            nap = second.block_on(step(nap));
-            nap = futures::executor::block_on(second.spawn(step(nap))).unwrap();
+            (nap,) = std::thread::spawn(move || futures::executor::block_on(step(nap))).join().unwrap();
+            (nap,) = second.block_on(step(nap));
+            (nap,) = futures::executor::block_on(second.spawn(step(nap))).unwrap();
             match round % 3 {
                 0 => futures::executor::block_on(nap),
                 1 => second.block_on(nap),
