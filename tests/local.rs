@@ -485,15 +485,16 @@ fn r02_in_block_on_without_a_set() {
     limited(|| {
         let drops = Drops::default();
         let runtime = runtime(1);
-        let left = runtime.block_on(async {
+        let [left] = runtime.block_on(async {
             let own = Rc::new(40);
             let task = spawn_local(async move { *own + spawn_local(async { 2 }).await.unwrap() });
             assert_eq!(task.await.unwrap(), 42);
             let bound = Bound::new(&drops);
-            spawn_local(async move {
+            let left = spawn_local(async move {
                 let _bound = bound;
                 std::future::pending::<()>().await;
-            })
+            });
+            [left]
         });
         // It went with the `block_on`.
         assert_eq!(drops.count(), 1);
@@ -540,10 +541,7 @@ fn r01_a_task_that_polls_its_own_set() {
         let set = Rc::new(LocalSet::new());
         let inner = set.clone();
         let door = Door::default();
-        let waits = set.spawn_local({
-            let door = door.clone();
-            async move { door.await }
-        });
+        let waits = set.spawn_local(door.clone());
         let task = set.spawn_local(async move {
             gmp::block_on(async {
                 // The neighbour waits by now, and nobody but the inner `block_on` can poll it.

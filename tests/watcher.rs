@@ -68,19 +68,24 @@ fn r05_beside_tasks_that_behave_the_watcher_looks_every_five_milliseconds() {
     limited(|| {
         let runtime = runtime(2);
         let _turns = Turns::of(&runtime, 4);
-        for _ in 0..100 {
+        let (mut acted, mut quiet_since) = (acts(&runtime.metrics()), Instant::now());
+        let mut seen = 0;
+        for _ in 0..300 {
             let (before, start) = (runtime.metrics(), Instant::now());
             while runtime.metrics().sysmon_looks < before.sysmon_looks + 20 {
                 std::thread::sleep(Duration::from_millis(5));
             }
             let after = runtime.metrics();
-            let (looks, ms) = (after.sysmon_looks - before.sysmon_looks, start.elapsed().as_millis() as u64);
-            assert!(looks <= ms + 2, "{looks} looks in {ms} ms: {after:?}");
-            if acts(&after) == acts(&before) && looks <= ms / 5 + 2 {
-                return;
+            if acts(&after) != acted {
+                (acted, quiet_since) = (acts(&after), Instant::now());
+            } else if start > quiet_since + Duration::from_millis(1100) || acted == 0 {
+                let (looks, ms) = (after.sysmon_looks - before.sysmon_looks, start.elapsed().as_millis() as u64);
+                assert!(looks <= ms / 5 + 2, "{looks} looks in {ms} ms: {after:?}");
+                seen += 1;
+                if seen == 5 {
+                    return;
+                }
             }
-            // For a second after it last acted that may be more.
-            assert!(acts(&after) > 0, "{looks} looks in {ms} ms: {after:?}");
         }
         eprintln!("!!!! SKIPPED: the watcher's looks beside tasks that behave: other load made it act all the time");
     });
@@ -225,7 +230,10 @@ fn r07_due_timers_of_a_stuck_poll_fire() {
                     }
                 }
             });
-            runtime.block_on(task).unwrap();
+            // Not `block_on`: a thread that wants a processor would be a reason to rescue by itself.
+            while !task.is_finished() {
+                std::thread::yield_now();
+            }
         }
     });
 }

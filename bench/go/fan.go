@@ -244,6 +244,22 @@ func timersBulk(c *cell) outcome {
 	return out
 }
 
+func naps(sleep time.Duration, n int) outcome {
+	took := make([]float64, 0, n)
+	before := used()
+	for range n {
+		start := time.Now()
+		time.Sleep(sleep)
+		took = append(took, time.Since(start).Seconds()*1e6)
+	}
+	cost := used().since(before)
+	distribution := quantiles(took)
+	extras := []extra{{"p99", "µs", at(distribution, 0.99)}, {"max", "µs", at(distribution, 1)}}
+	out := single(at(distribution, 0.5), uint64(n), cost, extras)
+	out.Distribution = distribution
+	return out
+}
+
 func idleReceiving(c *cell) outcome {
 	return idle(c, func() {
 		channel := make(chan uint64, 1)

@@ -79,6 +79,8 @@ var scenarios = map[string]func(c *cell) outcome{
 	"behind":          behind,
 	"timeout":         batches(timeouts, 1_000_000, 10_000),
 	"timers-bulk":     timersBulk,
+	"sleep-50us":      func(c *cell) outcome { return naps(50*time.Microsecond, pick(c, 2_000, 20)) },
+	"sleep-1ms":       func(c *cell) outcome { return naps(time.Millisecond, pick(c, 300, 5)) },
 	"idle-receiving":  idleReceiving,
 	"idle-asleep":     idleAsleep,
 	"chained-spawn":   batches(chained, 1_000, 100),

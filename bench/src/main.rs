@@ -11,7 +11,7 @@ use gmp_bench::peers::Code;
 use gmp_bench::rate;
 use gmp_bench::run::{self, Plan};
 use gmp_bench::scenarios::http;
-use gmp_bench::{alloc, load, machine, peers, publish, report};
+use gmp_bench::{alloc, gates, load, machine, peers, publish, report};
 use lexopt::{Arg, Parser, ValueExt};
 
 #[global_allocator]
@@ -29,6 +29,9 @@ usage: gmp-bench [options]
   --json FILE        also write every round and the summaries to FILE
   --publish DIR      also write DIR/RESULTS.md and DIR/plots/*.svg
   --quick            one round of tiny sizes: shows that all works, its figures mean nothing
+  --gates FILE       count instructions, system calls, allocations and wakes of gmp's operations (valgrind, strace), and
+                     compare them with the ceilings in FILE
+  --record-gates FILE  the same, and write them to FILE
   --list             print scenarios and peers
   -h, --help         print this
 
@@ -50,6 +53,17 @@ enum Job {
         scenario: String,
         peer: String,
         cell: Cell,
+    },
+    /// The counts of gmp's operations against their ceilings, which are in the file.
+    Gates {
+        file: PathBuf,
+        record: bool,
+    },
+    /// One run of such a count; the program starts itself with it.
+    Count {
+        scenario: String,
+        procs: usize,
+        ops: u64,
     },
     /// The load generator; a cell starts it.
     Load {
@@ -92,6 +106,14 @@ fn parse() -> Result<Job, Box<dyn Error>> {
                 let churn = kind == "churn";
                 let (address, connections) = (args.value()?.string()?, args.value()?.parse()?);
                 return Ok(Job::Load { address, connections, ms: args.value()?.parse()?, churn });
+            }
+            Arg::Long(kind @ ("gates" | "record-gates")) => {
+                let record = kind == "record-gates";
+                return Ok(Job::Gates { file: PathBuf::from(args.value()?), record });
+            }
+            Arg::Long("count") => {
+                let (scenario, procs) = (args.value()?.string()?, args.value()?.parse()?);
+                return Ok(Job::Count { scenario, procs, ops: args.value()?.parse()? });
             }
             Arg::Long("rate") => {
                 let (protocol, address) = (args.value()?.parse()?, args.value()?.string()?);
@@ -196,6 +218,14 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             };
             let report = run(&scenario, &cell).ok_or_else(|| format!("no scenario is called {scenario}"))?;
             println!("{}", serde_json::to_string(&report)?);
+        }
+        Job::Gates { file, record } => {
+            let hold = gates::check(&file, record)?;
+            return Ok(if hold { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Job::Count { scenario, procs, ops } => {
+            let counts = gates::count(&scenario, procs, ops).ok_or_else(|| format!("no gate is called {scenario}"))?;
+            println!("{}", serde_json::to_string(&counts)?);
         }
         Job::Load { address, connections, ms, churn } => {
             let report = load::run(address.parse()?, connections, Duration::from_millis(ms), churn)?;

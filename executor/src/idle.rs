@@ -36,7 +36,9 @@ use crate::sys::atomic::{
 };
 use crate::sys::{Mutex, MutexGuard, idle_fence, rank};
 
+mod outcomes;
 mod resize;
+pub(crate) use outcomes::{HandedOff, Left, Rested, Retired, Served};
 pub(crate) use resize::Quit;
 
 /// One spinning machine in `word`.
@@ -116,60 +118,6 @@ struct Wanting {
     machine: &'static Machine,
     /// When `sysmon` first saw it there while no processor was being made free any more.
     seen_at: Option<u64>,
-}
-
-/// What came of giving a processor up.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum Retired {
-    /// There may be work: the machine keeps its processor and searches on.
-    Stay,
-    /// The processor is gone and the machine is on a list; it looks at the queues once more and then sleeps.
-    Asleep {
-        /// In the netpoller rather than on its parker.
-        poller: bool,
-    },
-    /// The processor is no longer the table's: `sysmon` rescued the tasks behind a poll of this machine. It is a husk, which
-    /// the machine empties and gives back; nothing else was changed.
-    Husk,
-    /// The runtime closes; the machine keeps its processor, empties it and ends.
-    Closed,
-}
-
-/// What came of handing a processor to a machine that wants one.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum Served {
-    /// Nobody wants one any more: it stays.
-    Nobody,
-    /// It is gone, and the machine is on the list of sleepers and parks next.
-    Gone,
-    /// As [`Retired::Husk`].
-    Husk,
-}
-
-/// How a machine without a processor goes on.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum Rested {
-    /// It took this idle processor.
-    Took(u32),
-    /// It is on the list of sleepers and parks next.
-    Asleep,
-    /// The runtime closes.
-    Closed,
-}
-
-/// How a machine left the netpoller.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum Left {
-    /// Somebody woke it with this.
-    Granted(Grant),
-    /// It took this idle processor.
-    Took(u32),
-    /// Every processor is busy. The machine is now on the list of parked ones.
-    Nothing,
 }
 
 impl Idle {
@@ -678,18 +626,6 @@ impl Idle {
         machine.parker.unpark();
         true
     }
-}
-
-/// Where a processor went that was given up.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum HandedOff {
-    /// A machine has it.
-    ToMachine,
-    /// It is idle, or was dying and is dead; the caller looks at the queues once more.
-    Idle,
-    /// As [`Retired::Husk`].
-    Husk,
 }
 
 impl Lists {

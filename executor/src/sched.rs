@@ -164,7 +164,7 @@ pub(crate) struct RuntimeRef {
 
 impl RuntimeRef {
     /// Whether the runtime is there and does not close.
-    fn is_open(self) -> bool {
+    pub(crate) fn is_open(self) -> bool {
         // In this order: "not closing" may be said of the slot's next runtime, and then its generation is seen too.
         !self.sched.is_closing() && self.is_there()
     }
@@ -343,36 +343,6 @@ impl Sched {
     /// The runtime that has this slot. The caller keeps it from going: it is one of its threads, or a guest.
     pub(crate) fn runtime(&'static self) -> RuntimeRef {
         RuntimeRef { sched: self, generation: self.generation.load(Relaxed) }
-    }
-
-    /// The slot with this index, which must be in use.
-    #[inline]
-    pub(crate) fn slot(&self, index: u32) -> &'static ProcSlot {
-        // Acquire: pairs with the Release in `open`.
-        let slot = self.table[index as usize].load(Acquire);
-        debug_assert!(!slot.is_null(), "slot {index} was never made");
-        // SAFETY: slots are leaked boxes, made before their index is known to anybody.
-        unsafe { &*slot }
-    }
-
-    /// A shard of the registry, by the number in a task's id.
-    #[inline]
-    pub(crate) fn shard(&self, index: u32) -> &Shard {
-        match index.checked_sub(FIRST_OUTSIDE) {
-            Some(outside) => &self.outside[outside as usize],
-            None => &self.slot(index).registry,
-        }
-    }
-
-    /// All shards of the registry.
-    pub(crate) fn shards(&self) -> impl Iterator<Item = &Shard> {
-        let outside = self.outside.iter().map(|shard| &**shard);
-        self.slots().map(|slot| &slot.registry).chain(outside)
-    }
-
-    /// The slots in use.
-    pub(crate) fn slots(&self) -> impl Iterator<Item = &'static ProcSlot> {
-        (0..self.idle.slots()).map(|index| self.slot(index))
     }
 
     // Processors given up and taken.

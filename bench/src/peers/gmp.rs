@@ -32,6 +32,18 @@ impl<T> Future for Join<T> {
     }
 }
 
+impl Gmp {
+    /// One that never gives a stuck poll up, for `gates`.
+    pub fn without_rescue(procs: usize) -> Gmp {
+        Gmp { runtime: Builder::new().procs(procs).rescue(None).build().expect("gmp starts") }
+    }
+
+    /// The runtime itself.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+}
+
 impl Peer for Gmp {
     const NAME: &'static str = "gmp";
 

@@ -1,4 +1,4 @@
-//! The number of processors changes: slots are made, machines asked to quit, queues buried. `idle::resize` has the protocol.
+//! The slots of the processor table; the number of processors changes: slots are made, machines asked to quit, queues buried. `idle::resize` has the protocol.
 //!
 //! 1. The number changes under the lock of `cpus`, so slots are made by one thread at a time, and nobody reads the files of
 //!    the cgroups any more once a call that sets the number by hand has returned.
@@ -11,8 +11,9 @@ use crate::context;
 use crate::cpus::Cpus;
 use crate::idle::Quit;
 use crate::processor::{ProcSlot, Processor, QUIT};
-use crate::sys::atomic::Ordering::{AcqRel, Relaxed, Release};
+use crate::sys::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sys::submit_fence;
+use crate::task::registry::{FIRST_OUTSIDE, Shard};
 
 /// The runtime is shut down.
 #[derive(Debug)]
@@ -39,6 +40,36 @@ impl RuntimeRef {
 }
 
 impl Sched {
+    /// The slot with this index, which must be in use.
+    #[inline]
+    pub(crate) fn slot(&self, index: u32) -> &'static ProcSlot {
+        // Acquire: pairs with the Release in `make_slots`.
+        let slot = self.table[index as usize].load(Acquire);
+        debug_assert!(!slot.is_null(), "slot {index} was never made");
+        // SAFETY: slots are leaked boxes, made before their index is known to anybody.
+        unsafe { &*slot }
+    }
+
+    /// A shard of the registry, by the number in a task's id.
+    #[inline]
+    pub(crate) fn shard(&self, index: u32) -> &Shard {
+        match index.checked_sub(FIRST_OUTSIDE) {
+            Some(outside) => &self.outside[outside as usize],
+            None => &self.slot(index).registry,
+        }
+    }
+
+    /// All shards of the registry.
+    pub(crate) fn shards(&self) -> impl Iterator<Item = &Shard> {
+        let outside = self.outside.iter().map(|shard| &**shard);
+        self.slots().map(|slot| &slot.registry).chain(outside)
+    }
+
+    /// The slots in use.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &'static ProcSlot> {
+        (0..self.idle.slots()).map(|index| self.slot(index))
+    }
+
     /// The first so many slots that the runtime has not used yet are made. The registry's shards are still closed.
     pub(super) fn make_slots(&'static self, indices: Range<u32>) {
         for index in indices {

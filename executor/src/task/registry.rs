@@ -269,6 +269,10 @@ impl Shard {
 
 /// Enters a task that is about to be queued for the first time.
 pub(super) fn insert(runtime: RuntimeRef, runnable: &Runnable<Meta>) -> Result<(), Closed> {
+    // The shards close one after the other: who was refused by one is not let in by the next.
+    if !runtime.is_open() {
+        return Err(Closed);
+    }
     let sched = runtime.sched;
     let waker = runnable.waker();
     let index = match context::processor_of(sched) {

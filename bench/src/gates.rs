@@ -1,0 +1,232 @@
+//! What an operation of gmp's costs in counts that no busy machine changes: instructions, system calls, allocations, wakes of
+//! threads. `.ci/run` holds them against recorded ceilings (`--gates`).
+//!
+//! 1. Each count is taken of `n` operations and of `2 n`, in processes of their own, and the difference divided by `n`: what
+//!    starting and stopping cost falls out.
+//! 2. Instructions are callgrind's, of the thread that executed most of them: with one processor the one that runs tasks.
+//!    System calls are strace's, with the threads of the watcher left out: its looks are paced by the clock. Wakes are the
+//!    scheduler's own counters, with two processors.
+//! 3. The scheduler looks at its queues and sockets by the clock, which under valgrind, beside others, runs fast: of several
+//!    runs the one with the fewest instructions counts.
+//! 4. There is no rescue: under valgrind every long poll would be a stuck one.
+//! 5. A count above its ceiling by 2 % fails. Instructions are those of the recorded compiler; with another one they are
+//!    printed and not compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::{fs, io};
+
+use serde::{Deserialize, Serialize};
+
+use crate::alloc;
+use crate::peers::gmp::Gmp;
+use crate::scenarios::{Batch, blocking, channel, spawn, switch, timer};
+
+/// How far a count may be above its ceiling: this share of it.
+const MARGIN: f64 = 0.02;
+
+/// What a count of next to nothing may be above its ceiling, an operation: a doubling of some table, a look at the sockets.
+const SLACK: f64 = 0.01;
+
+/// Runs under callgrind of which the best counts.
+const RUNS: usize = 4;
+
+/// One operation whose counts are gated: its name, and how many make a run.
+struct Gate {
+    name: &'static str,
+    ops: u64,
+    run: fn(Gmp, u64) -> Counts,
+}
+
+/// What a run of the program counts by itself.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Counts {
+    allocs: u64,
+    wakes: u64,
+}
+
+/// The counts of an operation.
+type Figures = BTreeMap<String, f64>;
+
+/// The recorded ceilings.
+#[derive(Debug, Serialize, Deserialize)]
+struct Ceilings {
+    /// The compiler whose instructions these are.
+    rustc: String,
+    /// By scenario, then by what is counted.
+    ceilings: BTreeMap<String, Figures>,
+}
+
+fn counted<B: Batch>(peer: Gmp, ops: u64) -> Counts {
+    // Once before: what is made at the first use is made.
+    peer.runtime().block_on(async { gmp::spawn(B::batch::<Gmp>(B::OPS.1)).await }).expect("it does not panic");
+    let before = peer.runtime().metrics().wakes;
+    alloc::start();
+    peer.runtime().block_on(async { gmp::spawn(B::batch::<Gmp>(ops)).await }).expect("it does not panic");
+    let allocs = alloc::stop().allocs;
+    Counts { allocs, wakes: peer.runtime().metrics().wakes - before }
+}
+
+const fn gate<B: Batch>(ops: u64) -> Gate {
+    Gate { name: B::INFO.name, ops, run: counted::<B> }
+}
+
+fn gates() -> Vec<Gate> {
+    vec![
+        gate::<spawn::Inside>(20_000),
+        gate::<spawn::Detached>(20_000),
+        gate::<spawn::Chained>(20_000),
+        gate::<switch::YieldOne>(50_000),
+        gate::<switch::YieldMany>(50_000),
+        gate::<switch::PingPong>(10_000),
+        gate::<channel::OwnOne>(20_000),
+        gate::<timer::Churn>(20_000),
+        gate::<blocking::InPlace>(50_000),
+    ]
+}
+
+/// One run, in this process: so many operations of the scenario; `None` if no gate has that name.
+pub fn count(scenario: &str, procs: usize, ops: u64) -> Option<Counts> {
+    let gate = gates().into_iter().find(|gate| gate.name == scenario)?;
+    Some((gate.run)(Gmp::without_rescue(procs), ops))
+}
+
+/// Counts everything, prints it, and compares it with the ceilings in `file`, or writes them there. Whether all hold.
+///
+/// # Errors
+///
+/// valgrind or strace is not there or fails, or the file cannot be read or written.
+pub fn check(file: &Path, record: bool) -> io::Result<bool> {
+    let rustc = env!("GMP_BENCH_RUSTC").to_owned();
+    let recorded: Option<Ceilings> = if record { None } else { Some(serde_json::from_slice(&fs::read(file)?)?) };
+    let same = recorded.as_ref().is_none_or(|recorded| recorded.rustc == rustc);
+    if let Some(recorded) = recorded.as_ref().filter(|_| !same) {
+        println!("SKIPPED: instructions are not compared: recorded with {}, built by {rustc}", recorded.rustc);
+    }
+    let (mut ceilings, mut hold) = (BTreeMap::new(), true);
+    for gate in gates() {
+        let figures = figures(&gate)?;
+        let limits = recorded.as_ref().map(|recorded| recorded.ceilings.get(gate.name).cloned().unwrap_or_default());
+        for (what, figure) in &figures {
+            let mut line = format!("{:<16} {what:<14}{figure:>10.3}", gate.name);
+            if let Some(limits) = &limits {
+                let compared = same || what != "instructions";
+                match limits.get(what) {
+                    Some(ceiling) if compared && *figure > ceiling * (1.0 + MARGIN) + SLACK => {
+                        line += &format!("  TOO MUCH: the ceiling is {ceiling:.3}");
+                        hold = false;
+                    }
+                    Some(ceiling) => line += &format!("  ceiling {ceiling:.3}"),
+                    None => {
+                        line += "  there is no ceiling for it";
+                        hold = false;
+                    }
+                }
+            }
+            println!("{line}");
+        }
+        ceilings.insert(gate.name.to_owned(), figures);
+    }
+    if record {
+        // Three digits are as many as are the same in the next run.
+        let round = |figure: &mut f64| *figure = (*figure * 1e3).round() / 1e3;
+        ceilings.values_mut().flat_map(BTreeMap::values_mut).for_each(round);
+        fs::write(file, serde_json::to_string_pretty(&Ceilings { rustc, ceilings })? + "\n")?;
+    }
+    Ok(hold)
+}
+
+fn figures(gate: &Gate) -> io::Result<Figures> {
+    let per_op = |once: u64, twice: u64| (twice as f64 - once as f64) / gate.ops as f64;
+    let (once, twice) = (plain(gate, 1, 1)?, plain(gate, 1, 2)?);
+    let mut figures = Figures::new();
+    figures.insert("allocations".into(), per_op(once.allocs, twice.allocs).max(0.0));
+    let (once, twice) = (plain(gate, 2, 1)?, plain(gate, 2, 2)?);
+    figures.insert("wakes, 2P".into(), per_op(once.wakes, twice.wakes).max(0.0));
+    figures.insert("instructions".into(), per_op(fewest_instructions(gate, 1)?, fewest_instructions(gate, 2)?));
+    figures.insert("system calls".into(), per_op(system_calls(gate, 1)?, system_calls(gate, 2)?).max(0.0));
+    Ok(figures)
+}
+
+/// The arguments of a run of `times` as many operations.
+fn arguments(gate: &Gate, procs: usize, times: u64) -> [String; 4] {
+    ["--count".into(), gate.name.into(), procs.to_string(), (gate.ops * times).to_string()]
+}
+
+/// Runs a command to its end and gives what it printed.
+fn output(command: &mut Command) -> io::Result<Vec<u8>> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(format!("{name} ended with {}: {}", output.status, said.trim())))
+}
+
+fn plain(gate: &Gate, procs: usize, times: u64) -> io::Result<Counts> {
+    let printed = output(Command::new(std::env::current_exe()?).args(arguments(gate, procs, times)))?;
+    Ok(serde_json::from_slice(&printed)?)
+}
+
+/// A directory of this process's own, gone when this is dropped.
+struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    fn new() -> io::Result<Scratch> {
+        let directory = std::env::temp_dir().join(format!("gmp-bench-gates-{}", std::process::id()));
+        fs::create_dir(&directory)?;
+        Ok(Scratch(directory))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed is left to whoever cleans the directory for such things.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn fewest_instructions(gate: &Gate, times: u64) -> io::Result<u64> {
+    let mut fewest = u64::MAX;
+    for _ in 0..RUNS {
+        fewest = fewest.min(instructions(gate, times)?);
+    }
+    Ok(fewest)
+}
+
+fn instructions(gate: &Gate, times: u64) -> io::Result<u64> {
+    let scratch = Scratch::new()?;
+    let mut command = Command::new("valgrind");
+    command.args(["-q", "--tool=callgrind", "--separate-threads=yes"]);
+    command.arg(format!("--callgrind-out-file={}", scratch.0.join("out").display()));
+    output(command.arg(std::env::current_exe()?).args(arguments(gate, 1, times)))?;
+    let mut most = 0;
+    // One file a thread.
+    for entry in fs::read_dir(&scratch.0)? {
+        let text = fs::read_to_string(entry?.path())?;
+        let totals = text.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok());
+        most = most.max(totals.unwrap_or(0));
+    }
+    Ok(most)
+}
+
+fn system_calls(gate: &Gate, times: u64) -> io::Result<u64> {
+    let scratch = Scratch::new()?;
+    let file = scratch.0.join("trace");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o"]).arg(&file).arg(std::env::current_exe()?);
+    output(command.args(arguments(gate, 1, times)))?;
+    let trace = fs::read_to_string(&file)?;
+    let thread = |line: &str| line.split_whitespace().next().map(str::to_owned);
+    let watchers: BTreeSet<_> = trace
+        .lines()
+        .filter(|line| line.contains("prctl(PR_SET_NAME") && line.contains("sysmon\""))
+        .filter_map(thread)
+        .collect();
+    // A call that another thread interrupts is told of in two lines.
+    let calls = trace.lines().filter(|line| !line.contains(" resumed>"));
+    Ok(calls.filter_map(thread).filter(|thread| !watchers.contains(thread)).count() as u64)
+}
