@@ -322,11 +322,9 @@ fn r07_resume_from_outside_while_all_sleep() {
     for _ in 0..3 {
         let runtime = paused(2);
         let (open, gate) = channel();
-        let task = runtime.block_on(async {
-            // It holds the clock, also when that goes on.
-            drop(gmp::spawn_blocking(move || gate.recv().unwrap()));
-            gmp::spawn(sleep(ms(5)))
-        });
+        // It holds the clock until that goes on.
+        drop(runtime.spawn_blocking(move || gate.recv().unwrap()));
+        let task = runtime.spawn(sleep(ms(5)));
         rest(&runtime);
         let guard = runtime.enter();
         resume();
