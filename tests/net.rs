@@ -186,3 +186,56 @@ fn r04_sysmon_looks_at_the_netpoller_while_every_processor_is_in_a_long_poll() {
     });
     runtime.block_on(task).unwrap();
 }
+
+/// Polls of a millisecond each, one after the other, on the only processor: what becomes ready in one of them has its turn
+/// before the next, and the task that yields them still has its own.
+#[test]
+fn r04_a_socket_does_not_wait_for_a_second_long_poll() {
+    const ROUNDS: u64 = 30;
+    let runtime = Builder::new().procs(1).rescue(None).build().unwrap();
+    let polls = Arc::new(AtomicU64::new(0));
+    let long_poll = |polls: &AtomicU64| {
+        let end = std::time::Instant::now() + std::time::Duration::from_millis(1);
+        while std::time::Instant::now() < end {
+            std::hint::spin_loop();
+        }
+        polls.fetch_add(1, Relaxed)
+    };
+    let late = runtime.block_on(runtime.spawn(async move {
+        let (mut stream, mut plain) = pair().await;
+        let (sent, seen) = (Arc::new(AtomicU64::new(0)), polls.clone());
+        let at = sent.clone();
+        let reader = gmp::spawn(async move {
+            let mut late = 0;
+            for _ in 0..ROUNDS {
+                stream.read_exact(&mut [0]).await.unwrap();
+                // Long too: it must not keep the other from running.
+                late += u64::from(seen.load(Relaxed) > at.load(Relaxed));
+                long_poll(&seen);
+            }
+            late
+        });
+        // Until every pick looks around.
+        for _ in 0..2 * 61 {
+            long_poll(&polls);
+            yield_now().await;
+        }
+        while !reader.is_finished() {
+            // Both have had their turn.
+            for _ in 0..2 {
+                long_poll(&polls);
+                yield_now().await;
+            }
+            plain.write_all(b"x").unwrap();
+            sent.store(long_poll(&polls) + 1, Relaxed);
+            yield_now().await;
+        }
+        reader.await.unwrap()
+    }));
+    // Seldom the watcher is faster, and queues the reader for everybody.
+    let late = late.unwrap();
+    assert!(
+        late < ROUNDS / 2,
+        "{late} times of {ROUNDS} the reader waited for a poll that began after its byte was there"
+    );
+}

@@ -36,6 +36,8 @@ const LOOK_NS_MAX: u64 = 200_000;
 /// one in so many looks in any case.
 const NETPOLL_NS: u64 = 2_000_000;
 const NETPOLL_LOOKS: u32 = 16;
+/// So many looks after one that came after long polls, looks are not made rarer.
+const LONG_MEMORY: u32 = 32;
 /// A processor whose picks take longer than this, in nanoseconds and on average, is slow: it is not worth waiting for.
 const SLOW_PICK_NS: u64 = 20_000;
 /// After 2^k spawns without a theft a spawn may wake a machine again, k at most this.
@@ -145,6 +147,15 @@ impl ProcSlot {
     }
 }
 
+/// What [`Processor::looked`] says of a look.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct LookAt {
+    /// To look at the netpoller too.
+    pub(crate) netpoll: bool,
+    /// The polls since the last look took long, on average.
+    pub(crate) after_long_polls: bool,
+}
+
 /// A processor. The hot words of the owner, of thieves and of `sysmon` lie on lines of their own.
 #[repr(C, align(128))]
 pub(crate) struct Processor {
@@ -194,6 +205,10 @@ struct Own {
     /// The picks before the last look took long.
     was_slow: AtomicBool,
     looks_without_netpoll: AtomicU32,
+    /// Looks to come before they may be made rarer.
+    after_long: AtomicU32,
+    /// The time slice from which on queued tasks may give way to others again.
+    gives_way_at: AtomicU32,
     spawns_passed: AtomicU32,
     rng: AtomicU32,
     /// Wakes are collected: one decision comes at the end.
@@ -234,6 +249,8 @@ impl Processor {
                 last_look: AtomicU64::new(0),
                 was_slow: AtomicBool::new(false),
                 looks_without_netpoll: AtomicU32::new(0),
+                after_long: AtomicU32::new(0),
+                gives_way_at: AtomicU32::new(0),
                 spawns_passed: AtomicU32::new(0),
                 rng: AtomicU32::new(index.wrapping_mul(0x9e37_79b9) | 1),
                 batching: AtomicBool::new(false),
@@ -258,6 +275,8 @@ impl Processor {
         self.own.look_every.store(LOOK_EVERY_MAX, Relaxed);
         self.own.looks_in.store(0, Relaxed);
         self.own.batching.store(false, Relaxed);
+        self.own.after_long.store(0, Relaxed);
+        self.own.gives_way_at.store(self.schedtick(), Relaxed);
         self.begin_slice();
     }
 
@@ -516,9 +535,9 @@ impl Processor {
         false
     }
 
-    /// A look happens at `now`: sets the distance to the next one so that they come 50 to 200 µs apart, and tells whether
-    /// to look at the netpoller too, at which somebody last looked at `netpolled_at`.
-    pub(crate) fn looked(&self, now: u64, netpolled_at: u64) -> bool {
+    /// A look happens at `now`: sets the distance to the next one so that they come 50 to 200 µs apart, and tells what to
+    /// look at. At the netpoller somebody last looked at `netpolled_at`.
+    pub(crate) fn looked(&self, now: u64, netpolled_at: u64) -> LookAt {
         let every = self.own.look_every.load(Relaxed);
         let passed = now.saturating_sub(self.own.last_look.load(Relaxed));
         self.own.last_look.store(now, Relaxed);
@@ -526,8 +545,12 @@ impl Processor {
         let slow = passed > u64::from(every) * SLOW_PICK_NS;
         self.seen.slow.store(slow && self.own.was_slow.load(Relaxed), Relaxed);
         self.own.was_slow.store(slow, Relaxed);
+        // Short polls among long ones: the next long one is to be noticed at once.
+        let is_long = passed > u64::from(every) * LOOK_NS_MAX;
+        let after_long = if is_long { LONG_MEMORY } else { self.own.after_long.load(Relaxed).saturating_sub(1) };
+        self.own.after_long.store(after_long, Relaxed);
         let every = if passed < LOOK_NS_MIN {
-            (every * 2).min(LOOK_EVERY_MAX)
+            if after_long > 0 { every } else { (every * 2).min(LOOK_EVERY_MAX) }
         } else if passed > LOOK_NS_MAX {
             // At once: the picks between two looks may be long polls.
             (u64::from(every) * LOOK_NS_MAX / 2 / passed).max(1) as u32
@@ -538,9 +561,20 @@ impl Processor {
         self.own.looks_in.store(every - 1, Relaxed);
         self.own.counters.looks.add(1);
         let without = self.own.looks_without_netpoll.load(Relaxed) + 1;
-        let netpoll = now.saturating_sub(netpolled_at) >= NETPOLL_NS || without >= NETPOLL_LOOKS;
+        let netpoll_after = if is_long { LOOK_NS_MIN } else { NETPOLL_NS };
+        let netpoll = now.saturating_sub(netpolled_at) >= netpoll_after || without >= NETPOLL_LOOKS;
         self.own.looks_without_netpoll.store(if netpoll { 0 } else { without }, Relaxed);
-        netpoll
+        LookAt { netpoll, after_long_polls: is_long }
+    }
+
+    /// Whether queued tasks may give way to what became ready: one of those that did the last time has had its turn.
+    pub(crate) fn may_give_way(&self) -> bool {
+        self.schedtick().wrapping_sub(self.own.gives_way_at.load(Relaxed)) as i32 >= 0
+    }
+
+    /// They give way to so many.
+    pub(crate) fn gives_way_to(&self, ready: u32) {
+        self.own.gives_way_at.store(self.schedtick().wrapping_add(ready + 1), Relaxed);
     }
 
     #[inline]

@@ -40,6 +40,9 @@ const LONE_NS: u64 = 3_000;
 /// A processor that wakes a machine is given so long, in nanoseconds, to come out of the system call.
 const WAKE_NS: u64 = 50_000;
 
+/// So many tasks with long polls, at most, give way to what became ready meanwhile.
+const YIELDERS_MAX: usize = 8;
+
 /// A stolen task that ran for less, in nanoseconds, was not worth waking a machine.
 const WORTH_NS: u64 = 20_000;
 
@@ -52,6 +55,8 @@ pub(crate) struct Worker {
     woken_by_spawn_of: Option<u32>,
     /// The last pick was from the global queue, at a look.
     looked_global: bool,
+    /// At the last look what had become ready went before the global queue.
+    skipped_global: bool,
     /// The machine was granted its processor and has not run anything yet: that goes before machines that want one.
     owes_a_pick: bool,
     /// Whose lone task was just stolen.
@@ -88,6 +93,7 @@ impl Worker {
             spinning: false,
             woken_by_spawn_of: None,
             looked_global: false,
+            skipped_global: false,
             owes_a_pick: false,
             lone_of: None,
             ready: Vec::new(),
@@ -287,17 +293,37 @@ impl Worker {
     fn look(&mut self, p: &'static Processor, after_global: bool) -> Look {
         let sched = self.sched;
         let now = clock::now();
-        let netpoll = p.looked(now, sched.netpolled_at());
+        let look = p.looked(now, sched.netpolled_at());
         if sched.idle.is_wanted() && !self.owes_a_pick {
             if let Some(gone) = self.hand_to_want(p) {
                 return gone;
             }
         }
+        let queued = p.queue.len_seen();
         self.run_own_timers(p, now);
-        if netpoll && sched.netpoll_now(&mut self.ready, now) {
+        if look.netpoll && sched.netpoll_now(&mut self.ready, now) {
             p.counters().netpoll_looks.add(1);
             self.wake_ready(p);
         }
+        let ready = p.queue.len_seen().saturating_sub(queued);
+        if look.after_long_polls && ready > 0 && p.may_give_way() {
+            // What became ready during a long poll goes before the task that has just yielded it, wherever that is queued:
+            // else it would wait for one more of them. What becomes ready may be long polls too, so one of those that gave
+            // way has its turn before the next time.
+            p.gives_way_to(ready as u32);
+            if queued <= YIELDERS_MAX {
+                for _ in 0..queued {
+                    // SAFETY: this machine holds `p`.
+                    unsafe { p.queue.pop().map(|unit| p.push(unit)) };
+                }
+                submit_fence();
+                sched.after_push(p);
+            }
+            if !std::mem::replace(&mut self.skipped_global, true) {
+                return Look::Nothing;
+            }
+        }
+        self.skipped_global = false;
         if after_global {
             return Look::Nothing;
         }
