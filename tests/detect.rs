@@ -8,6 +8,7 @@ use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::channel::oneshot;
 use gmp::Builder;
 use gmp::net::UdpSocket;
@@ -503,4 +504,27 @@ async fn r24_a_test_may_wait_for_plain_threads() {
 #[should_panic(expected = "no waker of it is left")]
 async fn r24_a_test_without_a_waker_fails_whoever_wakes() {
     pending::<()>().await;
+}
+
+/// When its poll ends the watcher sleeps deeply, and no processor is taken.
+#[test]
+fn r24_a_body_that_was_stuck_and_then_waits_in_vain_is_reported() {
+    limited(|| {
+        let runtime = builder(SOON).procs(1).on_stuck(|_| ()).build().unwrap();
+        let (_sender, mut receiver) = oneshot::channel::<()>();
+        let mut polled = false;
+        let body = poll_fn(|cx| {
+            if !std::mem::replace(&mut polled, true) {
+                // It is rescued, and all the others have long been idle.
+                let other = runtime.spawn(async {});
+                while !other.is_finished() {
+                    thread::yield_now();
+                }
+                thread::sleep(Duration::from_millis(500));
+            }
+            receiver.poll_unpin(cx).map(drop)
+        });
+        let report = report_of(|| runtime.block_on(body));
+        assert!(report.starts_with("deadlock: nothing has run"), "{report}");
+    });
 }
