@@ -187,6 +187,12 @@ impl Waits {
         drop(gone);
     }
 
+    /// Whether this thread is in such a call, with a processor or without.
+    pub(crate) fn has_this_thread(&self) -> bool {
+        let tid = thread_id();
+        self.0.lock().waits.iter().any(|wait| wait.tid == tid)
+    }
+
     /// This thread may act for the runtime of that generation until [`Waits::guest_left`].
     pub(crate) fn guest_came(&self, generation: u32) {
         self.0.lock().guests.push((thread_id(), generation));
