@@ -528,3 +528,30 @@ fn r24_a_body_that_was_stuck_and_then_waits_in_vain_is_reported() {
         assert!(report.starts_with("deadlock: nothing has run"), "{report}");
     });
 }
+
+#[test]
+fn r24_a_wait_in_a_runtime_that_is_gone_is_none_of_the_next() {
+    limited(|| {
+        let old = Builder::new().procs(1).build().unwrap();
+        let (sender, receiver) = oneshot::channel::<()>();
+        let handle = old.handle();
+        let (begin, began) = channel();
+        let plain = thread::spawn(move || {
+            handle.block_on(async move {
+                begin.send(()).unwrap();
+                receiver.await
+            })
+        });
+        began.recv().unwrap();
+        thread::sleep(Duration::from_millis(100));
+        drop(old);
+        // Several, as other tests may take the slot.
+        let next: Vec<_> = (0..8).map(|_| runtime(SOON)).collect();
+        for runtime in &next {
+            let (_sender, never) = oneshot::channel::<()>();
+            report_of(|| runtime.block_on(never));
+        }
+        sender.send(()).unwrap();
+        assert_eq!(plain.join().unwrap(), Ok(()));
+    });
+}

@@ -99,7 +99,7 @@ pub(super) fn shut_down(runtime: RuntimeRef, patience: Patience) -> Result<(), L
         return Ok(());
     }
     close(sched);
-    if context::is_worker_of(sched) || serves(sched) || sched.waits.has_this_thread() {
+    if context::is_worker_of(sched) || serves(sched) || sched.waits.has_this_thread(runtime.generation) {
         finish_elsewhere(runtime);
         return Err(leftover(sched));
     }
