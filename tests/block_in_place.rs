@@ -102,6 +102,8 @@ fn r03_short_blocking_calls_move_nothing() {
         let runtime = runtime(2);
         let handle = runtime.handle();
         let task = runtime.spawn(async move {
+            // The thread that spawned this counts the machine that it woke only afterwards.
+            gmp::time::sleep(Duration::from_millis(20)).await;
             let before = handle.metrics();
             for n in 0..1_000_000 {
                 if n % 2 == 0 {

@@ -8,6 +8,7 @@ use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::channel::oneshot;
 use gmp::Builder;
 use gmp::net::UdpSocket;
@@ -503,4 +504,54 @@ async fn r24_a_test_may_wait_for_plain_threads() {
 #[should_panic(expected = "no waker of it is left")]
 async fn r24_a_test_without_a_waker_fails_whoever_wakes() {
     pending::<()>().await;
+}
+
+/// When its poll ends the watcher sleeps deeply, and no processor is taken.
+#[test]
+fn r24_a_body_that_was_stuck_and_then_waits_in_vain_is_reported() {
+    limited(|| {
+        let runtime = builder(SOON).procs(1).on_stuck(|_| ()).build().unwrap();
+        let (_sender, mut receiver) = oneshot::channel::<()>();
+        let mut polled = false;
+        let body = poll_fn(|cx| {
+            if !std::mem::replace(&mut polled, true) {
+                // It is rescued, and all the others have long been idle.
+                let other = runtime.spawn(async {});
+                while !other.is_finished() {
+                    thread::yield_now();
+                }
+                thread::sleep(Duration::from_millis(500));
+            }
+            receiver.poll_unpin(cx).map(drop)
+        });
+        let report = report_of(|| runtime.block_on(body));
+        assert!(report.starts_with("deadlock: nothing has run"), "{report}");
+    });
+}
+
+#[test]
+fn r24_a_wait_in_a_runtime_that_is_gone_is_none_of_the_next() {
+    limited(|| {
+        let old = Builder::new().procs(1).build().unwrap();
+        let (sender, receiver) = oneshot::channel::<()>();
+        let handle = old.handle();
+        let (begin, began) = channel();
+        let plain = thread::spawn(move || {
+            handle.block_on(async move {
+                begin.send(()).unwrap();
+                receiver.await
+            })
+        });
+        began.recv().unwrap();
+        thread::sleep(Duration::from_millis(100));
+        drop(old);
+        // Several, as other tests may take the slot.
+        let next: Vec<_> = (0..8).map(|_| runtime(SOON)).collect();
+        for runtime in &next {
+            let (_sender, never) = oneshot::channel::<()>();
+            report_of(|| runtime.block_on(never));
+        }
+        sender.send(()).unwrap();
+        assert_eq!(plain.join().unwrap(), Ok(()));
+    });
 }

@@ -723,3 +723,21 @@ fn r24_on_the_default_runtime_from_a_plain_thread() {
         assert_eq!(gmp::block_on(task).unwrap(), 7);
     });
 }
+
+/// `sysmon` tries again at each of its looks, not as fast as it can.
+#[test]
+fn r05_a_refused_pinned_task_does_not_make_the_watcher_spin() {
+    limited(|| {
+        let runtime = Builder::new().procs(1).max_threads(3).build().unwrap();
+        let first = runtime.spawn_pinned(pending::<()>);
+        until(|| runtime.metrics().pinned_threads == 1);
+        let second = runtime.spawn_pinned(|| async {});
+        until(|| runtime.metrics().pinned_queue == 1);
+        let (start, before) = (std::time::Instant::now(), runtime.metrics().sysmon_looks);
+        thread::sleep(Duration::from_millis(500));
+        let (looks, passed) = (runtime.metrics().sysmon_looks - before, start.elapsed());
+        assert!(u128::from(looks) <= passed.as_millis() + 50, "{looks} looks in {passed:?}");
+        first.abort();
+        until(|| second.is_finished());
+    });
+}

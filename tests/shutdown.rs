@@ -297,3 +297,13 @@ fn r14_the_hooks_are_dropped_with_the_runtime() {
         assert_eq!(drops.count(), 2);
     });
 }
+
+/// Its thread has no processor there, and is one that shutdown would wait for.
+#[test]
+fn r14_a_runtime_dropped_in_a_blocking_call_of_its_own_block_on() {
+    limited(|| {
+        let runtime = Builder::new().procs(2).build().unwrap();
+        let handle = runtime.handle();
+        handle.block_on(async move { gmp::block_in_place(move || drop(runtime)) });
+    });
+}

@@ -343,10 +343,7 @@ impl Idle {
         lists.poller = None;
         match self.pop_proc(&mut lists, host) {
             Some(slot) => Left::Took(slot),
-            None => {
-                lists.machines.push(machine);
-                Left::Nothing
-            }
+            None => Left::Nothing,
         }
     }
 

@@ -138,7 +138,10 @@ impl Sched {
         self.spawned_outside.add(1);
         // Before the task does anything to its thread (invariant 4).
         self.sysmon_start();
-        self.pin(task, VecDeque::push_back);
+        if !self.pin(task, VecDeque::push_back) {
+            // It may sleep deeply. Not in `pin`, which `sysmon` calls: it would keep itself awake.
+            self.sysmon.wake();
+        }
         Ok(())
     }
 
@@ -184,8 +187,7 @@ impl Sched {
             // While the task still counts: afterwards the slot may be another runtime's.
             self.sysmon_start();
             wait(&mut pinned.state.lock().waiting, task);
-            // It may sleep deeply; and shutdown may have looked before.
-            self.sysmon.wake();
+            // Shutdown may have looked before.
             self.shutdown.unpark();
         }
         started

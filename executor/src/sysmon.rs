@@ -18,7 +18,6 @@
 //! 2. It sleeps deeply only if every processor is idle, which it decides under the scheduler lock.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::panic::Location;
 use std::task::Waker;
 use std::time::Duration;
@@ -35,7 +34,7 @@ use crate::sys::atomic::{
     AtomicBool,
     Ordering::{Acquire, Relaxed, Release},
 };
-use crate::sys::submit_fence;
+use crate::sys::{submit_fence, try_print_error};
 use crate::task::swallow;
 use crate::trace;
 
@@ -389,10 +388,10 @@ impl Sched {
             swallow(|| hook(&stuck));
         } else if !traced {
             let last = warned.entry((stuck.stuck_in, stuck.location.map(std::ptr::from_ref))).or_insert(None);
-            if last.is_none_or(|at| now - at >= WARN_NS) {
+            // A poll that is stuck may be so in the middle of a print, with the lock of standard error or before a pipe that is
+            // full: that must not stop `sysmon`. The next one is told of then.
+            if last.is_none_or(|at| now - at >= WARN_NS) && try_print_error(&format!("gmp: {stuck}")) {
                 *last = Some(now);
-                // Nobody reads it any more: that must not end `sysmon`.
-                let _ = writeln!(std::io::stderr(), "gmp: {stuck}");
             }
         }
         rescued

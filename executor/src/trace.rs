@@ -1,12 +1,12 @@
 //! `GMP_SCHEDTRACE=ms`: Go's schedtrace line on standard error, with Go's field names. `sysmon` prints it.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::time::Duration;
 
 use crate::clock;
 use crate::metrics::Metrics;
 use crate::sched::Sched;
+use crate::sys::try_print_error;
 
 /// When the next line is due.
 pub(crate) struct Schedtrace {
@@ -40,8 +40,8 @@ impl Schedtrace {
             return;
         };
         self.next = now + every;
-        // A standard error that is closed must not end `sysmon`, as `eprintln!` would.
-        let _ = writeln!(std::io::stderr(), "{}", line((now - self.start) / 1_000_000, &sched.metrics()));
+        // A standard error that is closed must not end `sysmon`, as `eprintln!` would; nor one that nobody reads stop it.
+        let _ = try_print_error(&line((now - self.start) / 1_000_000, &sched.metrics()));
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct Wait {
     location: &'static Location<'static>,
     /// It is told when it waits in vain: a `block_on`.
     is_told: bool,
+    /// The runtime that it waits in. The slot may be another's by now.
+    generation: u32,
     /// Why it waits in vain. Written before the state says that it does.
     verdict: Mutex<String>,
 }
@@ -67,22 +69,23 @@ pub(crate) enum Outcome {
 
 impl Wait {
     /// A wait of this thread, in a `block_on` that was called there.
-    pub(crate) fn of_block_on(location: &'static Location<'static>) -> Self {
-        Wait::new(location, true)
+    pub(crate) fn of_block_on(location: &'static Location<'static>, generation: u32) -> Self {
+        Wait::new(location, true, generation)
     }
 
     /// A wait of this thread, which is that of a pinned task.
-    pub(crate) fn of_pinned(location: &'static Location<'static>) -> Self {
-        Wait::new(location, false)
+    pub(crate) fn of_pinned(location: &'static Location<'static>, generation: u32) -> Self {
+        Wait::new(location, false, generation)
     }
 
-    fn new(location: &'static Location<'static>, is_told: bool) -> Self {
+    fn new(location: &'static Location<'static>, is_told: bool, generation: u32) -> Self {
         Wait {
             state: AtomicU32::new(0),
             parker: Parker::new(),
             tid: thread_id(),
             location,
             is_told,
+            generation,
             verdict: Mutex::new(rank::LEAF, String::new()),
         }
     }
@@ -162,9 +165,14 @@ struct Lists {
 }
 
 impl Lists {
-    /// Those that wait. Of calls inside each other on one thread only the innermost can.
-    fn waiting(&self) -> impl Iterator<Item = &Arc<Wait>> {
-        self.waits.iter().filter(|wait| wait.is_waiting())
+    /// Those of the runtime of this generation.
+    fn of(&self, generation: u32) -> impl Iterator<Item = &Arc<Wait>> {
+        self.waits.iter().filter(move |wait| wait.generation == generation)
+    }
+
+    /// Those of them that wait. Of calls inside each other on one thread only the innermost can.
+    fn waiting(&self, generation: u32) -> impl Iterator<Item = &Arc<Wait>> {
+        self.of(generation).filter(|wait| wait.is_waiting())
     }
 }
 
@@ -187,6 +195,12 @@ impl Waits {
         drop(gone);
     }
 
+    /// Whether this thread is in such a call, with a processor or without.
+    pub(crate) fn has_this_thread(&self, generation: u32) -> bool {
+        let tid = thread_id();
+        self.0.lock().of(generation).any(|wait| wait.tid == tid)
+    }
+
     /// This thread may act for the runtime of that generation until [`Waits::guest_left`].
     pub(crate) fn guest_came(&self, generation: u32) {
         self.0.lock().guests.push((thread_id(), generation));
@@ -204,24 +218,24 @@ impl Waits {
     /// in such a call.
     pub(crate) fn are_quiet(&self, generation: u32) -> bool {
         let lists = self.0.lock();
-        let waits = |tid| lists.waiting().any(|wait| wait.tid == tid);
-        lists.waits.iter().all(|wait| wait.is_waiting() || waits(wait.tid))
+        let waits = |tid| lists.waiting(generation).any(|wait| wait.tid == tid);
+        lists.of(generation).all(|wait| wait.is_waiting() || waits(wait.tid))
             && lists.guests.iter().all(|(tid, entered)| *entered != generation || waits(*tid))
     }
 
-    pub(crate) fn is_any_waiting(&self) -> bool {
-        self.0.lock().waiting().next().is_some()
+    pub(crate) fn is_any_waiting(&self, generation: u32) -> bool {
+        self.0.lock().waiting(generation).next().is_some()
     }
 
     /// Those that wait: where the `block_on` was called, or the pinned task spawned, and which of them it is.
-    pub(crate) fn waiting(&self) -> Vec<(&'static Location<'static>, WaitOf)> {
+    pub(crate) fn waiting(&self, generation: u32) -> Vec<(&'static Location<'static>, WaitOf)> {
         let of = |wait: &Wait| if wait.is_told { WaitOf::BlockOn } else { WaitOf::Pinned };
-        self.0.lock().waiting().map(|wait| (wait.location, of(wait))).collect()
+        self.0.lock().waiting(generation).map(|wait| (wait.location, of(wait))).collect()
     }
 
     /// Ends the waits that go on: each thread is told `why`. Tells whether there was one.
-    pub(crate) fn condemn(&self, why: &str) -> bool {
-        let waiting: Vec<_> = self.0.lock().waiting().cloned().collect();
+    pub(crate) fn condemn(&self, generation: u32, why: &str) -> bool {
+        let waiting: Vec<_> = self.0.lock().waiting(generation).cloned().collect();
         // All of them, also when one was found.
         waiting.iter().filter(|wait| wait.condemn(why)).count() > 0
     }

@@ -411,10 +411,7 @@ impl Worker {
                 self.slot = Some(slot);
                 true
             }
-            Left::Nothing => {
-                let grant = self.machine.park();
-                self.accept(grant)
-            }
+            Left::Nothing => self.rest(),
         }
     }
 

@@ -52,7 +52,7 @@ pub(crate) enum Left {
     Granted(Grant),
     /// It took this idle processor.
     Took(u32),
-    /// Every processor is busy. The machine is now on the list of parked ones.
+    /// Every processor is busy. The machine is on no list; it goes on with [`super::Idle::rest`].
     Nothing,
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 
-use super::{HandedOff, Host, Idle, Left, Quit, Retired, Served};
+use super::{HandedOff, Host, Idle, Left, Quit, Rested, Retired, Served};
 use crate::machine::{Grant, Machine};
 
 #[derive(Default)]
@@ -168,6 +168,8 @@ fn r01_a_machine_back_from_the_netpoller_takes_a_processor_or_parks() {
     assert!(retire(idle, poller, slot));
     idle.take(host).unwrap();
     assert_eq!(idle.leave_netpoller(poller, host), Left::Nothing);
+    assert_eq!(idle.idle_machines(), 0, "it wakes what it brings first");
+    assert_eq!(idle.rest(poller, host), Rested::Asleep);
     assert_eq!(idle.idle_machines(), 1);
     assert!(!idle.has_poller());
 }

@@ -12,7 +12,7 @@ use crate::waits::Wait;
 /// Polls the task `root` of `set` until it has ended or the runtime closes, then drops what is left of the set: with a
 /// processor, unless the runtime closes.
 pub(crate) fn run(runtime: RuntimeRef, set: Set, root: Id, location: &'static Location<'static>) {
-    let blocking = Blocking::new(runtime, Wait::of_pinned(location));
+    let blocking = Blocking::new(runtime, Wait::of_pinned(location, runtime.generation));
     runtime.sched.pinned.has_come();
     let host = Host::with(set);
     let _inside = host.enter();

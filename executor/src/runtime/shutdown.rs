@@ -89,7 +89,7 @@ fn close(sched: &'static Sched) {
     sched.slots().flat_map(|slot| slot.objects()).for_each(|p| p.ask(CLOSING));
 }
 
-/// Shuts the runtime down. A thread of its own, and one that holds one of its processors in the middle of a `block_on`,
+/// Shuts the runtime down. A thread of its own, and one in the middle of its `block_on`, also where that has no processor,
 /// cannot wait for itself: there it is only started, and what is left is the answer. A thread that holds a processor of
 /// another runtime gives that one up meanwhile.
 pub(super) fn shut_down(runtime: RuntimeRef, patience: Patience) -> Result<(), Leftover> {
@@ -99,7 +99,7 @@ pub(super) fn shut_down(runtime: RuntimeRef, patience: Patience) -> Result<(), L
         return Ok(());
     }
     close(sched);
-    if context::is_worker_of(sched) || serves(sched) || context::processor_of(sched).is_some() {
+    if context::is_worker_of(sched) || serves(sched) || sched.waits.has_this_thread(runtime.generation) {
         finish_elsewhere(runtime);
         return Err(leftover(sched));
     }

@@ -85,9 +85,9 @@ impl Sched {
 
     /// What a thread that waits in vain panics with.
     #[cold]
-    pub(crate) fn deadlock_report(&self, why: &Why) -> String {
+    pub(crate) fn deadlock_report(&'static self, why: &Why) -> String {
         let tasks = self.waiting_tasks();
-        let threads = self.waits.waiting();
+        let threads = self.waits.waiting(self.runtime().generation);
         let mut lines = Vec::new();
         lines.extend(tasks.iter().map(|task| {
             let leaked = if task.leaked { "; it is leaked: no waker of it is left" } else { "" };
@@ -121,7 +121,7 @@ impl Sched {
     fn is_dead(&'static self) -> Option<u64> {
         let quiet = self.quiet(false)?;
         let asleep = self.earliest_deadline() == NEVER && self.netpoll.waiters() == 0;
-        (asleep && (self.live_tasks() > 0 || self.waits.is_any_waiting())).then_some(quiet)
+        (asleep && (self.live_tasks() > 0 || self.waits.is_any_waiting(self.runtime().generation))).then_some(quiet)
     }
 
     /// What is counted as work for [`Sched::quiet`] is over, and no processor was needed for that: `sysmon` may have to look.
@@ -174,7 +174,7 @@ impl DeadlockWatch {
         }
         self.reported = dead;
         let report = sched.deadlock_report(&Why::Quiet(after));
-        if !sched.waits.condemn(&report) {
+        if !sched.waits.condemn(sched.runtime().generation, &report) {
             // No thread waits for the tasks that it could be told: they stay as they are.
             // In one piece, among what others write. Nobody reads it any more: that must not end `sysmon`.
             let _ = std::io::stderr().write_all(format!("gmp: {report}\n").as_bytes());

@@ -390,6 +390,7 @@ impl Worker {
         if slot.timers.earliest() > now {
             return;
         }
+        self.runs_wakers();
         loop {
             let more = slot.timers.run_due(now, &mut self.due);
             p.counters().timers_fired.add(self.due.len() as u64);
@@ -400,8 +401,16 @@ impl Worker {
         }
     }
 
+    /// Work was found: wakers, some of which may be the user's. They may block, and everybody would rely on the spinner.
+    fn runs_wakers(&mut self) {
+        if self.spinning {
+            self.stop_spinning();
+        }
+    }
+
     fn wake_ready(&mut self, p: &'static Processor) {
         if !self.ready.is_empty() {
+            self.runs_wakers();
             wake_batch(self.sched, p, || wake_all(&mut self.ready));
         }
     }
@@ -561,10 +570,11 @@ impl Worker {
                 true
             }
             Left::Nothing => {
-                // Every processor is busy: what is ready goes to the global queue, and this machine parks.
+                // Every processor is busy: what is ready goes to the global queue, and this machine parks. It is on no list
+                // before: some of the wakers may be the user's, and block.
                 self.wake_after_sleep();
                 drop(bringing);
-                self.park()
+                self.rest()
             }
         }
     }

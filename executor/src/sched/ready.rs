@@ -124,6 +124,7 @@ impl Sched {
         self.slot(husk.index).take_back(husk);
         // AcqRel: pairs with the count in `rescue`.
         self.stuck.fetch_sub(1, AcqRel);
+        self.agent_left();
     }
 
     /// A yield: the task does not jump the queue that it made way for; at the end of a slice it goes behind everybody's. No

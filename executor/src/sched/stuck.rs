@@ -262,6 +262,7 @@ impl Sched {
         debug_assert!(std::ptr::eq(sched, self), "a poll of another runtime is not over");
         // AcqRel: pairs with the count in `release_want`.
         self.stuck.fetch_sub(1, AcqRel);
+        self.agent_left();
         if !context::is_worker_of(self) {
             self.leave();
         }

@@ -225,3 +225,16 @@ pub(crate) fn thread_id() -> i32 {
         id.get()
     })
 }
+
+/// Writes a line to standard error, unless that would block. No lock is taken, which a thread that stands still may hold.
+pub(crate) fn try_print_error(line: &str) -> bool {
+    /// A pipe that can be written to takes so much at once.
+    const AT_ONCE: usize = libc::PIPE_BUF;
+    let mut fd = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: there is one entry, and no time is waited.
+    let ready = unsafe { libc::poll(&mut fd, 1, 0) } == 1 && fd.revents & libc::POLLOUT != 0;
+    let mut bytes = format!("{line}\n").into_bytes();
+    bytes.truncate(AT_ONCE);
+    // SAFETY: the bytes are there.
+    ready && unsafe { libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len()) } > 0
+}

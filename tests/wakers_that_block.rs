@@ -1,0 +1,102 @@
+//! Wakers of timers and sockets that are not the runtime's own, and block: they are like polls that are stuck.
+
+use std::pin::pin;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use gmp::Builder;
+use gmp::net::UdpSocket;
+use gmp::runtime::Runtime;
+
+use limit::limited;
+
+#[path = "support/limit.rs"]
+mod limit;
+
+fn until(mut is_so: impl FnMut() -> bool) {
+    while !is_so() {
+        thread::yield_now();
+    }
+}
+
+fn runs(runtime: &Runtime) {
+    let task = runtime.spawn(async {});
+    until(|| task.is_finished());
+}
+
+/// A waker that blocks.
+struct Blocks {
+    begins: Sender<()>,
+    until: Mutex<Receiver<()>>,
+}
+
+impl Wake for Blocks {
+    fn wake(self: Arc<Self>) {
+        self.begins.send(()).unwrap();
+        let _ = self.until.lock().unwrap().recv();
+    }
+}
+
+fn blocks() -> (Waker, Receiver<()>, Sender<()>) {
+    let (begins, began) = channel();
+    let (end, until) = channel();
+    (Waker::from(Arc::new(Blocks { begins, until: Mutex::new(until) })), began, end)
+}
+
+#[test]
+fn r03_a_waker_that_blocks_in_a_thief_is_no_spinner() {
+    limited(|| {
+        let runtime = Builder::new().procs(2).on_stuck(|_| ()).build().unwrap();
+        let (waker, began, end) = blocks();
+        let (end_body, body_ended) = channel::<()>();
+        thread::scope(|scope| {
+            let (runtime, waker) = (&runtime, &waker);
+            scope.spawn(move || {
+                runtime.block_on(async {
+                    let mut sleep = pin!(gmp::time::sleep(Duration::from_millis(20)));
+                    assert!(sleep.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+                    let _ = body_ended.recv();
+                });
+            });
+            began.recv().unwrap();
+            for _ in 0..20 {
+                runs(runtime);
+                thread::sleep(Duration::from_millis(5));
+            }
+            drop((end, end_body));
+        });
+    });
+}
+
+#[test]
+fn r03_a_waker_that_blocks_in_a_machine_without_a_processor() {
+    limited(|| {
+        let runtime = Builder::new().procs(1).on_stuck(|_| ()).build().unwrap();
+        // A machine that then sits in the netpoller.
+        runs(&runtime);
+        let (waker, began, end) = blocks();
+        let (end_body, body_ended) = channel::<()>();
+        thread::scope(|scope| {
+            let (runtime, waker) = (&runtime, &waker);
+            scope.spawn(move || {
+                runtime.block_on(async {
+                    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+                    let mut buffer = [0];
+                    assert!(socket.poll_recv_from(&mut Context::from_waker(waker), &mut buffer).is_pending());
+                    let other = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+                    other.send_to(&[1], socket.local_addr().unwrap()).unwrap();
+                    let _ = body_ended.recv();
+                });
+            });
+            began.recv().unwrap();
+            for _ in 0..20 {
+                runs(runtime);
+                thread::sleep(Duration::from_millis(5));
+            }
+            drop((end, end_body));
+        });
+    });
+}
