@@ -36,6 +36,8 @@ const LOOK_NS_MAX: u64 = 200_000;
 /// one in so many looks in any case.
 const NETPOLL_NS: u64 = 2_000_000;
 const NETPOLL_LOOKS: u32 = 16;
+/// Polls that take longer than this, in nanoseconds and on average, are long: a system call beside them is nothing.
+const LONG_NS: u64 = 500_000;
 /// So many looks after one that came after long polls, looks are not made rarer.
 const LONG_MEMORY: u32 = 32;
 /// A processor whose picks take longer than this, in nanoseconds and on average, is slow: it is not worth waiting for.
@@ -546,7 +548,7 @@ impl Processor {
         self.seen.slow.store(slow && self.own.was_slow.load(Relaxed), Relaxed);
         self.own.was_slow.store(slow, Relaxed);
         // Short polls among long ones: the next long one is to be noticed at once.
-        let is_long = passed > u64::from(every) * LOOK_NS_MAX;
+        let is_long = passed > u64::from(every) * LONG_NS;
         let after_long = if is_long { LONG_MEMORY } else { self.own.after_long.load(Relaxed).saturating_sub(1) };
         self.own.after_long.store(after_long, Relaxed);
         let every = if passed < LOOK_NS_MIN {
