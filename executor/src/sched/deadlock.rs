@@ -9,12 +9,12 @@
 //! quiet for as long.
 
 use std::fmt;
-use std::io::Write;
 use std::panic::Location;
 use std::time::Duration;
 
 use super::Sched;
 use crate::clock::NEVER;
+use crate::sys::try_print_error;
 use crate::task::Id;
 use crate::task::registry::WaitingTask;
 use crate::waits::WaitOf;
@@ -172,13 +172,13 @@ impl DeadlockWatch {
         if u128::from(self.passed) < after.as_nanos() {
             return Some(step);
         }
-        self.reported = dead;
         let report = sched.deadlock_report(&Why::Quiet(after));
-        if !sched.waits.condemn(sched.runtime().generation, &report) {
-            // No thread waits for the tasks that it could be told: they stay as they are.
-            // In one piece, among what others write. Nobody reads it any more: that must not end `sysmon`.
-            let _ = std::io::stderr().write_all(format!("gmp: {report}\n").as_bytes());
+        // If no thread waits for the tasks that it could be told, they stay as they are. Somebody may have the lock of standard
+        // error for ever, or not read a pipe: that must not stop `sysmon`, which tries again.
+        if !sched.waits.condemn(sched.runtime().generation, &report) && !try_print_error(&format!("gmp: {report}")) {
+            return Some(step);
         }
+        self.reported = dead;
         None
     }
 }
