@@ -216,6 +216,12 @@ impl Pool {
         state.running == state.waiting_here && state.coming == 0 && state.queue.is_empty() && state.wakers.is_empty()
     }
 
+    /// Whether a closure runs that does not wait for the runtime itself.
+    pub(crate) fn is_running(&self) -> bool {
+        let state = self.state.lock();
+        state.running > state.waiting_here
+    }
+
     pub(crate) fn count_into(&self, metrics: &mut Metrics) {
         let state = self.state.lock();
         metrics.blocking_threads = state.threads;

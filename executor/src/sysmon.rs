@@ -13,7 +13,7 @@
 //! | work waits behind a thread that is blocked   | 100 µs, at most 50 times in a row |
 //! | tasks were just rescued                     | 100 µs, four times |
 //! | all processors idle at 20 looks in a row    | it sleeps until the first one is taken off the idle list |
-//! | the same, and it may be a deadlock          | 100 ms, for a second, if the runtime looks for deadlocks |
+//! | the same, and it may be or become a deadlock | 100 ms, until that is known, if the runtime looks for deadlocks |
 //!
 //! 1. It holds no processor and runs no task, and no waker while there is a thread for it: some are the user's and may block.
 //!    What it finds in the netpoller goes to the pool of threads without a processor (see `blocking`).
@@ -229,8 +229,10 @@ impl Sched {
             } else {
                 looks_idle = 0;
             }
+            // Said before the look: a processor that is taken after it wakes us, one that was before it is seen.
+            let sleeps = looks_idle >= LOOKS_IDLE && !trace.is_on() && self.idle.sysmon_sleeps();
             let deadlock_in = deadlock.look(self, now);
-            if looks_idle >= LOOKS_IDLE && !trace.is_on() && self.idle.sysmon_sleeps() {
+            if sleeps {
                 match deadlock_in {
                     Some(left) => {
                         self.sysmon.parker.park_timeout(left);
