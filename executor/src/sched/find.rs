@@ -35,7 +35,8 @@ use crate::timers::WakeBatch;
 
 mod steal;
 
-/// So many tasks with long polls, at most, give way to what became ready meanwhile.
+/// So many tasks with long polls, at most, give way to what became ready meanwhile. Behind more of them it waits its turn: to
+/// move them would take as long as it takes to run some.
 const YIELDERS_MAX: usize = 8;
 
 /// A stolen task that ran for less, in nanoseconds, was not worth waking a machine.
@@ -322,16 +323,16 @@ impl Worker {
             self.wake_ready(p);
         }
         let ready = p.queue.len_seen().saturating_sub(queued);
-        if look.after_long_polls && ready > 0 && p.may_give_way() {
+        if look.after_long_polls && ready > 0 && queued <= YIELDERS_MAX && p.may_give_way() {
             // What became ready during a long poll goes before the task that has just yielded it, wherever that is queued:
             // else it would wait for one more of them. What becomes ready may be long polls too, so one of those that gave
             // way has its turn before the next time.
             p.gives_way_to(ready as u32);
-            if queued <= YIELDERS_MAX {
-                for _ in 0..queued {
-                    // SAFETY: this machine holds `p`.
-                    unsafe { p.queue.pop().map(|unit| p.push(unit)) };
-                }
+            for _ in 0..queued {
+                // SAFETY: this machine holds `p`.
+                unsafe { p.queue.pop().map(|unit| p.push(unit)) };
+            }
+            if queued > 0 {
                 submit_fence();
                 sched.after_push(p);
             }
