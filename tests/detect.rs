@@ -438,13 +438,15 @@ fn r24_local_and_pinned_tasks_are_told() {
                 drop((local.await, never_sent.await));
             })
         });
-        assert!(report.contains("3 tasks wait, 1 of them leaked; 2 threads wait"), "{report}");
-        assert!(report.contains(&format!("a pinned task waits, spawned at {at_pinned}")), "{report}");
+        assert!(report.contains("4 tasks wait, 2 of them leaked; 1 threads wait"), "{report}");
+        let of_pinned = report.lines().find(|line| line.contains(&at_pinned) && line.contains("leaked"));
+        assert!(of_pinned.is_some(), "{report}");
         assert_eq!(report.matches(&format!("spawned at {}", file!())).count(), 4, "{report}");
         // It goes on to wait.
         outlive_a_deadlock();
         assert!(!pinned.is_finished());
-        assert_eq!(runtime.leaked_tasks(), []);
+        let leaked: Vec<_> = runtime.leaked_tasks().iter().map(ToString::to_string).collect();
+        assert!(matches!(&leaked[..], [task] if task.contains(&at_pinned)), "{leaked:?}");
     });
 }
 
@@ -593,5 +595,39 @@ fn r24_polls_at_the_limit_of_stuck_threads_are_no_deadlock_and_their_end_may_be(
         assert!(report.starts_with("deadlock: nothing has run for 50ms"), "{report}");
         assert!(report.contains("0 tasks wait, 0 of them leaked; 1 threads wait"), "{report}");
         assert_eq!(runtime.metrics().stuck_threads, 0);
+    });
+}
+
+/// A pinned task is leaked like any other, and not while somebody can wake it, nor when it was.
+#[test]
+fn r24_a_pinned_task_is_leaked_when_its_last_waker_goes() {
+    limited(|| {
+        let runtime = runtime(NEVER);
+        let _entered = runtime.enter();
+        let (give, given) = channel::<Waker>();
+        let pinned = gmp::task::spawn_pinned(move || {
+            let mut polls = 0;
+            poll_fn(move |cx| {
+                polls += 1;
+                give.send(cx.waker().clone()).unwrap();
+                if polls < 3 { Poll::Pending } else { Poll::Ready(()) }
+            })
+        });
+        let waker = given.recv().unwrap();
+        assert_eq!(runtime.leaked_tasks(), []);
+        waker.wake();
+        let waker = given.recv().unwrap();
+        assert_eq!(runtime.leaked_tasks(), []);
+        drop(waker);
+        let leaked = loop {
+            match runtime.leaked_tasks().pop() {
+                Some(leaked) => break leaked,
+                None => thread::yield_now(),
+            }
+        };
+        assert_eq!(leaked.id, pinned.id());
+        assert_eq!(runtime.metrics().leaked_tasks, 1);
+        pinned.abort();
+        assert!(runtime.block_on(pinned).unwrap_err().is_cancelled());
     });
 }

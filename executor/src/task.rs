@@ -467,7 +467,7 @@ where
     Fut::Output: Send + 'static,
 {
     let set = HomeRef::open();
-    let (root, handle) = set.spawn_pinned(location, f);
+    let (root, handle) = set.spawn_pinned(runtime, location, f);
     if let Err(registry::Closed) = runtime.sched.start_pinned(runtime, set, root, location) {
         // SAFETY: no thread was started, so the set is ours, and in it is nothing but the closure.
         drop(unsafe { Set::adopt(set) });

@@ -48,13 +48,6 @@ pub(crate) struct Wait {
     verdict: Mutex<String>,
 }
 
-/// Whose wait it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum WaitOf {
-    BlockOn,
-    Pinned,
-}
-
 /// How a wait goes on.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
@@ -227,10 +220,9 @@ impl Waits {
         self.0.lock().waiting(generation).next().is_some()
     }
 
-    /// Those that wait: where the `block_on` was called, or the pinned task spawned, and which of them it is.
-    pub(crate) fn waiting(&self, generation: u32) -> Vec<(&'static Location<'static>, WaitOf)> {
-        let of = |wait: &Wait| if wait.is_told { WaitOf::BlockOn } else { WaitOf::Pinned };
-        self.0.lock().waiting(generation).map(|wait| (wait.location, of(wait))).collect()
+    /// Where the `block_on`s were called that wait. A pinned task is listed as a task.
+    pub(crate) fn waiting(&self, generation: u32) -> Vec<&'static Location<'static>> {
+        self.0.lock().waiting(generation).filter(|wait| wait.is_told).map(|wait| wait.location).collect()
     }
 
     /// Ends the waits that go on: each thread is told `why`. Tells whether there was one.

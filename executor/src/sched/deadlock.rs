@@ -33,7 +33,6 @@ use crate::clock::NEVER;
 use crate::sys::try_print_error;
 use crate::task::Id;
 use crate::task::registry::WaitingTask;
-use crate::waits::WaitOf;
 
 /// How long a runtime is quiet before that is called a deadlock, unless the builder says otherwise.
 const AFTER: Duration = Duration::from_secs(1);
@@ -109,10 +108,7 @@ impl Sched {
             let leaked = if task.leaked { "; it is leaked: no waker of it is left" } else { "" };
             format!("\n  task {} waits, spawned at {}{leaked}", task.id, task.location)
         }));
-        lines.extend(threads.iter().map(|(at, of)| match of {
-            WaitOf::BlockOn => format!("\n  a thread waits in the `block_on` at {at}"),
-            WaitOf::Pinned => format!("\n  a pinned task waits, spawned at {at}"),
-        }));
+        lines.extend(threads.iter().map(|at| format!("\n  a thread waits in the `block_on` at {at}")));
         let more = lines.len().saturating_sub(NAMED);
         lines.truncate(NAMED);
         let list = lines.concat();

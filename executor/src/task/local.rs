@@ -32,6 +32,7 @@ use crate::leak::Counted;
 use crate::mailbox::Mailbox;
 use crate::park::Parker;
 use crate::processor::{Polled, Processor};
+use crate::sched::RuntimeRef;
 use crate::sys::{Mutex, rank};
 
 /// At most so many tasks are polled in one poll of their set.
@@ -146,9 +147,11 @@ impl HomeRef {
         (entered.ok(), handle)
     }
 
-    /// Makes the task of a thread of its own; the set is its. Gives the task's name.
+    /// Makes the task of a thread of its own; the set is its. Gives the task's name. Its wakers are counted if `runtime` is to
+    /// tell of them.
     pub(crate) fn spawn_pinned<F, Fut>(
         self,
+        runtime: RuntimeRef,
         location: &'static Location<'static>,
         f: F,
     ) -> (Id, JoinHandle<Fut::Output>)
@@ -158,8 +161,31 @@ impl HomeRef {
         Fut::Output: Send + 'static,
     {
         let future = async move { f().await };
+        if runtime.sched.detects() {
+            let future: Pin<Box<dyn Future<Output = Fut::Output>>> = Box::pin(future);
+            let future = Counted::new(future, false);
+            let tally = future.tally().clone();
+            // SAFETY: what is around the future is `Send`, and for it what follows.
+            let (id, handle) = unsafe { self.spawn_pinned_as_is(location, future) };
+            runtime.sched.local_tasks.enter(id, location, tally);
+            return (id, handle);
+        }
         // SAFETY: before its first poll the future is nothing but the closure, which is `Send`: it may go to another thread,
-        // or be dropped here. After it, invariant 1.
+        // or be dropped here.
+        unsafe { self.spawn_pinned_as_is(location, future) }
+    }
+
+    /// [`HomeRef::spawn_pinned`] of a future whose wakers are counted, or need not be.
+    ///
+    /// # Safety
+    ///
+    /// Before its first poll the future may go to another thread and be dropped on any; after it, invariant 1.
+    unsafe fn spawn_pinned_as_is<F: Future>(
+        self,
+        location: &'static Location<'static>,
+        future: F,
+    ) -> (Id, JoinHandle<F::Output>) {
+        // SAFETY: passed on; the output is in the handle, which stays where the output may be.
         let (runnable, handle) = unsafe { cell(Owner::pinned(self.home), location, 0, future, schedule) };
         let id = self
             .home
