@@ -354,8 +354,8 @@ fn r04_what_gives_way_to_others_is_not_starved_by_them() {
             let (stop, slept) = (stop.clone(), slept.clone());
             runtime.spawn(async move {
                 while !stop.load(Relaxed) {
-                    // Over at the next look.
-                    gmp::time::sleep(Duration::from_micros(1)).await;
+                    // Over when the others have had a poll.
+                    gmp::time::sleep(Duration::from_micros(100)).await;
                     long_poll(&slept);
                 }
             })

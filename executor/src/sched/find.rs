@@ -51,8 +51,6 @@ pub(crate) struct Worker {
     woken_by_spawn_of: Option<u32>,
     /// The last pick was from the global queue, at a look.
     looked_global: bool,
-    /// At the last look what had become ready went before the global queue.
-    skipped_global: bool,
     /// The machine was granted its processor and has not run anything yet: that goes before machines that want one.
     owes_a_pick: bool,
     /// Whose lone task was just stolen.
@@ -89,7 +87,6 @@ impl Worker {
             spinning: false,
             woken_by_spawn_of: None,
             looked_global: false,
-            skipped_global: false,
             owes_a_pick: false,
             lone_of: None,
             ready: Vec::new(),
@@ -326,7 +323,7 @@ impl Worker {
         if look.after_long_polls && ready > 0 && queued <= YIELDERS_MAX && p.may_give_way() {
             // What became ready during a long poll goes before the task that has just yielded it, wherever that is queued:
             // else it would wait for one more of them. What becomes ready may be long polls too, so one of those that gave
-            // way has its turn before the next time.
+            // way, and at the looks until then the global queue, has its turn before the next time.
             p.gives_way_to(ready as u32);
             for _ in 0..queued {
                 // SAFETY: this machine holds `p`.
@@ -336,11 +333,8 @@ impl Worker {
                 submit_fence();
                 sched.after_push(p);
             }
-            if !std::mem::replace(&mut self.skipped_global, true) {
-                return Look::Nothing;
-            }
+            return Look::Nothing;
         }
-        self.skipped_global = false;
         if after_global {
             return Look::Nothing;
         }
