@@ -103,12 +103,9 @@ fn r06_only_a_nearer_deadline_from_outside_breaks_the_sleep() {
 #[test]
 fn r06_a_timer_that_was_cancelled_wakes_nobody() {
     limited(|| {
-        let runtime = Resting::new(2);
-        // Two machines: the one in the netpoller may sleep on while the other runs the task.
-        let both = Arc::new(Barrier::new(2));
-        let two = [both.clone(), both].map(|both| runtime.spawn(async move { drop(both.wait()) }));
-        futures::executor::block_on(futures::future::join_all(two));
-        // Each time a machine goes to sleep after its task has cancelled what was the nearest deadline.
+        // One machine, which goes to sleep each time after its task has cancelled what was the nearest deadline. A second one
+        // might have gone to sleep before, when that deadline was still there.
+        let runtime = Resting::new(1);
         for round in 0..50 {
             let cancelled = runtime.spawn(async {
                 // Armed in this order: the last is the root of the heap, and not the last of its items.
@@ -125,9 +122,8 @@ fn r06_a_timer_that_was_cancelled_wakes_nobody() {
             runtime.rest();
             let _guard = runtime.enter();
             let before = runtime.metrics().netpoll_breaks;
-            // Were somebody asleep until the cancelled one, this would be later and break nothing. It is nearer than that of
-            // the round before: who was not woken since still sleeps until then.
-            let mut between = Box::pin(sleep(HOUR - round * Duration::from_secs(60)));
+            // Were somebody asleep until the cancelled one, this would be later and break nothing.
+            let mut between = Box::pin(sleep(Duration::from_secs(60)));
             assert!(poll_once(between.as_mut()).is_pending());
             assert_eq!(runtime.metrics().netpoll_breaks, before + 1, "round {round}");
             drop((between, far));
@@ -217,8 +213,13 @@ impl Wake for Hostile {
         let wakes = self.wakes.fetch_add(1, Relaxed) + 1;
         let mut nap = self.nap.lock().unwrap();
         if wakes < 5 {
-            nap.as_mut().reset(Instant::now() + Duration::from_micros(100));
-            assert!(nap.as_mut().poll(&mut Context::from_waker(&Waker::from(self.clone()))).is_pending());
+            // Once more if this thread was preempted for as long.
+            loop {
+                nap.as_mut().reset(Instant::now() + Duration::from_micros(100));
+                if nap.as_mut().poll(&mut Context::from_waker(&Waker::from(self.clone()))).is_pending() {
+                    break;
+                }
+            }
         }
         drop(nap);
         panic!("wake number {wakes}");
