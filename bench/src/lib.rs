@@ -10,6 +10,7 @@
 pub mod alloc;
 pub mod cell;
 pub mod gates;
+pub mod hello;
 pub mod laps;
 pub mod load;
 pub mod machine;

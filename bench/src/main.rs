@@ -1,7 +1,7 @@
 //! gmp beside its peers: the command line. `--help` prints the options.
 
 use std::error::Error;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -70,7 +70,12 @@ enum Job {
         address: String,
         connections: usize,
         ms: u64,
-        churn: bool,
+        way: load::Way,
+    },
+    /// Connections that ask nothing, until standard input ends; a cell starts it.
+    Hold {
+        address: String,
+        connections: usize,
     },
     /// The load generator at a constant rate; a cell starts it.
     Rate {
@@ -102,10 +107,14 @@ fn parse() -> Result<Job, Box<dyn Error>> {
             Arg::Long("cell") => {
                 cell = Some((args.value()?.string()?, args.value()?.string()?, args.value()?.parse()?));
             }
-            Arg::Long(kind @ ("load" | "churn")) => {
-                let churn = kind == "churn";
+            Arg::Long("hold") => {
+                let address = args.value()?.string()?;
+                return Ok(Job::Hold { address, connections: args.value()?.parse()? });
+            }
+            Arg::Long(kind @ ("load" | "churn" | "skew")) => {
+                let way = kind.parse()?;
                 let (address, connections) = (args.value()?.string()?, args.value()?.parse()?);
-                return Ok(Job::Load { address, connections, ms: args.value()?.parse()?, churn });
+                return Ok(Job::Load { address, connections, ms: args.value()?.parse()?, way });
             }
             Arg::Long(kind @ ("gates" | "record-gates")) => {
                 let record = kind == "record-gates";
@@ -191,6 +200,12 @@ fn compare(
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+/// What whoever started a generator waits for.
+fn ready() -> std::io::Result<()> {
+    println!("ready");
+    std::io::stdout().flush()
+}
+
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let job = match parse() {
         Ok(job) => job,
@@ -227,15 +242,16 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             let counts = gates::count(&scenario, procs, ops).ok_or_else(|| format!("no gate is called {scenario}"))?;
             println!("{}", serde_json::to_string(&counts)?);
         }
-        Job::Load { address, connections, ms, churn } => {
-            let report = load::run(address.parse()?, connections, Duration::from_millis(ms), churn)?;
+        Job::Load { address, connections, ms, way } => {
+            let report = load::run(address.parse()?, connections, Duration::from_millis(ms), way)?;
             println!("{}", serde_json::to_string(&report)?);
         }
+        Job::Hold { address, connections } => {
+            // Nothing is ever written to it: its end is the sign.
+            let release = || std::io::stdin().read(&mut [0]).map(|_| ());
+            load::hold(address.parse()?, connections, ready, release)?;
+        }
         Job::Rate { address, plan } => {
-            let ready = || {
-                println!("ready");
-                std::io::stdout().flush()
-            };
             let report = rate::run(address.parse()?, &plan, ready)?;
             println!("{}", serde_json::to_string(&report)?);
         }
