@@ -11,7 +11,7 @@ use gmp_bench::peers::Code;
 use gmp_bench::rate;
 use gmp_bench::run::{self, Plan};
 use gmp_bench::scenarios::http;
-use gmp_bench::{alloc, gates, load, machine, peers, publish, report};
+use gmp_bench::{alloc, gates, load, locked, machine, model, peers, publish, report};
 use lexopt::{Arg, Parser, ValueExt};
 
 #[global_allocator]
@@ -32,6 +32,8 @@ usage: gmp-bench [options]
   --gates FILE       count instructions, system calls, allocations and wakes of gmp's operations (valgrind, strace), and
                      compare them with the ceilings in FILE
   --record-gates FILE  the same, and write them to FILE
+  --locked           the locked instructions of gmp's operations, and whose they are (valgrind, objdump, addr2line)
+  --model            how often an operation touches lines that all processors share, and what 64 and 192 would make of it
   --list             print scenarios and peers
   -h, --help         print this
 
@@ -58,6 +60,12 @@ enum Job {
     Gates {
         file: PathBuf,
         record: bool,
+    },
+    /// The locked instructions of an operation.
+    Locked,
+    /// The counts for many processors.
+    Model {
+        quick: bool,
     },
     /// One run of such a count; the program starts itself with it.
     Count {
@@ -86,7 +94,7 @@ enum Job {
 
 fn parse() -> Result<Job, Box<dyn Error>> {
     let (mut names, mut peer_names, mut procs) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut rounds, mut json, mut publish, mut quick, mut cell) = (None, None, None, false, None);
+    let (mut rounds, mut json, mut publish, mut quick, mut model, mut cell) = (None, None, None, false, false, None);
     let split = |value: String| value.split(',').map(str::to_owned).collect::<Vec<_>>();
     let mut args = Parser::from_env();
     while let Some(arg) = args.next()? {
@@ -102,7 +110,9 @@ fn parse() -> Result<Job, Box<dyn Error>> {
             Arg::Long("json") => json = Some(args.value()?.string()?),
             Arg::Long("publish") => publish = Some(PathBuf::from(args.value()?)),
             Arg::Long("quick") => quick = true,
+            Arg::Long("model") => model = true,
             Arg::Long("list") => return Ok(Job::List),
+            Arg::Long("locked") => return Ok(Job::Locked),
             Arg::Long("help") | Arg::Short('h') => return Ok(Job::Help),
             Arg::Long("cell") => {
                 cell = Some((args.value()?.string()?, args.value()?.string()?, args.value()?.parse()?));
@@ -132,6 +142,9 @@ fn parse() -> Result<Job, Box<dyn Error>> {
             }
             _ => return Err(arg.unexpected().into()),
         }
+    }
+    if model {
+        return Ok(Job::Model { quick });
     }
     if let Some((scenario, peer, procs)) = cell {
         return Ok(Job::Cell {
@@ -238,6 +251,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             let hold = gates::check(&file, record)?;
             return Ok(if hold { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Job::Locked => locked::print()?,
+        Job::Model { quick } => print!("{}", model::table(quick)),
         Job::Count { scenario, procs, ops } => {
             let counts = gates::count(&scenario, procs, ops).ok_or_else(|| format!("no gate is called {scenario}"))?;
             println!("{}", serde_json::to_string(&counts)?);
