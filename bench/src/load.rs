@@ -27,6 +27,9 @@ const HOT: usize = 6;
 /// So many requests of the hot connections go to one of another.
 const HOT_PER_COLD: u64 = 9;
 
+/// A server that has not answered by then will not.
+const LATE: Duration = Duration::from_secs(5);
+
 /// Who asks when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -225,7 +228,7 @@ pub fn run(address: SocketAddr, connections: usize, lasting: Duration, way: Way)
             per_second.push(f64::from(in_window) / (now - window).as_secs_f64());
             (window, in_window) = (now, 0);
         }
-        if now >= end && !per_second.is_empty() || now >= end + lasting {
+        if now >= end && !per_second.is_empty() || now >= end + LATE {
             break;
         }
     }
