@@ -312,7 +312,7 @@ func allowed(connections int) int {
 }
 
 // chunk is `CHUNK` of `load.rs` in `bench/src`.
-const chunk = 256
+const chunk = 64
 
 // connect has so many connections made by another process to a server whose goroutines wait for bytes, until it is told to
 // release them.

@@ -28,7 +28,7 @@ const HOT: usize = 6;
 const HOT_PER_COLD: u64 = 9;
 
 /// Connections that are opened before the server is waited for.
-pub const CHUNK: usize = 256;
+pub const CHUNK: usize = 64;
 
 /// A server that has not answered by then will not.
 const LATE: Duration = Duration::from_secs(5);
