@@ -311,15 +311,24 @@ func allowed(connections int) int {
 	return min(connections, int(limit.Max)-100)
 }
 
+// chunk is `CHUNK` of `load.rs` in `bench/src`.
+const chunk = 64
+
 // connect has so many connections made by another process to a server whose goroutines wait for bytes, until it is told to
 // release them.
 func connect(c *cell, n int) (release func()) {
 	var reading atomic.Int64
+	goOn := make(chan struct{}, n/chunk+1)
 	address := listen(func(listener net.Listener) {
+		accepted := 0
 		for {
 			conn, err := listener.Accept()
 			if err != nil {
 				fail("accept", err)
+			}
+			accepted++
+			if accepted%chunk == 0 {
+				goOn <- struct{}{}
 			}
 			go func() {
 				reading.Add(1)
@@ -336,6 +345,12 @@ func connect(c *cell, n int) (release func()) {
 	}
 	if err := command.Start(); err != nil {
 		fail("the other process", err)
+	}
+	for range n / chunk {
+		<-goOn
+		if _, err := input.Write([]byte{'x'}); err != nil {
+			fail("the other process", err)
+		}
 	}
 	for reading.Load() < int64(n) {
 		runtime.Gosched()

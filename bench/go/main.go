@@ -90,7 +90,7 @@ var scenarios = map[string]func(c *cell) outcome{
 	"mutex-64":              batches(contended, 12_800, 512),
 	"spread":                batches(spread, 10_000, 200),
 	"behind":                behind,
-	"timeout":               batches(timeouts, 1_000_000, 10_000),
+	"timeout":               batches(timeouts, 300_000, 10_000),
 	"timers-bulk":           timersBulk,
 	"sleep-50us":            func(c *cell) outcome { return naps(50*time.Microsecond, pick(c, 2_000, 20)) },
 	"sleep-1ms":             func(c *cell) outcome { return naps(time.Millisecond, pick(c, 300, 5)) },

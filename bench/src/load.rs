@@ -27,6 +27,12 @@ const HOT: usize = 6;
 /// So many requests of the hot connections go to one of another.
 const HOT_PER_COLD: u64 = 9;
 
+/// Connections that are opened before the server is waited for.
+pub const CHUNK: usize = 64;
+
+/// A server that has not answered by then will not.
+const LATE: Duration = Duration::from_secs(5);
+
 /// Who asks when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -137,27 +143,25 @@ pub fn raise_open_files() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Opens so many connections to `address`, calls `ready`, and keeps them until `release` returns. None of them leaves a port
-/// behind that lingers.
+/// Opens so many connections to `address`, and keeps them until `told` ends. After each [`CHUNK`] it waits for a byte, which says
+/// that they were accepted: more than a server has room for would come late. None of them leaves a port behind that lingers.
 ///
 /// # Errors
 ///
-/// Those of the sockets.
-pub fn hold(
-    address: SocketAddr,
-    connections: usize,
-    ready: impl FnOnce() -> io::Result<()>,
-    release: impl FnOnce() -> io::Result<()>,
-) -> io::Result<()> {
+/// Those of the sockets and of `told`.
+pub fn hold(address: SocketAddr, connections: usize, mut told: impl Read) -> io::Result<()> {
     raise_open_files();
     let mut all = Vec::with_capacity(connections);
-    for _ in 0..connections {
+    for n in 0..connections {
+        if n > 0 && n % CHUNK == 0 && told.read(&mut [0])? == 0 {
+            return Ok(());
+        }
         let socket = TcpStream::connect(address)?;
         rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
         all.push(socket);
     }
-    ready()?;
-    release()
+    io::copy(&mut told, &mut io::sink())?;
+    Ok(())
 }
 
 /// Drives the echo server at `address` for `lasting`, of which the first fifth is warm-up.
@@ -225,7 +229,7 @@ pub fn run(address: SocketAddr, connections: usize, lasting: Duration, way: Way)
             per_second.push(f64::from(in_window) / (now - window).as_secs_f64());
             (window, in_window) = (now, 0);
         }
-        if now >= end && !per_second.is_empty() || now >= end + lasting {
+        if now >= end && !per_second.is_empty() || now >= end + LATE {
             break;
         }
     }
@@ -245,6 +249,17 @@ pub fn run(address: SocketAddr, connections: usize, lasting: Duration, way: Way)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_come_as_they_are_accepted_and_stay() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        hold(address, CHUNK + 2, &b"go on"[..]).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        assert_eq!(listener.incoming().take_while(Result::is_ok).count(), CHUNK + 2);
+        hold(address, CHUNK + 2, &b""[..]).unwrap();
+        assert_eq!(listener.incoming().take_while(Result::is_ok).count(), CHUNK);
+    }
 
     #[test]
     fn one_request_of_ten_is_one_of_the_many() {

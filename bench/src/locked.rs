@@ -3,8 +3,9 @@
 //!
 //! 1. A locked instruction is one with the prefix `lock`, an exchange with memory, or a full fence.
 //! 2. It is on a shared line if a function of the global queue, of the list of idle processors, of the netpoller, or of a theft
-//!    is among those it was inlined from. The others are on lines of a task, a processor, or a shard.
-//! 3. As with the other counts, those of `n` operations and of `2 n` are taken in processes of their own.
+//!    is among those it was inlined from. The others are on lines of a task, a processor, or a shard, or are fences.
+//! 3. The bench's own counting of allocations is left out.
+//! 4. As with the other counts, those of `n` operations and of `2 n` are taken in processes of their own.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -14,13 +15,25 @@ use std::process::Command;
 use crate::gates::{self, Gate};
 
 /// Modules, and functions, that are about what all processors share.
-const SHARED: [&str; 6] = ["::inject::", "::idle::", "::netpoll::", "::Stealer", "::steal", "crossbeam_epoch"];
+const SHARED: [&str; 4] = ["::inject::", "::idle::", "::netpoll::", "::steal"];
+
+/// Frames that are named, of those that an instruction was inlined from.
+const FRAMES: usize = 3;
 
 /// Places of which so many are named.
 const NAMED: usize = 12;
 
-/// A kind of place, and how often it is executed in an operation.
-type Places = Vec<(String, f64)>;
+/// Whose an instruction is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Owner {
+    /// Whether others meet there.
+    shared: bool,
+    /// The functions it was inlined from, innermost first.
+    name: String,
+}
+
+/// Whose instructions are executed, and how often in an operation.
+type Places = Vec<(Owner, f64)>;
 
 /// Prints for each gated operation what is executed.
 ///
@@ -35,7 +48,7 @@ pub fn print() -> io::Result<()> {
     for gate in gates::all() {
         let places = places(&gate, &program, &locked)?;
         let sum = |shared: bool| -> f64 {
-            places.iter().filter(|(name, _)| is_shared(name) == shared).map(|(_, times)| times).sum()
+            places.iter().filter(|(owner, _)| owner.shared == shared).map(|(_, times)| times).sum()
         };
         println!(
             "{:<16} {:>7.2} an operation, {:>7.2} of them on shared lines",
@@ -43,15 +56,13 @@ pub fn print() -> io::Result<()> {
             sum(false) + sum(true),
             sum(true)
         );
-        for (name, times) in places.iter().take(NAMED) {
-            println!("    {times:>7.2}  {}{name}", if is_shared(name) { "SHARED " } else { "" });
+        for (i, (Owner { shared, name }, times)) in places.iter().enumerate() {
+            if i < NAMED || *shared {
+                println!("    {times:>7.2}  {}{name}", if *shared { "SHARED " } else { "" });
+            }
         }
     }
     Ok(())
-}
-
-fn is_shared(name: &str) -> bool {
-    SHARED.iter().any(|shared| name.contains(shared))
 }
 
 fn places(gate: &Gate, program: &Path, locked: &HashSet<u64>) -> io::Result<Places> {
@@ -65,12 +76,13 @@ fn places(gate: &Gate, program: &Path, locked: &HashSet<u64>) -> io::Result<Plac
     let arguments = addresses.iter().map(|address| format!("{address:#x}"));
     let said = gates::output(Command::new("addr2line").arg("-aifCe").arg(program).args(arguments))?;
     let names = named(&String::from_utf8_lossy(&said));
-    let mut sums: BTreeMap<String, f64> = BTreeMap::new();
+    let mut sums: BTreeMap<Owner, f64> = BTreeMap::new();
     for address in addresses {
         let times = (twice[&address] as f64 - once.get(&address).copied().unwrap_or(0) as f64) / gate.ops() as f64;
         *sums.entry(names.get(&address).cloned().unwrap_or_default()).or_default() += times;
     }
-    let mut places: Places = sums.into_iter().filter(|(_, times)| *times >= 0.005).collect();
+    let own = |owner: &Owner| owner.name.contains("gmp_bench::alloc");
+    let mut places: Places = sums.into_iter().filter(|(owner, times)| *times >= 0.005 && !own(owner)).collect();
     places.sort_by(|(_, a), (_, b)| b.total_cmp(a));
     Ok(places)
 }
@@ -114,8 +126,8 @@ fn executed(profile: &str, program: &str, locked: &HashSet<u64>) -> HashMap<u64,
     times
 }
 
-/// For each address that addr2line was asked for the functions it was inlined from, innermost first, that say whose it is.
-fn named(text: &str) -> HashMap<u64, String> {
+/// For each address that addr2line was asked for, whose it is.
+fn named(text: &str) -> HashMap<u64, Owner> {
     let mut names: HashMap<u64, Vec<String>> = HashMap::new();
     let (mut address, mut place) = (0, false);
     for line in text.lines() {
@@ -136,8 +148,10 @@ fn named(text: &str) -> HashMap<u64, String> {
     names
         .into_iter()
         .map(|(address, frames)| {
-            let chosen: Vec<_> = frames.iter().filter(|name| whose(name)).take(3).cloned().collect();
-            (address, if chosen.is_empty() { frames.join(" < ") } else { chosen.join(" < ") })
+            let chosen: Vec<_> = frames.iter().filter(|name| whose(name)).take(FRAMES).cloned().collect();
+            let shared = frames.iter().any(|name| SHARED.iter().any(|shared| name.contains(shared)));
+            let name = if chosen.is_empty() { frames.join(" < ") } else { chosen.join(" < ") };
+            (address, Owner { shared, name })
         })
         .collect()
 }
@@ -145,8 +159,7 @@ fn named(text: &str) -> HashMap<u64, String> {
 /// A function's name without what its generics are.
 fn short(name: &str) -> String {
     let (mut out, mut depth) = (String::new(), 0_u32);
-    let mut characters = name.chars().peekable();
-    while let Some(character) = characters.next() {
+    for character in name.chars() {
         match character {
             // `<T as Trait>::f` and `<T>::f` begin with what is meant; generics come after a name.
             '<' if out.is_empty() => {}
@@ -183,7 +196,6 @@ mod tests {
         let text =
             "0x1000\ncore::sync::atomic::swap::<u8>\natomic.rs:1\n<gmp_executor::inject::Inject>::push\ninject.rs:2\n";
         let names = named(text);
-        assert_eq!(names[&0x1000], "gmp_executor::inject::Inject::push");
-        assert!(is_shared(&names[&0x1000]));
+        assert_eq!(names[&0x1000], Owner { shared: true, name: "gmp_executor::inject::Inject::push".into() });
     }
 }

@@ -1,7 +1,7 @@
 //! gmp beside its peers: the command line. `--help` prints the options.
 
 use std::error::Error;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,8 +24,8 @@ usage: gmp-bench [options]
 
   --scenario NAME,…  only these (a name that ends in - means all that start so); may be repeated
   --peer NAME,…      only these; may be repeated
-  --procs N,…        numbers of threads that run tasks (default: 1, the CPUs, twice the CPUs)
-  --rounds N         rounds of the whole (default 7); slow scenarios run in every second
+  --procs N,…        numbers of threads that run tasks (default: 1, the CPUs, twice the CPUs; the last not in slow scenarios)
+  --rounds N         rounds of the whole (default 5); slow scenarios run in every second
   --json FILE        also write every round and the summaries to FILE
   --publish DIR      also write DIR/RESULTS.md and DIR/plots/*.svg
   --quick            one round of tiny sizes: shows that all works, its figures mean nothing
@@ -153,12 +153,15 @@ fn parse() -> Result<Job, Box<dyn Error>> {
             cell: Cell { procs, quick, started_in: Duration::ZERO, load_cpu: None },
         });
     }
+    let mut slow_procs = procs.clone();
     if procs.is_empty() {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        slow_procs = vec![1, cpus];
         procs = vec![1, cpus, 2 * cpus];
+        slow_procs.dedup();
         procs.dedup();
     }
-    let rounds = rounds.unwrap_or(if quick { 1 } else { 7 });
+    let rounds = rounds.unwrap_or(if quick { 1 } else { 5 });
     if procs.contains(&0) || rounds == 0 {
         return Err("--procs and --rounds want numbers from 1".into());
     }
@@ -178,7 +181,7 @@ fn parse() -> Result<Job, Box<dyn Error>> {
         skipped = scenarios.iter().filter(|scenario| http::needs_wrk(scenario)).map(|scenario| scenario.name).collect();
         scenarios.retain(|scenario| !http::needs_wrk(scenario));
     }
-    Ok(Job::Compare { plan: Plan { scenarios, peers, procs, rounds, quick }, json, publish, skipped })
+    Ok(Job::Compare { plan: Plan { scenarios, peers, procs, slow_procs, rounds, quick }, json, publish, skipped })
 }
 
 fn compare(
@@ -211,12 +214,6 @@ fn compare(
     }
     let failed = rows.iter().flat_map(|row| &row.rounds).any(Result::is_err);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-/// What whoever started a generator waits for.
-fn ready() -> std::io::Result<()> {
-    println!("ready");
-    std::io::stdout().flush()
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
@@ -262,11 +259,13 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             println!("{}", serde_json::to_string(&report)?);
         }
         Job::Hold { address, connections } => {
-            // Nothing is ever written to it: its end is the sign.
-            let release = || std::io::stdin().read(&mut [0]).map(|_| ());
-            load::hold(address.parse()?, connections, ready, release)?;
+            load::hold(address.parse()?, connections, std::io::stdin())?;
         }
         Job::Rate { address, plan } => {
+            let ready = || {
+                println!("ready");
+                std::io::stdout().flush()
+            };
             let report = rate::run(address.parse()?, &plan, ready)?;
             println!("{}", serde_json::to_string(&report)?);
         }

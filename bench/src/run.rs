@@ -8,7 +8,7 @@
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cell::CellReport;
 use crate::peers::{Code, Entry};
@@ -27,6 +27,8 @@ pub struct Plan {
     pub peers: Vec<Entry>,
     /// Numbers of threads.
     pub procs: Vec<usize>,
+    /// The same for slow scenarios.
+    pub slow_procs: Vec<usize>,
     /// Rounds; a slow scenario is in the first, third, fifth … of them.
     pub rounds: usize,
     /// Whether sizes and times are cut down.
@@ -54,7 +56,7 @@ pub struct Row {
 pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for &scenario in &plan.scenarios {
-        for &procs in &plan.procs {
+        for &procs in if scenario.slow { &plan.slow_procs } else { &plan.procs } {
             let peers = plan.peers.iter().filter(|peer| (peer.takes_part)(&scenario, procs));
             rows.extend(peers.map(|peer| {
                 let absent = if let Code::Program(program) = peer.code { program().err() } else { None };
@@ -62,11 +64,14 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Vec<Row> {
             }));
         }
     }
+    let begun = Instant::now();
     for round in 0..plan.rounds {
         let compared = |a: &Row, b: &Row| a.scenario.name == b.scenario.name && a.procs == b.procs;
         for rows in rows.chunk_by_mut(compared).filter(|rows| !rows[0].scenario.slow || round % 2 == 0) {
             let Row { scenario, procs, .. } = rows[0];
-            let mut line = format!("round {}/{}  {procs}P {:<16}", round + 1, plan.rounds, scenario.name);
+            let minutes = begun.elapsed().as_secs() / 60;
+            let (of, name) = (plan.rounds, scenario.name);
+            let mut line = format!("{minutes:>3} min  round {}/{of}  {procs}P {name:<16}", round + 1);
             for i in 0..rows.len() {
                 let n = rows.len();
                 let row = &mut rows[(round + i) % n];

@@ -88,7 +88,10 @@ fn build() -> Result<Go, String> {
     };
     let version = run(&["version"], None)?;
     let here = std::env::current_exe().map_err(|error| format!("this program has no path: {error}"))?;
-    let program = here.with_file_name("gmp-bench-go");
+    // Two benches in one directory have a program each.
+    let mut name = here.file_name().unwrap_or_default().to_owned();
+    name.push("-go");
+    let program = here.with_file_name(name);
     run(&["build", "-o"], Some(&program))?;
     Ok(Go { program, version: version.trim_start_matches("go version ").to_owned() })
 }

@@ -1,6 +1,7 @@
 //! S17 and S19: what tasks that wait cost, in memory and in time. Their handles are not included.
 
 use std::future::{Future, pending};
+use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -84,6 +85,7 @@ struct Held(Child);
 
 impl Drop for Held {
     fn drop(&mut self) {
+        // The end of its input tells it.
         drop(self.0.stdin.take());
         // It ends by itself; how is of no interest any more.
         let _ = self.0.wait();
@@ -96,8 +98,8 @@ async fn connect<P: Peer>(n: usize) -> Held {
     let program = std::env::current_exe().expect("this program has a path");
     let mut command = Command::new(program);
     command.args(["--hold", &address.to_string(), &n.to_string()]).stdin(Stdio::piped()).stdout(Stdio::null());
-    let held = Held(command.spawn().expect("the other process starts"));
-    for _ in 0..n {
+    let mut held = Held(command.spawn().expect("the other process starts"));
+    for accepted in 1..=n {
         let mut stream = P::accept(&mut listener).await.expect("accept works");
         P::detach(P::spawn(async move {
             POLLED.fetch_add(1, Relaxed);
@@ -105,6 +107,10 @@ async fn connect<P: Peer>(n: usize) -> Held {
             // The end of the connection, or an error, when the process ends.
             let _ = P::read(&mut stream, &mut buf).await;
         }));
+        if accepted % load::CHUNK == 0 {
+            let input = held.0.stdin.as_mut().expect("it is piped");
+            input.write_all(b"x").expect("the other process lives");
+        }
     }
     held
 }

@@ -101,8 +101,8 @@ async fn pinball<P: Peer>(rig: u64, hops: u64) {
             })
         })
         .collect();
-    for ball in 0..BALLS {
-        P::send(&senders[ball], hops - 1).await;
+    for sender in &senders[..BALLS] {
+        P::send(sender, hops - 1).await;
     }
     for _ in 0..BALLS {
         P::recv(&mut ended).await;

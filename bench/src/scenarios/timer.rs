@@ -49,11 +49,11 @@ impl Batch for Timeouts {
         kind: Kind::Timer,
         ..Info::scheduler(
             "timeout",
-            "10k tasks put a timeout of 10 s around a yield, 100 times each; spawning included",
+            "10k tasks put a timeout of 10 s around a yield, 30 times each; spawning included",
             Some(75.0),
         )
     };
-    const OPS: (u64, u64) = (GUARDED * 100, GUARDED);
+    const OPS: (u64, u64) = (GUARDED * 30, GUARDED);
 
     async fn batch<P: Peer>(ops: u64) {
         let guarded = |_| {
