@@ -1,4 +1,4 @@
-//! The orders in which one processor runs tasks. They are Go's.
+//! The orders in which one processor runs tasks. They are Go's, but for joins (DESIGN.md).
 
 use std::sync::{Arc, Mutex};
 
@@ -57,5 +57,37 @@ fn r04_tasks_that_yield_take_turns() {
         for task in tasks {
             task.await.unwrap();
         }
+    });
+}
+
+/// Spawns tasks that note their names, then joins them in this order and notes that.
+async fn spawn_and_join(note: Note, names: &'static [&'static str]) {
+    let mut tasks = Vec::new();
+    for name in names {
+        let note = note.clone();
+        tasks.push(gmp::spawn(async move { note.down(*name) }));
+    }
+    for (task, name) in tasks.into_iter().zip(names) {
+        task.await.unwrap();
+        note.down(format!("joined {name}"));
+    }
+}
+
+#[test]
+fn r04_who_joins_tasks_that_are_queued_waits_behind_them() {
+    let expected = "d a b c joined a joined b joined c joined d";
+    check(expected, |note| async move { spawn_and_join(note, &["a", "b", "c", "d"]).await });
+}
+
+#[test]
+fn r04_who_joins_a_task_that_runs_next_goes_on_before_the_queue() {
+    check("x joined x y joined y a b", |note| async move {
+        for name in ["a", "b"] {
+            let note = note.clone();
+            drop(gmp::spawn(async move { note.down(name) }));
+        }
+        spawn_and_join(note.clone(), &["x"]).await;
+        spawn_and_join(note, &["y"]).await;
+        yield_now().await;
     });
 }

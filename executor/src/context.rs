@@ -55,6 +55,12 @@ pub(crate) fn current() -> Context {
     })
 }
 
+/// The runtime that the free functions mean here, if the thread is in one.
+#[inline]
+pub(crate) fn runtime() -> Option<RuntimeRef> {
+    CURRENT.with(|c| c.runtime.get())
+}
+
 pub(crate) fn set(context: Context) {
     CURRENT.with(|c| {
         c.runtime.set(context.runtime);

@@ -218,6 +218,8 @@ struct Own {
     rng: AtomicU32,
     /// Wakes are collected: one decision comes at the end.
     batching: AtomicBool,
+    /// What `polls` was when the future of a task last ended here.
+    ended_in: AtomicU32,
     counters: Counters,
 }
 
@@ -259,6 +261,7 @@ impl Processor {
                 spawns_passed: AtomicU32::new(0),
                 rng: AtomicU32::new(index.wrapping_mul(0x9e37_79b9) | 1),
                 batching: AtomicBool::new(false),
+                ended_in: AtomicU32::new(0),
                 counters: Counters::default(),
             },
         }
@@ -620,6 +623,18 @@ impl Processor {
         may
     }
 
+    /// A task's future is gone.
+    #[inline]
+    pub(crate) fn task_ended(&self) {
+        self.own.ended_in.store(self.polls(), Relaxed);
+    }
+
+    /// Whether this poll has ended a task that did not come out of the run-next slot.
+    #[inline]
+    pub(crate) fn ends_queued_task(&self) -> bool {
+        self.own.ended_in.load(Relaxed) == self.polls() && self.own.hops.load(Relaxed) == 0
+    }
+
     #[inline]
     pub(crate) fn is_batching(&self) -> bool {
         self.own.batching.load(Relaxed)
@@ -627,6 +642,13 @@ impl Processor {
 
     pub(crate) fn set_batching(&self, on: bool) {
         self.own.batching.store(on, Relaxed);
+    }
+
+    #[cold]
+    fn overflow(&self, units: &mut dyn Iterator<Item = Unit>) {
+        let mut count = 0;
+        self.sched.inject.push_batch(units.inspect(|_| count += 1));
+        self.own.counters.overflowed.add(count);
     }
 
     /// A small random number (xorshift), to choose whom to steal from first.
@@ -639,23 +661,14 @@ impl Processor {
         x
     }
 
-    /// Appends to the local queue, or sends the older half of a full one to the global queue. Tells whether it did.
+    /// Appends to the local queue, or sends the older half of a full one to the global queue. Tells whether there were others.
     ///
     /// # Safety
     ///
     /// The caller holds the processor.
     #[inline]
     pub(crate) unsafe fn push(&self, unit: Unit) -> bool {
-        let mut overflowed = false;
         // SAFETY: passed on.
-        unsafe {
-            self.queue.push(unit, |units| {
-                overflowed = true;
-                let mut count = 0;
-                self.sched.inject.push_batch(units.inspect(|_| count += 1));
-                self.own.counters.overflowed.add(count);
-            });
-        }
-        overflowed
+        unsafe { self.queue.push(unit, |units| self.overflow(units)) }
     }
 }

@@ -209,23 +209,25 @@ mod deque {
         }
 
         /// Appends `unit`. If the deque is full, its older half and then `unit` go into `overflow` instead, in order
-        /// (Go: `runqput`, `runqputslow`).
+        /// (Go: `runqput`, `runqputslow`). Tells whether there were others.
         ///
         /// # Safety
         ///
         /// The caller holds the processor.
         #[inline]
-        pub(crate) unsafe fn push(&self, unit: Unit, overflow: impl FnOnce(&mut dyn Iterator<Item = Unit>)) {
+        pub(crate) unsafe fn push(&self, unit: Unit, overflow: impl FnOnce(&mut dyn Iterator<Item = Unit>)) -> bool {
             // SAFETY: passed on.
             unsafe {
                 self.worker(|worker| {
-                    if worker.len() < CAPACITY {
+                    let queued = worker.len();
+                    if queued < CAPACITY {
                         worker.push(unit);
                     } else {
                         let half = std::iter::from_fn(|| worker.pop()).take(CAPACITY / 2);
                         overflow(&mut half.chain(std::iter::once(unit)));
                     }
-                });
+                    queued > 0
+                })
             }
         }
 
@@ -237,12 +239,7 @@ mod deque {
         #[inline]
         pub(crate) unsafe fn pop(&self) -> Option<Unit> {
             // SAFETY: passed on.
-            unsafe {
-                self.worker(|worker| {
-                    // Two loads; an empty pop costs a locked instruction.
-                    if worker.is_empty() { None } else { worker.pop() }
-                })
-            }
+            unsafe { self.worker(Worker::pop) }
         }
 
         /// Units in the deque as another thread sees them.

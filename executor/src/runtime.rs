@@ -288,7 +288,7 @@ impl Handle {
         F::Output: Send + 'static,
     {
         if !self.runtime.is_of_this_process() {
-            panic!("{FORKED}");
+            forked();
         }
         task::spawn(self.runtime, location, future)
     }
@@ -310,7 +310,7 @@ impl Handle {
         R: Send + 'static,
     {
         if !self.runtime.is_of_this_process() {
-            panic!("{FORKED}");
+            forked();
         }
         task::spawn_blocking(self.runtime, location, f)
     }
@@ -334,7 +334,7 @@ impl Handle {
         Fut::Output: Send + 'static,
     {
         if !self.runtime.is_of_this_process() {
-            panic!("{FORKED}");
+            forked();
         }
         task::spawn_pinned(self.runtime, location, f)
     }
@@ -520,12 +520,19 @@ where
 }
 
 /// The runtime that the free functions mean, whether shut down or not.
+#[inline]
 fn here() -> Handle {
-    let runtime = match context::current().runtime {
-        Some(runtime) => runtime,
-        None => default::get().unwrap_or_else(|e| panic!("the default runtime cannot be built: {e}")),
-    };
-    Handle { runtime }
+    Handle { runtime: context::runtime().unwrap_or_else(default_here) }
+}
+
+#[cold]
+fn default_here() -> RuntimeRef {
+    default::get().unwrap_or_else(|e| panic!("the default runtime cannot be built: {e}"))
+}
+
+#[cold]
+fn forked() -> ! {
+    panic!("{FORKED}")
 }
 
 #[cfg(all(test, not(gmp_loom)))]

@@ -50,7 +50,7 @@ use crate::sys::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
-use crate::sys::{Mutex, fork_count, idle_fence, rank, submit_fence, try_print_error};
+use crate::sys::{Mutex, count_forks, fork_count, idle_fence, rank, submit_fence, try_print_error};
 use crate::sysmon::Sysmon;
 use crate::task::registry::{FIRST_OUTSIDE, LocalTasks, OUTSIDE, Shard};
 use crate::waits::Waits;
@@ -176,6 +176,7 @@ impl RuntimeRef {
     }
 
     /// Whether this process is the one that built the runtime.
+    #[inline]
     pub(crate) fn is_of_this_process(self) -> bool {
         self.sched.forks.load(Relaxed) == fork_count()
     }
@@ -258,6 +259,7 @@ impl Sched {
         self.local_tasks.reset();
         // Release: pairs with the Acquire in `is_closing`; whoever sees it sees that the runtime before is gone.
         self.closing.store(false, Release);
+        count_forks();
         self.forks.store(fork_count(), Relaxed);
         self.poll_until.store(0, Relaxed);
         self.last_netpoll.store(clock::now(), Relaxed);
@@ -585,7 +587,10 @@ impl Sched {
 
     /// A task's future is gone.
     #[inline]
-    pub(crate) fn task_ended(&self) {
+    pub(crate) fn task_ended(&'static self) {
+        if let Some(p) = context::processor_of(self) {
+            p.task_ended();
+        }
         if self.closing.load(Relaxed) {
             self.shutdown.unpark();
         }

@@ -19,7 +19,7 @@ mod form;
 pub(crate) use form::slow_steps;
 pub(crate) use form::{Futex, Mutex, MutexGuard, UnsafeCell, assert_no_lock_held, atomic, spin_loop};
 #[cfg(not(gmp_loom))]
-pub(crate) use form::{fork_count, thread_id, try_print_error};
+pub(crate) use form::{count_forks, fork_count, thread_id, try_print_error};
 
 #[cfg(all(test, gmp_loom))]
 pub(crate) mod doubles;

@@ -15,7 +15,7 @@
 //!
 //! | bits   | mean                                                                                    |
 //! |--------|-----------------------------------------------------------------------------------------|
-//! | 63     | aborted: set by any handle, seen by the next poll, which drops the future               |
+//! | 63     | aborted: set by any handle, seen by the next poll, which drops the future. Set under the lock of the task's shard |
 //! | 62     | ended: the future is gone. Set under the lock of the task's shard                        |
 //! | 61     | a blocking closure: queued for the pool. Written once, before the task is queued        |
 //! | 53–60  | shard of the registry; the last one stands for all local sets, which number on their own |
@@ -37,7 +37,7 @@ use crate::sched::{How, RuntimeRef, Sched};
 use crate::sys::assert_no_lock_held;
 use crate::sys::atomic::{
     AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed},
+    Ordering::{Acquire, Relaxed, Release},
 };
 
 pub use join::{AbortHandle, JoinError, JoinHandle};
@@ -64,7 +64,8 @@ pub(crate) struct Meta {
     owner: Owner,
     /// Where the task was spawned.
     pub(crate) location: &'static Location<'static>,
-    /// See the head of the file. The id is written once, before the task is pushed; the abort bit comes later.
+    /// See the head of the file. The id is written once, before the task is pushed; the bits that come later are written under
+    /// the lock of the task's shard, or of its set.
     word: AtomicU64,
 }
 
@@ -165,9 +166,10 @@ impl Meta {
         self.word.load(Acquire) & ABORTED != 0
     }
 
+    /// The lock of the shard is held.
     fn abort(&self) {
-        // AcqRel: pairs with `is_aborted`.
-        self.word.fetch_or(ABORTED, AcqRel);
+        // Release: pairs with the Acquire in `is_aborted`.
+        self.word.store(self.word.load(Relaxed) | ABORTED, Release);
     }
 
     fn is_ended(&self) -> bool {
@@ -176,7 +178,7 @@ impl Meta {
 
     /// The lock of the shard is held.
     fn end(&self) {
-        self.word.fetch_or(ENDED, Relaxed);
+        self.word.store(self.word.load(Relaxed) | ENDED, Relaxed);
     }
 }
 

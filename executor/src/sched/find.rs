@@ -128,24 +128,24 @@ impl Worker {
     }
 
     fn run_tasks(&mut self) {
-        while let Some(unit) = self.find() {
+        while let Some((p, unit)) = self.find() {
             if self.spinning {
                 self.stop_spinning();
                 if let Some(victim) = self.lone_of.take() {
-                    self.run_lone(victim, unit);
+                    self.run_lone(victim, p, unit);
                     continue;
                 }
             }
-            self.run_task(unit);
+            self.run_task(p, unit);
         }
     }
 
     /// Runs a lone task of `victim`. If it was not worth the wake, spawns of `victim` wake machines more rarely: that
     /// processor may only have been preempted for a moment.
     #[cold]
-    fn run_lone(&mut self, victim: &'static Processor, unit: Unit) {
+    fn run_lone(&mut self, victim: &'static Processor, p: &'static Processor, unit: Unit) {
         let start = clock::now();
-        self.run_task(unit);
+        self.run_task(p, unit);
         if clock::now() - start >= WORTH_NS {
             victim.reset_backoff();
         } else {
@@ -160,15 +160,14 @@ impl Worker {
         context::processor_of(self.sched)
     }
 
+    /// Runs a task on `p`, which this machine holds.
     #[inline]
-    fn run_task(&mut self, unit: Unit) {
+    fn run_task(&mut self, p: &'static Processor, unit: Unit) {
         self.owes_a_pick = false;
-        if let Some(p) = self.processor() {
-            p.begin_poll();
-            p.counters().polled.add(1);
-        }
+        p.begin_poll();
+        p.counters().polled.add(1);
         let abort = AbortOnPanic("a panic left a task: its waker or the waker of its handle panicked");
-        task::run(unit, self.processor());
+        task::run(unit, Some(p));
         std::mem::forget(abort);
         if let Some(p) = self.processor() {
             p.end_poll();
@@ -183,9 +182,9 @@ impl Worker {
         }
     }
 
-    /// The next task; `None` if the runtime closes. See the head of the file.
+    /// The next task and the processor to run it on; `None` if the runtime closes. See the head of the file.
     #[inline]
-    fn find(&mut self) -> Option<Unit> {
+    fn find(&mut self) -> Option<(&'static Processor, Unit)> {
         loop {
             let Some(p) = self.processor() else {
                 if !self.rest() {
@@ -199,16 +198,19 @@ impl Worker {
                 continue;
             }
             let attention = p.attention();
-            if attention & CLOSING != 0 && p.is_closing() {
-                self.abandon(p);
-                return None;
-            }
-            if attention & QUIT != 0 && self.sched.quit(p) {
-                continue;
-            }
-            let slice_over = attention & SLICE_OVER != 0;
-            if slice_over {
-                p.answer(SLICE_OVER);
+            let mut slice_over = false;
+            if attention != 0 {
+                if attention & CLOSING != 0 && p.is_closing() {
+                    self.abandon(p);
+                    return None;
+                }
+                if attention & QUIT != 0 && self.sched.quit(p) {
+                    continue;
+                }
+                slice_over = attention & SLICE_OVER != 0;
+                if slice_over {
+                    p.answer(SLICE_OVER);
+                }
             }
             // 1. The global queue never gives two picks in a row: with looks at each pick the local queue would starve.
             let after_global = std::mem::take(&mut self.looked_global);
@@ -221,7 +223,7 @@ impl Worker {
                         self.sched.after_push(p);
                         p.begin_slice();
                         count_found(p, FoundIn::GlobalTick);
-                        return Some(unit);
+                        return Some((p, unit));
                     }
                     Look::ProcessorGone => continue,
                     Look::Closed => return None,
@@ -231,7 +233,7 @@ impl Worker {
             if let Some(unit) = p.queue.next.take() {
                 if !slice_over && p.hop() {
                     count_found(p, FoundIn::RunNext);
-                    return Some(unit);
+                    return Some((p, unit));
                 }
                 // SAFETY: this machine holds `p`.
                 unsafe { p.push(unit) };
@@ -250,10 +252,10 @@ impl Worker {
                 self.sched.after_push(p);
                 p.begin_slice();
                 count_found(p, FoundIn::Local);
-                return Some(unit);
+                return Some((p, unit));
             }
             if let Some(unit) = self.find_elsewhere(p) {
-                return Some(unit);
+                return Some((p, unit));
             }
             if p.queue.next.peek() == 0 && p.queue.len_seen() == 0 && !self.go_idle(p) {
                 return None;

@@ -56,6 +56,11 @@ impl Sched {
             submit_fence();
             return self.after_push(p);
         }
+        // SAFETY: passed on.
+        if how == How::Woken && p.ends_queued_task() && unsafe { p.queue.len() } > 0 {
+            // SAFETY: passed on.
+            return unsafe { self.ready_joiner(p, unit) };
+        }
         let mut second = false;
         match p.queue.next.replace(unit) {
             Replaced::Nothing => {}
@@ -81,6 +86,23 @@ impl Sched {
         }
         if wake && self.idle.should_wake() {
             self.wake_one_from(p, by_spawn);
+        }
+    }
+
+    /// The end of a task that had to queue wakes who waits for it: that one queues too. It is likely to wait for the next task
+    /// of the queue then, and would come back for each of them; in the queue it waits for all that are before it. A task
+    /// out of the run-next slot was run ahead of the others for somebody's sake, and who waits for it goes on at once.
+    ///
+    /// # Safety
+    ///
+    /// This thread holds `p`.
+    unsafe fn ready_joiner(&'static self, p: &'static Processor, unit: Unit) {
+        // SAFETY: passed on.
+        unsafe { p.push(unit) };
+        submit_fence();
+        self.after_push(p);
+        if self.idle.should_wake() {
+            self.wake_one_from(p, None);
         }
     }
 
@@ -136,15 +158,15 @@ impl Sched {
     /// This thread holds `p`.
     #[inline]
     unsafe fn ready_yielded(&'static self, p: &'static Processor, unit: Unit) {
-        // SAFETY: passed on.
-        let others = unsafe { p.queue.len() > 0 } || p.queue.next.peek() != 0;
-        if p.has_budget() {
+        let others = if p.has_budget() {
             // SAFETY: passed on.
-            unsafe { p.push(unit) };
+            unsafe { p.push(unit) }
         } else {
             self.inject.push(unit);
-        }
-        if others && self.idle.should_wake() && p.spawn_may_wake() {
+            // SAFETY: passed on.
+            unsafe { p.queue.len() > 0 }
+        };
+        if (others || p.queue.next.peek() != 0) && self.idle.should_wake() && p.spawn_may_wake() {
             self.wake_one_from(p, Some(p.index));
         }
     }

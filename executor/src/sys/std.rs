@@ -194,21 +194,24 @@ pub(crate) fn slow_steps() -> u64 {
     SLOW_STEPS.get()
 }
 
-/// How many times this process has come out of a fork as the child. A runtime remembers the count it was built at:
-/// another count means that its threads and its netpoller stayed with the parent.
-#[inline]
-pub(crate) fn fork_count() -> usize {
+static FORKS: AtomicUsize = AtomicUsize::new(0);
+
+/// Forks are counted from now on, if they are not yet.
+pub(crate) fn count_forks() {
     static HANDLER: std::sync::Once = std::sync::Once::new();
-    static FORKS: AtomicUsize = AtomicUsize::new(0);
     extern "C" fn in_child() {
         FORKS.fetch_add(1, Ordering::Relaxed);
     }
-    if !HANDLER.is_completed() {
-        HANDLER.call_once(|| {
-            // SAFETY: the handler only adds to an atomic, which is allowed after a fork.
-            unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
-        });
-    }
+    HANDLER.call_once(|| {
+        // SAFETY: the handler only adds to an atomic, which is allowed after a fork.
+        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    });
+}
+
+/// How many times this process has come out of a fork as the child, since the first [`count_forks`]. A runtime remembers the
+/// count it was built at: another count means that its threads and its netpoller stayed with the parent.
+#[inline]
+pub(crate) fn fork_count() -> usize {
     FORKS.load(Ordering::Relaxed)
 }
 

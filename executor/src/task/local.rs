@@ -227,10 +227,15 @@ impl Home {
         drop(waker);
     }
 
-    /// A counted reference to the task, if its future still exists.
-    pub(super) fn waker(&self, meta: &Meta) -> Option<Waker> {
+    /// A counted reference to the task, if its future still exists; `abort`: the task is told to end.
+    pub(super) fn waker(&self, meta: &Meta, abort: bool) -> Option<Waker> {
+        let live = self.live.lock();
         // Cloned under the lock: it is `async-task`'s own, which counts up and runs no user code.
-        self.live.lock().tasks.get(&meta.id()).cloned()
+        let waker = live.tasks.get(&meta.id()).cloned();
+        if abort && waker.is_some() {
+            meta.abort();
+        }
+        waker
     }
 }
 

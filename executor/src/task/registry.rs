@@ -43,6 +43,9 @@ pub(crate) const FIRST_OUTSIDE: u32 = Id::LOCAL - OUTSIDE;
 const END: u32 = u32::MAX;
 /// Entries in a chunk: the slab grows without copying and without slack of its own size.
 const CHUNK: usize = 256;
+/// A shard without tasks keeps so many chunks, 256 KiB: a program that spawns ten thousand tasks at a time would else give them
+/// back and get them again each time.
+const CHUNKS_KEPT: usize = 64;
 
 struct Slab {
     /// The generation of the runtime that is open, 0 if it is closed.
@@ -132,8 +135,16 @@ enum Entry {
 const _: () = assert!(size_of::<Entry>() == size_of::<Waker>());
 
 impl Slab {
+    #[inline]
     fn entry(&mut self, index: u32) -> &mut Entry {
         &mut self.chunks[index as usize / CHUNK][index as usize % CHUNK]
+    }
+
+    /// Apart, as the entries are made on the stack first.
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self) {
+        self.chunks.push(Box::new([const { Entry::Free(END) }; CHUNK]));
     }
 
     /// Nothing is to be told of this task any more. What is dropped is memory.
@@ -144,25 +155,32 @@ impl Slab {
         }
     }
 
-    /// The index of an entry that is free now. `None` if no id can name another one.
-    fn take_free(&mut self) -> Option<u32> {
+    /// Puts `waker` into a free entry and gives its index. `Err` if no id can name another one.
+    #[inline]
+    fn enter(&mut self, waker: Waker) -> Result<u32, Waker> {
         let index = self.free;
-        if index != END {
-            let Entry::Free(next) = *self.entry(index) else {
-                unreachable!("a task is on the free list of the registry");
-            };
-            self.free = next;
-            return Some(index);
+        if index == END {
+            return self.enter_unused(waker);
         }
+        let Entry::Free(next) = std::mem::replace(self.entry(index), Entry::Task(waker)) else {
+            unreachable!("a task is on the free list of the registry");
+        };
+        self.free = next;
+        Ok(index)
+    }
+
+    /// [`Slab::enter`] where no entry was used before.
+    fn enter_unused(&mut self, waker: Waker) -> Result<u32, Waker> {
         let index = self.used;
         if index as usize >= Id::INDICES {
-            return None;
+            return Err(waker);
         }
         if index as usize == self.chunks.len() * CHUNK {
-            self.chunks.push(Box::new([const { Entry::Free(END) }; CHUNK]));
+            self.grow();
         }
         self.used += 1;
-        Some(index)
+        *self.entry(index) = Entry::Task(waker);
+        Ok(index)
     }
 }
 
@@ -220,11 +238,14 @@ impl Shard {
         if slab.generation != generation {
             return Err((Closed, waker));
         }
-        let Some(index) = slab.take_free() else {
-            drop(slab);
-            panic!("more than {} live tasks were spawned in one place", Id::INDICES);
+        let index = match slab.enter(waker) {
+            Ok(index) => index,
+            Err(waker) => {
+                drop(slab);
+                drop(waker);
+                panic!("more than {} live tasks were spawned in one place", Id::INDICES);
+            }
         };
-        *slab.entry(index) = Entry::Task(waker);
         meta.set_id(Id::new(self.index, index, slab.count));
         slab.count += 1;
         self.live.store(self.live.load(Relaxed) + 1, Relaxed);
@@ -243,7 +264,7 @@ impl Shard {
         }
         let live = self.live.load(Relaxed) - 1;
         self.live.store(live, Relaxed);
-        if live == 0 && slab.chunks.len() > 16 {
+        if live == 0 && slab.chunks.len() > CHUNKS_KEPT {
             // A burst is over: its memory goes back.
             slab.chunks = Vec::new();
             slab.told = Vec::new();
@@ -253,11 +274,14 @@ impl Shard {
         entry
     }
 
-    /// The waker of this task, if its future is still there.
-    fn waker(&self, meta: &Meta) -> Option<Waker> {
+    /// The waker of this task, if its future is still there; `abort`: the task is told to end.
+    fn waker(&self, meta: &Meta, abort: bool) -> Option<Waker> {
         let mut slab = self.slab.lock();
         if meta.is_ended() {
             return None;
+        }
+        if abort {
+            meta.abort();
         }
         // The entry is its own: it would have ended under this lock.
         match slab.entry(meta.id().index()) {
@@ -276,6 +300,7 @@ pub(super) fn insert(runtime: RuntimeRef, runnable: &Runnable<Meta>) -> Result<(
     let sched = runtime.sched;
     let waker = runnable.waker();
     let index = match context::processor_of(sched) {
+        Some(p) if p.index < FIRST_OUTSIDE => p.index,
         Some(p) => p.index % FIRST_OUTSIDE,
         // Any will do, as long as the next one is another.
         None => FIRST_OUTSIDE + (waker.data() as u32 >> 7) % OUTSIDE,
@@ -317,8 +342,7 @@ pub(super) fn remove(meta: &Meta) {
 
 /// Aborts the task, if it is still live.
 pub(super) fn abort(meta: &Meta) {
-    meta.abort();
-    if let Some(waker) = waker(meta) {
+    if let Some(waker) = find_waker(meta, true) {
         if meta.is_blocking() {
             // It is queued, and a wake does nothing, or it runs, and is left alone.
             meta.sched().abort_blocking();
@@ -330,12 +354,16 @@ pub(super) fn abort(meta: &Meta) {
 
 /// A counted reference to the task, if it is still live.
 pub(super) fn waker(meta: &Meta) -> Option<Waker> {
+    find_waker(meta, false)
+}
+
+fn find_waker(meta: &Meta, abort: bool) -> Option<Waker> {
     let id = meta.id();
     if id == Id::NONE {
         return None;
     }
     match meta.owner.get() {
-        OwnedBy::Runtime(sched) => sched.shard(id.shard()).waker(meta),
-        OwnedBy::Set { home, .. } => home.waker(meta),
+        OwnedBy::Runtime(sched) => sched.shard(id.shard()).waker(meta, abort),
+        OwnedBy::Set { home, .. } => home.waker(meta, abort),
     }
 }
