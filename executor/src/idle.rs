@@ -24,8 +24,12 @@
 //!
 //! Proof by whose fence came first. If the submitter's did, the machine's second look sees the work. If the machine's did,
 //! the submitter sees an idle processor; it wakes a machine, unless one spins, and that spinner will look at everything
-//! again after its own fence. A searcher that found work but no processor sets `need_spinning`: a machine that is about to
-//! give its processor up sees that under the lock and searches once more (Go: `needspinning`, issue 45867).
+//! again after its own fence. Whoever found no processor for work that can be seen relies on who holds them: each looks at
+//! the queues after it has given its own up.
+//!
+//! That look does not see lone tasks, which only a spinner takes. So a searcher that found no processor also sets
+//! `need_spinning`: a machine that is about to give its processor up sees that under the lock and searches once more (Go:
+//! `needspinning`, issue 45867; there it is what keeps work from being lost). `sysmon` comes to lone tasks too, but late.
 
 use std::collections::VecDeque;
 
@@ -530,7 +534,6 @@ impl Idle {
 
     /// Whether every processor is idle or dead, nobody wants one or spins, and `rest` says so too, which is asked under the lock with
     /// whether a machine has the netpoller's seat. Gives how many processors were taken so far.
-    #[cfg(not(gmp_loom))]
     pub(crate) fn quiet(&self, rest: impl FnOnce(bool) -> bool) -> Option<u64> {
         let lists = self.lists.lock();
         let all_idle = lists.procs.len() == lists.alive() && lists.want.is_empty();
