@@ -299,3 +299,33 @@ fn r03_a_poll_that_blocks_is_found_within_a_millisecond() {
         assert!(*least < Duration::from_millis(1), "{seen_for:?}");
     });
 }
+
+#[test]
+fn r05_a_task_that_ticks_now_and_then_does_not_keep_the_watcher_awake() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    limited(|| {
+        let runtime = runtime(1);
+        // Looks until there is none for so long that it must sleep deeply.
+        let looks = || {
+            let mut last = runtime.metrics().sysmon_looks;
+            loop {
+                std::thread::sleep(Duration::from_millis(200));
+                let now = runtime.metrics().sysmon_looks;
+                if now == std::mem::replace(&mut last, now) {
+                    return now;
+                }
+            }
+        };
+        let mut before = looks();
+        loop {
+            runtime.block_on(runtime.spawn(async {})).unwrap();
+            let after = looks();
+            // Else the machine was seen with the processor, being preempted, and the watcher stayed for longer, or has not been
+            // woken yet.
+            if (1..=4).contains(&(after - before)) {
+                return;
+            }
+            before = after;
+        }
+    });
+}

@@ -13,6 +13,7 @@
 //! | work waits behind a thread that is blocked   | 100 µs, at most 50 times in a row |
 //! | tasks were just rescued                     | 100 µs, four times |
 //! | all processors idle at 20 looks in a row    | it sleeps until the first one is taken off the idle list |
+//! | the same at the first 2 after it was woken  | it sleeps again: what woke it took less than a look |
 //! | the same, and it may be or become a deadlock | 100 ms, until that is known, if the runtime looks for deadlocks |
 //!
 //! 1. It holds no processor and runs no task, and no waker while there is a thread for it: some are the user's and may block.
@@ -52,6 +53,8 @@ const LOOKS_STILL: u32 = 50;
 const LOOKS_AFTER_RESCUE: u32 = 4;
 /// So many looks with everything idle, then it sleeps.
 const LOOKS_IDLE: u32 = 20;
+/// So many if they were idle at each look since it was woken: a task that ticks once a second does not keep it awake.
+const LOOKS_BRIEF: u32 = 2;
 /// A netpoller that nobody looked at for so long is looked at.
 const NETPOLL_NS: u64 = 10_000_000;
 /// Between two looks at how many CPUs there are.
@@ -217,6 +220,8 @@ impl Sched {
         let mut deadlock = DeadlockWatch::new(self);
         let (mut looks_idle, mut looks_still, mut after_rescue) = (0, 0, 0);
         let mut acted_at = None;
+        // Whether it was woken just now, and whether there was anything to watch at a look since then.
+        let (mut woken, mut watched) = (false, true);
         // Acquire: pairs with the Release in `Sysmon::end`.
         while !self.sysmon.ended.load(Acquire) {
             let now = clock::now();
@@ -224,13 +229,18 @@ impl Sched {
                 refreshed_at = now;
                 self.refresh_procs();
             }
-            if self.idle.counts().idle() == self.idle.procs() {
+            if std::mem::take(&mut woken) {
+                // The processor whose taking woke it is hardly idle yet.
+                looks_idle = 0;
+            } else if self.idle.counts().idle() == self.idle.procs() {
                 looks_idle += 1;
             } else {
                 looks_idle = 0;
+                watched = true;
             }
+            let enough = if watched { LOOKS_IDLE } else { LOOKS_BRIEF };
             // Said before the look: a processor that is taken after it wakes us, one that was before it is seen.
-            let sleeps = looks_idle >= LOOKS_IDLE && !trace.is_on() && self.idle.sysmon_sleeps();
+            let sleeps = looks_idle >= enough && !trace.is_on() && self.idle.sysmon_sleeps();
             let deadlock_in = deadlock.look(self, now);
             if sleeps {
                 match deadlock_in {
@@ -239,7 +249,7 @@ impl Sched {
                     }
                     None => {
                         self.sysmon.parker.park();
-                        looks_idle = 0;
+                        (woken, watched) = (true, false);
                         // At once: the limits may have changed long ago.
                         refresh = true;
                     }
@@ -260,10 +270,12 @@ impl Sched {
             let looked = self.look_around(&mut seen, &mut ready, &mut warned);
             if looked.acted {
                 acted_at = Some(clock::now());
+                watched = true;
             }
             if self.blocking_retry() | self.retry_wakers() | self.pinned_retry() | looked.waiting {
                 // Perhaps a thread could not be started: it is tried again at each look.
                 looks_idle = 0;
+                watched = true;
             }
             after_rescue = if looked.rescued { LOOKS_AFTER_RESCUE } else { u32::saturating_sub(after_rescue, 1) };
             looks_still = if looked.still || after_rescue > 0 { looks_still + 1 } else { 0 };
