@@ -82,6 +82,7 @@ fn gates() -> Vec<Gate> {
         gate::<switch::PingPong>(10_000),
         gate::<channel::OwnOne>(20_000),
         gate::<timer::Churn>(20_000),
+        gate::<timer::Timeouts>(100_000),
         gate::<blocking::InPlace>(50_000),
     ]
 }

@@ -47,6 +47,7 @@ thread_local! {
     };
 }
 
+#[inline]
 pub(crate) fn current() -> Context {
     CURRENT.with(|c| Context {
         runtime: c.runtime.get(),
@@ -152,6 +153,7 @@ fn paused_now(real: u64) -> u64 {
 
 /// The store that a timer of this thread goes to: that of the processor it holds, else of the first slot of its runtime.
 /// If that runtime is gone, one that is closed.
+#[inline]
 pub(crate) fn timer_home() -> &'static Timers {
     static GONE: Timers = Timers::closed();
     let cx = current();

@@ -29,8 +29,9 @@ use crate::{budget, context};
 ///     assert!(start.elapsed() >= Duration::from_millis(5));
 /// });
 /// ```
+#[inline]
 pub fn sleep(duration: Duration) -> Sleep {
-    Sleep { deadline: Instant::now() + duration, is_ahead: !duration.is_zero(), entry: Entry::new() }
+    Sleep { deadline: Instant::now() + duration, entry: Entry::new(!duration.is_zero()) }
 }
 
 /// Waits until `deadline`; one in the past ends at once.
@@ -49,8 +50,9 @@ pub fn sleep(duration: Duration) -> Sleep {
 ///     assert!(Instant::now() >= deadline);
 /// });
 /// ```
+#[inline]
 pub fn sleep_until(deadline: Instant) -> Sleep {
-    Sleep { deadline, is_ahead: false, entry: Entry::new() }
+    Sleep { deadline, entry: Entry::new(false) }
 }
 
 /// The future of [`sleep`] and [`sleep_until`].
@@ -75,8 +77,7 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 #[must_use = "futures do nothing unless you `.await` or poll them"]
 pub struct Sleep {
     deadline: Instant,
-    /// The clock was read when this was made, and the deadline was ahead: the first poll need not read it again.
-    is_ahead: bool,
+    /// If the clock was read when this was made and the deadline was ahead, the first poll need not read it again.
     entry: Entry,
 }
 
@@ -123,9 +124,8 @@ impl Sleep {
     /// });
     /// ```
     pub fn reset(self: Pin<&mut Self>, deadline: Instant) {
-        let (this, entry) = self.project();
-        *this.deadline = deadline;
-        *this.is_ahead = false;
+        let (own, entry) = self.project();
+        *own = deadline;
         let deadline = deadline.to_deadline();
         if let Some(home) = entry.reset(deadline) {
             context::timer_is_earliest(home, deadline);
@@ -133,10 +133,11 @@ impl Sleep {
     }
 
     /// A poll that does not look at the budget.
+    #[inline]
     pub(super) fn poll_elapsed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let (this, mut entry) = self.project();
-        let deadline = this.deadline.to_deadline();
-        if !*this.is_ahead && entry.is_idle() && context::now() >= deadline {
+        let (deadline, mut entry) = self.project();
+        let deadline = deadline.to_deadline();
+        if entry.is_idle() && context::now() >= deadline {
             entry.as_mut().elapse();
         }
         match entry.poll(context::timer_home, deadline, cx.waker()) {
@@ -149,18 +150,12 @@ impl Sleep {
         }
     }
 
-    fn project(self: Pin<&mut Self>) -> (Unpinned<'_>, Pin<&mut Entry>) {
+    fn project(self: Pin<&mut Self>) -> (&mut Instant, Pin<&mut Entry>) {
         // SAFETY: the entry is never moved out, and nothing else is pinned.
         let this = unsafe { self.get_unchecked_mut() };
         // SAFETY: it is pinned because the sleep is.
-        let entry = unsafe { Pin::new_unchecked(&mut this.entry) };
-        (Unpinned { deadline: &mut this.deadline, is_ahead: &mut this.is_ahead }, entry)
+        (&mut this.deadline, unsafe { Pin::new_unchecked(&mut this.entry) })
     }
-}
-
-struct Unpinned<'a> {
-    deadline: &'a mut Instant,
-    is_ahead: &'a mut bool,
 }
 
 impl Future for Sleep {

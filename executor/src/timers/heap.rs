@@ -1,12 +1,12 @@
-//! The heap of a timer store, 4-ary: half as deep as a binary one, and the four children lie in 64 bytes. It is only
-//! reached through the store's lock, so `&mut Heap` is that lock.
+//! The sorted part of a timer store: a 4-ary heap, half as deep as a binary one, whose four children lie in 64 bytes. `store`
+//! calls it, under the store's lock, so `&mut Heap` is that lock.
 //!
 //! What is cancelled in the middle leaves a *tombstone*. Most timers are limits that are not reached, each later than the one
 //! before, and the oldest is cancelled first: that is the root, and to take it out costs as much as to fire it. Tombstones go
 //! one by one when they are the first item and somebody asks for the first live one, and all at once when they are more than
 //! half.
 //!
-//! 1. For a live item `items[i]`, `place.index` of its node is `i`.
+//! 1. For a live item `items[i]`, the index of its node is `i`.
 //! 2. No item is before its parent, in the order of (deadline, sequence of insertion or reset), tombstones included.
 //! 3. Every node in it is alive (invariant 2 of `timers`). A tombstone names none.
 //! 4. After a cancel at most half of the items are tombstones. A heap without nodes is empty.
@@ -15,46 +15,34 @@ use std::ptr::{self, NonNull};
 
 use super::Node;
 use crate::clock::NEVER;
-use crate::sys::UnsafeCell;
 
 const ARITY: usize = 4;
 
-/// A heap with room for no more than this keeps its memory.
-const SMALL: usize = 256;
+/// A list with room for no more than this keeps its memory.
+pub(super) const SMALL: usize = 256;
 
 pub(super) struct Heap {
     items: Vec<Item>,
     /// How many of them are tombstones.
     tombs: usize,
-    /// The sequence number of the next insertion or reset.
-    next_seq: u64,
 }
 
 /// The deadline is here and not in the node, so that comparing touches one line.
 #[derive(Clone, Copy)]
-struct Item {
-    deadline: u64,
+pub(super) struct Item {
+    pub(super) deadline: u64,
     /// The node. Of a tombstone the sequence number that it had, shifted left, and the lowest bit.
     who: *mut Node,
 }
 
-/// What a node knows of its place in the heap.
-pub(super) struct Place {
-    /// Its index, if it is in the heap.
-    index: usize,
-    /// Orders equal deadlines.
-    seq: u64,
-}
-
-impl Place {
-    pub(super) const NOWHERE: Place = Place { index: usize::MAX, seq: 0 };
-}
-
-// SAFETY: the nodes may be reached from any thread that has the lock (`Node` is Sync).
-unsafe impl Send for Heap {}
+// SAFETY: the node may be reached from any thread that has the lock (`Node` is Sync).
+unsafe impl Send for Item {}
 
 impl Item {
-    fn live(deadline: u64, node: NonNull<Node>) -> Self {
+    /// # Safety
+    ///
+    /// The node stays where it is and alive while the item is in a store.
+    pub(super) unsafe fn live(deadline: u64, node: NonNull<Node>) -> Self {
         Item { deadline, who: node.as_ptr() }
     }
 
@@ -68,18 +56,27 @@ impl Item {
         self.who.addr() & 1 == 1
     }
 
-    fn place(&self) -> &UnsafeCell<Place> {
-        debug_assert!(!self.is_tomb(), "a tombstone has no node");
-        // SAFETY: the node is in the heap, or is just entering it (invariant 3).
-        unsafe { &(*self.who).place }
+    /// Its node, if it is live.
+    #[inline]
+    pub(super) fn node(&self) -> Option<NonNull<Node>> {
+        if self.is_tomb() { None } else { NonNull::new(self.who) }
+    }
+
+    /// Tells the node where it is.
+    #[inline]
+    pub(super) fn place(&self, index: u32) {
+        if let Some(node) = self.node() {
+            // SAFETY: a live item's node is alive (invariant 3), and the store is locked.
+            unsafe { node.as_ref().set_index(index) };
+        }
     }
 
     fn seq(&self) -> u64 {
-        if self.is_tomb() {
-            return (self.who.addr() >> 1) as u64;
+        match self.node() {
+            // SAFETY: as above.
+            Some(node) => unsafe { node.as_ref().seq() },
+            None => (self.who.addr() >> 1) as u64,
         }
-        // SAFETY: `place` is guarded by the lock, which `&Heap` stands for.
-        self.place().with(|p| unsafe { (*p).seq })
     }
 
     #[inline]
@@ -91,7 +88,7 @@ impl Item {
 
 impl Heap {
     pub(super) const fn new() -> Self {
-        Heap { items: Vec::new(), tombs: 0, next_seq: 0 }
+        Heap { items: Vec::new(), tombs: 0 }
     }
 
     /// How many nodes are in it.
@@ -119,76 +116,48 @@ impl Heap {
         }
     }
 
-    /// Whether a node is due. The first item is that node then.
-    pub(super) fn is_due(&mut self, now: u64) -> bool {
-        let is_due = |first| first <= now && first != NEVER;
-        if !is_due(self.first()) {
-            return false;
-        }
-        self.settle();
-        is_due(self.first())
+    /// Makes room for so many more.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.items.reserve(more);
     }
 
-    /// Adds a node.
-    ///
-    /// # Safety
-    ///
-    /// The node stays where it is and alive until it has left the heap, and it is in no heap now.
+    /// Adds a live item.
     #[inline]
-    pub(super) unsafe fn insert(&mut self, deadline: u64, node: NonNull<Node>) {
-        let item = Item::live(deadline, node);
-        self.stamp(item);
+    pub(super) fn insert(&mut self, item: Item) {
         self.items.push(item);
         self.sift_up(self.items.len() - 1);
     }
 
-    /// Takes the first node out of a heap in which one is due.
+    /// Takes the first node out of a heap whose first item is live.
     pub(super) fn pop(&mut self) -> NonNull<Node> {
-        let first = self.items[0];
-        debug_assert!(!first.is_tomb(), "the first item is due, so it is live");
+        let first = self.items[0].node().expect("the heap is settled, so its first item is live");
         self.take_out(0);
-        NonNull::new(first.who).expect("a live item names its node")
+        first
     }
 
-    /// Takes the node with this place out.
+    /// Takes the node that is there out; gives its deadline.
     #[inline]
-    pub(super) fn remove(&mut self, place: &UnsafeCell<Place>) {
-        // SAFETY: guarded by the lock.
-        let (index, seq) = place.with(|p| unsafe { ((*p).index, (*p).seq) });
+    pub(super) fn remove(&mut self, index: u32) -> u64 {
+        let index = index as usize;
+        let item = self.items[index];
         if index + 1 == self.items.len() {
             self.items.pop();
             self.trim();
-            return;
+            return item.deadline;
         }
-        self.items[index] = Item::tomb(self.items[index].deadline, seq);
+        self.items[index] = Item::tomb(item.deadline, item.seq());
         self.tombs += 1;
         if self.tombs > self.items.len() / 2 {
             self.clear_tombs();
         }
-    }
-
-    /// Gives the node with this place another deadline, as if it were inserted anew.
-    pub(super) fn set_deadline(&mut self, place: &UnsafeCell<Place>, deadline: u64) {
-        // SAFETY: guarded by the lock.
-        let index = place.with(|p| unsafe { (*p).index });
-        let item = self.items[index];
-        if deadline < item.deadline || index + 1 == self.items.len() {
-            self.items[index].deadline = deadline;
-            self.stamp(item);
-            return self.restore(index);
-        }
-        // Later: mostly than all others, as a limit that is set anew.
-        let node = NonNull::new(item.who).expect("a live item names its node");
-        self.remove(place);
-        // SAFETY: it has just left, and its owner keeps it.
-        unsafe { self.insert(deadline, node) };
+        item.deadline
     }
 
     /// Empties the heap and gives its memory back.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = NonNull<Node>> + use<> {
         self.tombs = 0;
         let items = std::mem::take(&mut self.items).into_iter();
-        items.filter(|item| !item.is_tomb()).filter_map(|item| NonNull::new(item.who))
+        items.filter_map(|item| item.node())
     }
 
     #[cfg(test)]
@@ -203,8 +172,8 @@ impl Heap {
         assert!(self.len() > 0 || self.items.is_empty());
         for (index, item) in self.items.iter().enumerate() {
             assert!(index == 0 || !item.is_before(&self.items[(index - 1) / ARITY]));
-            // SAFETY: guarded by the lock.
-            assert!(item.is_tomb() || item.place().with(|p| unsafe { (*p).index }) == index);
+            // SAFETY: as in `place`.
+            assert!(item.node().is_none_or(|node| unsafe { node.as_ref() }.index() as usize == index));
         }
     }
 
@@ -249,23 +218,11 @@ impl Heap {
         }
     }
 
-    /// Numbers an insertion.
-    #[inline]
-    fn stamp(&mut self, item: Item) {
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        // SAFETY: guarded by the lock.
-        item.place().with_mut(|p| unsafe { (*p).seq = seq });
-    }
-
     /// Writes an item where it belongs and tells its node (invariant 1).
     #[inline]
     fn put(&mut self, index: usize, item: Item) {
         self.items[index] = item;
-        if !item.is_tomb() {
-            // SAFETY: guarded by the lock.
-            item.place().with_mut(|p| unsafe { (*p).index = index });
-        }
+        item.place(index as u32);
     }
 
     /// Moves an item that may be anywhere against its neighbours (invariant 2).

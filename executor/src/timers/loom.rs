@@ -31,7 +31,7 @@ fn store() -> &'static Timers {
 }
 
 fn armed(home: &'static Timers, deadline: u64, waker: &Waker) -> Pin<Box<Entry>> {
-    let mut entry = Box::pin(Entry::new());
+    let mut entry = Box::pin(Entry::new(false));
     let _ = entry.as_mut().poll(|| home, deadline, waker);
     entry
 }
@@ -204,7 +204,7 @@ fn r01_an_insertion_is_seen_by_who_goes_to_sleep_or_sees_it_asleep() {
                 home.earliest() == 5
             })
         };
-        let mut entry = Box::pin(Entry::new());
+        let mut entry = Box::pin(Entry::new(false));
         assert!(matches!(entry.as_mut().poll(|| home, 5, &waker), Look::Earliest(_)));
         submit_fence();
         let sees_asleep = asleep.load(Relaxed);
@@ -232,7 +232,7 @@ fn r01_an_insertion_behind_a_cancelled_one_is_seen_by_who_goes_to_sleep() {
             })
         };
         drop(cancelled);
-        let mut entry = Box::pin(Entry::new());
+        let mut entry = Box::pin(Entry::new(false));
         let is_news = matches!(entry.as_mut().poll(|| home, 5, &waker), Look::Earliest(_));
         submit_fence();
         let breaks = is_news && asleep.load(Relaxed);
