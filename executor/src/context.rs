@@ -151,6 +151,12 @@ fn paused_now(real: u64) -> u64 {
     }
 }
 
+/// Whether the runtime that this thread is in is shut down, or is being shut down.
+#[cold]
+pub(crate) fn is_shut_down() -> bool {
+    current().runtime.is_some_and(|runtime| !runtime.is_open())
+}
+
 /// The store that a timer of this thread goes to: that of the processor it holds, else of the first slot of its runtime.
 /// If that runtime is gone, one that is closed.
 #[inline]

@@ -119,8 +119,8 @@ impl Timers {
         more
     }
 
-    /// Ends every entry without waking it, and refuses new ones until [`open`](Self::open): none of their sleeps ends,
-    /// and what is done to them later does not touch this store.
+    /// Ends every entry, and refuses new ones until [`open`](Self::open): none of their sleeps ends, and what is done to them
+    /// later does not touch this store. Their wakers are woken: who waits in vain may say so.
     pub(crate) fn close(&self) {
         let mut store = self.store.lock();
         store.closed = true;
@@ -128,7 +128,7 @@ impl Timers {
         let wakers: Vec<Waker> = store.drain().map(|node| Node::end(node, SHUT)).collect();
         self.publish(&store);
         drop(store);
-        batch::drop_all(wakers);
+        batch::wake_all(wakers);
     }
 
     /// Lets a closed store be used by the slot's next runtime.
@@ -219,8 +219,10 @@ impl Node {
 pub(crate) enum Look {
     /// Its time has come.
     Fired,
-    /// The waker will be woken, or the runtime is gone.
+    /// The waker will be woken.
     Waiting,
+    /// Its runtime is gone, and it never fires.
+    Shut,
     /// As `Waiting`, and this poll made it the earliest of that store: whoever sleeps until later must be told.
     Earliest(&'static Timers),
 }
@@ -280,7 +282,7 @@ impl Entry {
             ARMED if this.is_armed_with(waker) => Look::Waiting,
             ARMED => this.replace_waker(waker),
             FIRED => Look::Fired,
-            _ => Look::Waiting,
+            _ => Look::Shut,
         }
     }
 
@@ -331,7 +333,7 @@ impl Entry {
             drop(store);
             // Relaxed: no store knows the node.
             self.node.state.store(SHUT, Relaxed);
-            return Look::Waiting;
+            return Look::Shut;
         }
         // SAFETY: the node is idle, so the cell is ours (the field's guard).
         self.node.waker.with_mut(|w| unsafe { *w = MaybeUninit::new(waker) });
@@ -355,7 +357,11 @@ impl Entry {
         drop(store);
         // The old waker, or the new one if the time came meanwhile, is dropped here, without the lock.
         drop(waker);
-        if state == FIRED { Look::Fired } else { Look::Waiting }
+        match state {
+            ARMED => Look::Waiting,
+            FIRED => Look::Fired,
+            _ => Look::Shut,
+        }
     }
 
     /// Takes the node out of its store if it is in one, and gives its waker; the cells are the owner's afterwards.

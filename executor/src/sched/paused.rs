@@ -138,7 +138,13 @@ impl Sched {
     /// `false`: it was not paused.
     pub(crate) fn advance_clock(&'static self, by: u64) -> bool {
         let advanced = self.clock.advance(by);
-        let now = self.clock.now();
+        self.wake_due(self.clock.now());
+        self.reconsider_clock();
+        advanced
+    }
+
+    /// Wakes whatever is due at `now`, on a thread with or without a processor.
+    pub(super) fn wake_due(&'static self, now: u64) {
         let mut due = WakeBatch::new();
         let p = context::processor_of(self).filter(|p| !p.is_batching());
         for slot in self.slots() {
@@ -156,7 +162,5 @@ impl Sched {
                 }
             }
         }
-        self.reconsider_clock();
-        advanced
     }
 }

@@ -10,6 +10,10 @@ use super::Instant;
 use crate::timers::{Entry, Look};
 use crate::{budget, context};
 
+/// What a poll says that could only be repeated for ever.
+const WAITS_IN_VAIN: &str = "the runtime was shut down while its `block_on` waits for time, and no timer of it fires any more; \
+                             end that `block_on` before the runtime is dropped, or give it a runtime of its own";
+
 /// Waits until `duration` has passed, counted from this call. Go: `time.Sleep`
 ///
 /// It never ends early. It is late by what the scheduler needs to come to it. [`Duration::ZERO`] ends at once, and a
@@ -57,7 +61,8 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 
 /// The future of [`sleep`] and [`sleep_until`].
 ///
-/// It belongs to the runtime that first polls it. After that runtime has been shut down it never ends.
+/// It belongs to the runtime that first polls it. After that runtime has been shut down it never ends; and since a `block_on` of
+/// that runtime would then wait for ever, polling it there is a panic.
 ///
 /// To poll it by reference, as in a loop that waits for one of several things, pin it:
 ///
@@ -143,6 +148,12 @@ impl Sleep {
         match entry.poll(context::timer_home, deadline, cx.waker()) {
             Look::Fired => Poll::Ready(()),
             Look::Waiting => Poll::Pending,
+            Look::Shut => {
+                // In a task of another runtime it is one thing of many that do not come. A thread of that runtime waits in its
+                // `block_on`, for ever.
+                assert!(!context::is_shut_down(), "{WAITS_IN_VAIN}");
+                Poll::Pending
+            }
             Look::Earliest(home) => {
                 context::timer_is_earliest(home, deadline);
                 Poll::Pending
