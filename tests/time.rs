@@ -17,9 +17,12 @@ use gmp::task::yield_now;
 use gmp::time::{Instant, MissedTickBehavior, Sleep, interval, sleep, sleep_until, timeout};
 
 use limit::limited;
+use rest::Resting;
 
 #[path = "support/limit.rs"]
 mod limit;
+#[path = "support/rest.rs"]
+mod rest;
 
 /// Bytes that are allocated.
 struct Bytes;
@@ -58,24 +61,11 @@ fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(&noop_waker()))
 }
 
-/// Waits until every machine sleeps, one of them in the netpoller.
-fn rest(runtime: &Runtime) {
-    let mut same = 0;
-    let mut last = runtime.metrics();
-    while same < 5 {
-        std::thread::sleep(ms(2));
-        let now = runtime.metrics();
-        let rests = now.idle_procs == now.procs && now.idle_threads == now.threads && now.parks == last.parks;
-        same = if rests { same + 1 } else { 0 };
-        last = now;
-    }
-}
-
 #[test]
 fn r06_only_a_nearer_deadline_from_outside_breaks_the_sleep() {
     limited(|| {
         for _ in 0..10 {
-            let runtime = runtime(2);
+            let runtime = Resting::new(2);
             // A timer in the store of each processor: what comes from outside goes to the first one's, and may be the earliest
             // there but not of all.
             let both = Arc::new(Barrier::new(2));
@@ -86,7 +76,7 @@ fn r06_only_a_nearer_deadline_from_outside_breaks_the_sleep() {
                     sleep(hours * HOUR).await;
                 }));
             }
-            rest(&runtime);
+            runtime.rest();
             let _guard = runtime.enter();
             let breaks = || runtime.metrics().netpoll_breaks;
             let before = breaks();
@@ -99,10 +89,10 @@ fn r06_only_a_nearer_deadline_from_outside_breaks_the_sleep() {
             let mut nearer = Box::pin(sleep(HOUR / 2));
             assert!(poll_once(nearer.as_mut()).is_pending());
             assert_eq!(breaks(), before + 1);
-            rest(&runtime);
+            runtime.rest();
             nearer.as_mut().reset(Instant::now() + HOUR / 4);
             assert_eq!(breaks(), before + 2);
-            rest(&runtime);
+            runtime.rest();
             nearer.as_mut().reset(Instant::now() + HOUR / 3);
             drop(nearer);
             assert_eq!(breaks(), before + 2, "what is gone is found gone in time");
@@ -113,12 +103,16 @@ fn r06_only_a_nearer_deadline_from_outside_breaks_the_sleep() {
 #[test]
 fn r06_a_timer_that_was_cancelled_wakes_nobody() {
     limited(|| {
-        let runtime = runtime(2);
+        let runtime = Resting::new(2);
+        // Two machines: the one in the netpoller may sleep on while the other runs the task.
+        let both = Arc::new(Barrier::new(2));
+        let two = [both.clone(), both].map(|both| runtime.spawn(async move { drop(both.wait()) }));
+        futures::executor::block_on(futures::future::join_all(two));
         // Each time a machine goes to sleep after its task has cancelled what was the nearest deadline.
         for round in 0..50 {
             let cancelled = runtime.spawn(async {
                 // Armed in this order: the last is the root of the heap, and not the last of its items.
-                let mut far: Vec<_> = (0..8).map(|n| Box::pin(sleep(HOUR + n * HOUR))).collect();
+                let mut far: Vec<_> = (0..8).map(|n| Box::pin(sleep((n + 2) * HOUR))).collect();
                 for far in &mut far {
                     assert!(futures::poll!(far.as_mut()).is_pending());
                 }
@@ -128,11 +122,12 @@ fn r06_a_timer_that_was_cancelled_wakes_nobody() {
                 far
             });
             let far = futures::executor::block_on(cancelled).unwrap();
-            rest(&runtime);
+            runtime.rest();
             let _guard = runtime.enter();
             let before = runtime.metrics().netpoll_breaks;
-            // Were somebody asleep until the cancelled one, this would be later and break nothing.
-            let mut between = Box::pin(sleep(Duration::from_secs(60)));
+            // Were somebody asleep until the cancelled one, this would be later and break nothing. It is nearer than that of
+            // the round before: who was not woken since still sleeps until then.
+            let mut between = Box::pin(sleep(HOUR - round * Duration::from_secs(60)));
             assert!(poll_once(between.as_mut()).is_pending());
             assert_eq!(runtime.metrics().netpoll_breaks, before + 1, "round {round}");
             drop((between, far));
@@ -144,14 +139,14 @@ fn r06_a_timer_that_was_cancelled_wakes_nobody() {
 fn r07_a_timer_from_outside_wakes_a_runtime_whose_threads_all_sleep() {
     limited(|| {
         for procs in [1, 2] {
-            let runtime = runtime(procs);
+            let runtime = Resting::new(procs);
             runtime.block_on(gmp::spawn(yield_now())).unwrap();
-            rest(&runtime);
+            runtime.rest();
             let _guard = runtime.enter();
             futures::executor::block_on(sleep(ms(2)));
             // The other way to get there.
             drop(runtime.spawn(sleep(HOUR)));
-            rest(&runtime);
+            runtime.rest();
             assert!(futures::executor::block_on(timeout(ms(2), std::future::pending::<()>())).is_err());
         }
     });
