@@ -151,10 +151,11 @@ fn paused_now(real: u64) -> u64 {
     }
 }
 
-/// Whether the runtime that this thread is in is shut down, or is being shut down.
+/// Whether this thread is in a `block_on` of a runtime that is shut down, or is being shut down.
 #[cold]
-pub(crate) fn is_shut_down() -> bool {
-    current().runtime.is_some_and(|runtime| !runtime.is_open())
+pub(crate) fn blocks_on_what_is_shut_down() -> bool {
+    let has_this_thread = |runtime: RuntimeRef| runtime.sched.waits.has_this_thread(runtime.generation);
+    current().runtime.is_some_and(|runtime| !runtime.is_open() && has_this_thread(runtime))
 }
 
 /// The store that a timer of this thread goes to: that of the processor it holds, else of the first slot of its runtime.

@@ -149,9 +149,8 @@ impl Sleep {
             Look::Fired => Poll::Ready(()),
             Look::Waiting => Poll::Pending,
             Look::Shut => {
-                // In a task of another runtime it is one thing of many that do not come. A thread of that runtime waits in its
-                // `block_on`, for ever.
-                assert!(!context::is_shut_down(), "{WAITS_IN_VAIN}");
+                // Elsewhere it is one of the things that never come; there the thread would wait for ever.
+                assert!(!context::blocks_on_what_is_shut_down(), "{WAITS_IN_VAIN}");
                 Poll::Pending
             }
             Look::Earliest(home) => {
