@@ -401,3 +401,5 @@ impl Drop for Entry {
 mod loom;
 #[cfg(all(test, not(gmp_loom)))]
 mod tests;
+#[cfg(all(test, not(gmp_loom)))]
+mod trial;

@@ -30,7 +30,7 @@
 //! counted otherwise calls [`Sched::clock_may_advance`] when it is not any more; a machine whose poll was stuck need not, for it
 //! goes idle next. Both sides have a fence between what they change
 //! and what they read: the machine in the netpoller has said that it sleeps before it asks whether all is quiet, so either it
-//! sees the change, or its sleep is seen and broken.
+//! sees the change, or its sleep is seen and broken. The models in `idle/loom/paused.rs` repeat these steps.
 
 use std::task::Waker;
 
