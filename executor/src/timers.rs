@@ -162,8 +162,6 @@ impl Timers {
 
 /// The part of an entry that a store points to.
 struct Node {
-    /// Orders equal deadlines. Guarded by the store's lock.
-    seq: UnsafeCell<u64>,
     /// Whom to wake: there while armed. Written under the store's lock by its owner; whoever ends the node moves it out, which
     /// is a read.
     waker: UnsafeCell<MaybeUninit<Waker>>,
@@ -201,17 +199,6 @@ impl Node {
         // SAFETY: as above.
         self.index.with_mut(|i| unsafe { *i = index });
     }
-
-    fn seq(&self) -> u64 {
-        // SAFETY: as above.
-        self.seq.with(|s| unsafe { *s })
-    }
-
-    #[inline]
-    fn set_seq(&self, seq: u64) {
-        // SAFETY: as above.
-        self.seq.with_mut(|s| unsafe { *s = seq });
-    }
 }
 
 /// What a poll of an entry found.
@@ -242,7 +229,6 @@ impl Entry {
     pub(crate) fn new(is_ahead: bool) -> Self {
         Entry {
             node: Node {
-                seq: UnsafeCell::new(0),
                 waker: UnsafeCell::new(MaybeUninit::uninit()),
                 index: UnsafeCell::new(0),
                 state: AtomicU8::new(if is_ahead { AHEAD } else { IDLE }),

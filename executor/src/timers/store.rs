@@ -5,14 +5,14 @@
 //! because `earliest` is due, or because the one that was the earliest is gone and a thread goes to sleep. Each node is sorted in
 //! at most once between its insertions, so nobody can make the store sort more than was inserted.
 //!
-//! 1. A node's index says where it is: `FRESH` and its place in the list, or its place in the heap.
+//! 1. A node's index says where it is: `FRESH` and its place in the list, or its number in the heap.
 //! 2. No node has a deadline before `earliest`. If not `stale`, one has that deadline, or there is none.
 //! 3. Every node in it is alive (invariant 2 of `timers`).
 
 use std::ptr::NonNull;
 
 use super::Node;
-use super::heap::{Heap, Item, SMALL};
+use super::heap::{Heap, SMALL};
 use crate::clock::NEVER;
 
 /// In an index: the node is in the list.
@@ -23,15 +23,35 @@ const FRESH_MAX: usize = 1 << 14;
 
 pub(super) struct Store {
     /// Inserted since somebody last had to know the first, in no order.
-    fresh: Vec<Item>,
+    fresh: Vec<Fresh>,
     heap: Heap,
     earliest: u64,
     /// The node with that deadline is gone.
     stale: bool,
     /// The sequence number of the next insertion or reset.
-    next_seq: u64,
+    next_seq: u32,
     /// No runtime owns the slot: nothing may be inserted.
     pub(super) closed: bool,
+}
+
+/// A node in the list.
+struct Fresh {
+    deadline: u64,
+    node: NonNull<Node>,
+    /// Orders equal deadlines.
+    seq: u32,
+}
+
+// SAFETY: the node may be reached from any thread that has the lock (`Node` is Sync).
+unsafe impl Send for Fresh {}
+
+impl Fresh {
+    /// Tells the node where it is.
+    #[inline]
+    fn place(&self, index: u32) {
+        // SAFETY: it is alive (invariant 3), and the store is locked.
+        unsafe { self.node.as_ref().set_index(index | FRESH) };
+    }
 }
 
 impl Store {
@@ -66,13 +86,10 @@ impl Store {
         if self.fresh.len() == FRESH_MAX {
             self.sort_in();
         }
-        // SAFETY: it is alive, and of no other thread's concern.
-        unsafe { node.as_ref().set_seq(self.next_seq) };
-        self.next_seq += 1;
-        // SAFETY: passed on.
-        let item = unsafe { Item::live(deadline, node) };
-        item.place(self.fresh.len() as u32 | FRESH);
-        self.fresh.push(item);
+        let fresh = Fresh { deadline, node, seq: self.next_seq };
+        self.next_seq = self.next_seq.wrapping_add(1);
+        fresh.place(self.fresh.len() as u32);
+        self.fresh.push(fresh);
         if deadline < self.earliest {
             self.earliest = deadline;
             self.stale = false;
@@ -83,8 +100,14 @@ impl Store {
     #[inline]
     pub(super) fn remove(&mut self, node: &Node) {
         let index = node.index();
-        let deadline = if index & FRESH == 0 { self.heap.remove(index) } else { self.remove_fresh(index & !FRESH) };
-        if deadline == self.earliest || self.fresh.is_empty() && self.heap.len() == 0 {
+        let was_earliest = if index & FRESH == 0 {
+            // If the first of the heap is not the earliest, something in the list is.
+            let is_in_heap = self.heap.first() == self.earliest;
+            self.heap.remove(index) && is_in_heap
+        } else {
+            self.remove_fresh((index & !FRESH) as usize) == self.earliest
+        };
+        if was_earliest || self.fresh.is_empty() && self.heap.len() == 0 {
             self.earliest_is_gone();
         }
     }
@@ -129,7 +152,7 @@ impl Store {
     pub(super) fn drain(&mut self) -> impl Iterator<Item = NonNull<Node>> + use<> {
         self.earliest = NEVER;
         self.stale = false;
-        let fresh = std::mem::take(&mut self.fresh).into_iter().filter_map(|item| item.node());
+        let fresh = std::mem::take(&mut self.fresh).into_iter().map(|fresh| fresh.node);
         fresh.chain(self.heap.drain())
     }
 
@@ -142,17 +165,17 @@ impl Store {
     }
 
     #[inline]
-    fn remove_fresh(&mut self, index: u32) -> u64 {
-        let item = self.fresh.swap_remove(index as usize);
-        if let Some(moved) = self.fresh.get(index as usize) {
-            moved.place(index | FRESH);
+    fn remove_fresh(&mut self, index: usize) -> u64 {
+        let gone = self.fresh.swap_remove(index);
+        if let Some(moved) = self.fresh.get(index) {
+            moved.place(index as u32);
         }
         // Growth doubles, so halving at a quarter keeps both amortised.
         let capacity = self.fresh.capacity();
         if capacity > SMALL && self.fresh.len() < capacity / 4 {
             self.fresh.shrink_to(capacity / 2);
         }
-        item.deadline
+        gone.deadline
     }
 
     /// Sorts what is fresh into the heap.
@@ -166,7 +189,10 @@ impl Store {
     #[cold]
     fn sort_all_in(&mut self) {
         self.heap.reserve(self.fresh.len());
-        self.fresh.drain(..).for_each(|item| self.heap.insert(item));
+        for Fresh { deadline, node, seq } in self.fresh.drain(..) {
+            // SAFETY: it is alive until it has left the store (invariant 3).
+            unsafe { self.heap.insert(deadline, seq, node) };
+        }
         self.fresh.shrink_to(SMALL);
     }
 
@@ -179,11 +205,10 @@ impl Store {
     #[cfg(test)]
     pub(super) fn check(&self) {
         self.heap.check();
-        for (index, item) in self.fresh.iter().enumerate() {
-            let node = item.node().expect("the list has no tombstones");
+        for (index, fresh) in self.fresh.iter().enumerate() {
             // SAFETY: invariant 3.
-            assert_eq!(unsafe { node.as_ref() }.index(), index as u32 | FRESH);
-            assert!(item.deadline >= self.earliest);
+            assert_eq!(unsafe { fresh.node.as_ref() }.index(), index as u32 | FRESH);
+            assert!(fresh.deadline >= self.earliest);
         }
         assert!(self.heap.first() >= self.earliest);
         assert!(self.len() > 0 || (self.earliest, self.stale) == (NEVER, false));
