@@ -24,8 +24,12 @@
 //!
 //! Proof by whose fence came first. If the submitter's did, the machine's second look sees the work. If the machine's did,
 //! the submitter sees an idle processor; it wakes a machine, unless one spins, and that spinner will look at everything
-//! again after its own fence. A searcher that found work but no processor sets `need_spinning`: a machine that is about to
-//! give its processor up sees that under the lock and searches once more (Go: `needspinning`, issue 45867).
+//! again after its own fence. Whoever found no processor for work that can be seen relies on who holds them: each looks at
+//! the queues after it has given its own up.
+//!
+//! That look does not see lone tasks, which only a spinner takes. So a searcher that found no processor also sets
+//! `need_spinning`: a machine that is about to give its processor up sees that under the lock and searches once more (Go:
+//! `needspinning`, issue 45867; there it is what keeps work from being lost). `sysmon` comes to lone tasks too, but late.
 
 use std::collections::VecDeque;
 

@@ -7,6 +7,7 @@
 mod closing;
 mod keep_alive;
 mod paused;
+mod quiet;
 mod rescue;
 mod resize;
 mod seats;

@@ -123,6 +123,25 @@ fn r01_a_searcher_without_a_processor_asks_the_next_machine_to_search() {
 }
 
 #[test]
+fn r01_a_waker_whose_processor_was_taken_asks_the_next_machine_to_search() {
+    let (idle, host) = idle(1);
+    let (slot, waker) = {
+        let mut lists = idle.lists.lock();
+        let waker = std::thread::spawn(move || idle.wake_one(host, None));
+        // It has seen the idle processor, and waits for the lock.
+        while idle.counts().spinning() == 0 {
+            std::thread::yield_now();
+        }
+        (idle.pop_proc(&mut lists, host).unwrap(), waker)
+    };
+    assert!(!waker.join().unwrap(), "no processor was left");
+    assert_eq!(idle.counts().spinning(), 0);
+    let mut spinning = false;
+    assert_eq!(idle.retire(machine(), slot, &mut spinning, || true, || false), Retired::Stay);
+    assert!(spinning && !idle.need_spinning());
+}
+
+#[test]
 fn r01_work_in_the_global_queue_keeps_a_machine() {
     let (idle, host) = idle(1);
     let slot = idle.take(host).unwrap();
