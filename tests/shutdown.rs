@@ -307,3 +307,77 @@ fn r14_a_runtime_dropped_in_a_blocking_call_of_its_own_block_on() {
         handle.block_on(async move { gmp::block_in_place(move || drop(runtime)) });
     });
 }
+
+/// Sleeps when it is dropped.
+struct Naps(Arc<AtomicBool>);
+
+impl Drop for Naps {
+    fn drop(&mut self) {
+        gmp::block_on(gmp::time::sleep(Duration::from_millis(2)));
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn r14_a_destructor_sleeps_while_the_runtime_shuts_down() {
+    limited(|| {
+        for paused in [false, true] {
+            let runtime = Builder::new().procs(1).start_paused(paused).build().unwrap();
+            let slept = Arc::new(AtomicBool::new(false));
+            let naps = Naps(slept.clone());
+            drop(runtime.spawn(async move {
+                std::future::pending::<()>().await;
+                drop(naps);
+            }));
+            drop(runtime);
+            assert!(slept.load(Ordering::Relaxed));
+        }
+    });
+}
+
+/// The poll of a task and a blocking closure wait for time, and shutdown for them.
+#[test]
+fn r14_shutdown_waits_for_those_who_wait_for_time() {
+    limited(|| {
+        for _ in 0..5 {
+            let runtime = runtime(2);
+            let (began, begun) = channel();
+            let nap = move || {
+                began.send(()).unwrap();
+                gmp::block_on(gmp::time::sleep(Duration::from_millis(20)));
+                began.send(()).unwrap();
+            };
+            let in_a_task = nap.clone();
+            drop(runtime.spawn(async move { in_a_task() }));
+            drop(runtime.spawn_blocking(nap));
+            // Some wait already, and some only when it has begun.
+            begun.recv().unwrap();
+            begun.recv().unwrap();
+            drop(runtime);
+            assert_eq!(begun.try_iter().count(), 2, "both have slept");
+        }
+    });
+}
+
+#[test]
+fn r14_a_block_on_that_waits_for_time_in_a_runtime_that_is_gone_panics() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    limited(|| {
+        let runtime = runtime(1);
+        let handle = runtime.handle();
+        let (armed, is_armed) = channel();
+        let waits = thread::spawn(move || {
+            handle.block_on(async move {
+                let mut sleep = std::pin::pin!(gmp::time::sleep(HOUR));
+                assert!(futures::poll!(sleep.as_mut()).is_pending());
+                armed.send(()).unwrap();
+                sleep.await;
+            });
+        });
+        is_armed.recv().unwrap();
+        drop(runtime);
+        let panic = waits.join().unwrap_err();
+        let message = panic.downcast_ref::<String>().unwrap();
+        assert!(message.contains("shut down while its `block_on` waits for time"), "{message}");
+    });
+}

@@ -47,6 +47,7 @@ thread_local! {
     };
 }
 
+#[inline]
 pub(crate) fn current() -> Context {
     CURRENT.with(|c| Context {
         runtime: c.runtime.get(),
@@ -156,8 +157,16 @@ fn paused_now(real: u64) -> u64 {
     }
 }
 
+/// Whether this thread is in a `block_on` of a runtime that is shut down, or is being shut down.
+#[cold]
+pub(crate) fn blocks_on_what_is_shut_down() -> bool {
+    let has_this_thread = |runtime: RuntimeRef| runtime.sched.waits.has_this_thread(runtime.generation);
+    current().runtime.is_some_and(|runtime| !runtime.is_open() && has_this_thread(runtime))
+}
+
 /// The store that a timer of this thread goes to: that of the processor it holds, else of the first slot of its runtime.
 /// If that runtime is gone, one that is closed.
+#[inline]
 pub(crate) fn timer_home() -> &'static Timers {
     static GONE: Timers = Timers::closed();
     let cx = current();

@@ -57,6 +57,7 @@ use crate::task::registry::{FIRST_OUTSIDE, LocalTasks, OUTSIDE, Shard};
 use crate::waits::Waits;
 use stuck::StuckPoll;
 
+mod closing;
 pub mod deadlock;
 pub(crate) mod find;
 pub(crate) mod paused;

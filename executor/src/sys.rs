@@ -17,7 +17,7 @@ mod form;
 
 #[cfg(all(test, not(gmp_loom)))]
 pub(crate) use form::slow_steps;
-pub(crate) use form::{Futex, Mutex, MutexGuard, UnsafeCell, assert_no_lock_held, atomic, spin_loop};
+pub(crate) use form::{Futex, Mutex, MutexGuard, OwnMutex, UnsafeCell, assert_no_lock_held, atomic, spin_loop};
 #[cfg(not(gmp_loom))]
 pub(crate) use form::{count_forks, fork_count, thread_id, try_print_error};
 
@@ -70,4 +70,13 @@ pub(crate) fn submit_fence_after_rmw() {
 #[inline]
 pub(crate) fn idle_fence() {
     fence(SeqCst);
+}
+
+/// What CLOCK_MONOTONIC reads, in nanoseconds. `std::time::Instant` has the same clock in a form that is dear to subtract.
+#[inline]
+pub(crate) fn monotonic() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel, or its page in this process, writes the time there. The clock is always there.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

@@ -3,73 +3,73 @@
 //!
 //! 1. A store belongs to a slot of the processor table, never to a processor or a machine: it outlives every entry, and
 //!    an entry's home is fixed from its insertion until it fires. Any thread may fire any store.
-//! 2. A node in the heap is alive and pinned: its entry unlinks it, under the store's lock, before it goes.
+//! 2. A node in the store is alive and pinned: its entry unlinks it, under the store's lock, before it goes.
 //! 3. Storing FIRED or SHUT (Release, under the lock) is the last touch of a node by anybody but its owner. An owner
 //!    that loads one of them (Acquire) needs no lock and may free the node at once.
 //! 4. No waker is cloned, woken or dropped under the lock.
-//! 5. Whenever the lock is free no entry in the heap is due before `earliest`. It is the deadline of one, unless `stale` says
+//! 5. Whenever the lock is free no entry in the store is due before `earliest`. It is the deadline of one, unless `stale` says
 //!    that it was cancelled; then the next to go to sleep looks for the first that is left.
 //!
-//! | state | value | in the heap | who leaves it                                                                  |
-//! |-------|-------|-------------|--------------------------------------------------------------------------------|
-//! | idle  |   0   |     no      | `poll` → armed, or → shut if the store is closed · `elapse` → fired            |
-//! | armed |   1   |     yes     | `run_due` → fired · `close` → shut · `reset` stays · the entry's drop unlinks  |
-//! | fired |   2   |     no      | `reset` → idle                                                                 |
-//! | shut  |   3   |     no      | nobody: a sleep whose runtime is gone never ends                               |
+//! | state | value | in the store | who leaves it                                                                  |
+//! |-------|-------|--------------|--------------------------------------------------------------------------------|
+//! | idle  |   0   |      no      | `poll` → armed, or → shut if the store is closed · `elapse` → fired            |
+//! | ahead |   1   |      no      | as idle, but its owner knows that the time has not come · `reset` → idle       |
+//! | armed |   2   |     yes      | `run_due` → fired · `close` → shut · `reset` stays · the entry's drop unlinks  |
+//! | fired |   3   |      no      | `reset` → idle                                                                 |
+//! | shut  |   4   |      no      | nobody: a sleep whose runtime is gone never ends                               |
 
 mod batch;
 mod heap;
+mod store;
 
 use std::marker::PhantomPinned;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::task::Waker;
 
 use crate::clock::NEVER;
 use crate::sys::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sys::atomic::{AtomicBool, AtomicU8, AtomicU64};
-use crate::sys::{Mutex, UnsafeCell, rank};
+use crate::sys::{OwnMutex, UnsafeCell, rank};
 
 pub(crate) use batch::WakeBatch;
-use heap::{Heap, Place};
+use store::Store;
 
 const IDLE: u8 = 0;
-const ARMED: u8 = 1;
-const FIRED: u8 = 2;
-const SHUT: u8 = 3;
+const AHEAD: u8 = 1;
+const ARMED: u8 = 2;
+const FIRED: u8 = 3;
+const SHUT: u8 = 4;
 
 /// The timers of one processor slot.
 pub(crate) struct Timers {
-    /// No deadline in the heap is earlier; [`NEVER`] if it is empty. Written under the lock, read by anybody.
+    /// No deadline in the store is earlier; [`NEVER`] if it is empty. Written under the lock, read by anybody.
     earliest: AtomicU64,
     /// The entry with that deadline is gone. Guarded as `earliest`.
     stale: AtomicBool,
-    store: Mutex<Store>,
-}
-
-struct Store {
-    heap: Heap,
-    /// No runtime owns the slot: nothing may be inserted.
-    closed: bool,
+    /// The processor's thread has it to itself, but for thieves and for tasks that have moved.
+    store: OwnMutex<Store>,
 }
 
 impl Timers {
     #[cfg(not(gmp_loom))]
     pub(crate) const fn new() -> Self {
-        Timers {
-            earliest: AtomicU64::new(NEVER),
-            stale: AtomicBool::new(false),
-            store: Mutex::new(rank::TIMERS, Store { heap: Heap::new(), closed: false }),
-        }
+        Timers::with(Store::new(false))
     }
 
     /// A store that refuses everything.
     #[cfg(not(gmp_loom))]
     pub(crate) const fn closed() -> Self {
+        Timers::with(Store::new(true))
+    }
+
+    #[cfg(not(gmp_loom))]
+    const fn with(store: Store) -> Self {
         Timers {
             earliest: AtomicU64::new(NEVER),
             stale: AtomicBool::new(false),
-            store: Mutex::new(rank::TIMERS, Store { heap: Heap::new(), closed: true }),
+            store: OwnMutex::new(rank::TIMERS, store),
         }
     }
 
@@ -78,7 +78,7 @@ impl Timers {
         Timers {
             earliest: AtomicU64::new(NEVER),
             stale: AtomicBool::new(false),
-            store: Mutex::new(rank::TIMERS, Store { heap: Heap::new(), closed: false }),
+            store: OwnMutex::new(rank::TIMERS, Store::new(false)),
         }
     }
 
@@ -96,7 +96,7 @@ impl Timers {
         // Relaxed: as in `earliest`. Whoever cancels meanwhile leaves a deadline that is too early, not one too late.
         if self.stale.load(Relaxed) {
             let mut store = self.store.lock();
-            store.heap.settle();
+            store.settle();
             self.publish(&store);
         }
         self.earliest()
@@ -110,49 +110,48 @@ impl Timers {
             return false;
         }
         let mut store = self.store.lock();
-        let mut more = store.heap.is_due(now);
-        while more && !out.is_full() {
-            if let Some(waker) = Node::end(store.heap.pop(), FIRED) {
-                out.push(waker);
-            }
-            more = store.heap.is_due(now);
+        while !out.is_full() {
+            let Some(node) = store.pop_due(now) else { break };
+            out.push(Node::end(node, FIRED));
         }
+        let more = store.is_due(now);
         self.publish(&store);
         more
     }
 
-    /// Ends every entry without waking it, and refuses new ones until [`open`](Self::open): none of their sleeps ends,
-    /// and what is done to them later does not touch this store.
+    /// Ends every entry, and refuses new ones until [`open`](Self::open): none of their sleeps ends, and what is done to them
+    /// later does not touch this store. Their wakers are woken: who waits in vain may say so.
     pub(crate) fn close(&self) {
         let mut store = self.store.lock();
         store.closed = true;
         // Shutdown may allocate. One pass under the lock, so that nothing is left behind.
-        let wakers: Vec<Waker> = store.heap.drain().filter_map(|node| Node::end(node, SHUT)).collect();
+        let wakers: Vec<Waker> = store.drain().map(|node| Node::end(node, SHUT)).collect();
         self.publish(&store);
         drop(store);
-        batch::drop_all(wakers);
+        batch::wake_all(wakers);
     }
 
     /// Lets a closed store be used by the slot's next runtime.
     pub(crate) fn open(&self) {
         let mut store = self.store.lock();
-        debug_assert_eq!(store.heap.len(), 0, "a closed store is empty");
+        debug_assert_eq!(store.len(), 0, "a closed store is empty");
         store.closed = false;
     }
 
     /// The number of entries that wait.
     pub(crate) fn len(&self) -> usize {
-        self.store.lock().heap.len()
+        self.store.lock().len()
     }
 
     /// Keeps invariant 5 before an unlock; tells whether the first deadline came nearer.
+    #[inline]
     fn publish(&self, store: &Store) -> bool {
-        let (old, new) = (self.earliest.load(Relaxed), store.heap.first());
+        let (old, new) = (self.earliest.load(Relaxed), store.earliest());
         if old != new {
             // Relaxed: see `earliest`.
             self.earliest.store(new, Relaxed);
         }
-        let stale = store.heap.is_first_gone();
+        let stale = store.is_stale();
         if self.stale.load(Relaxed) != stale {
             // Relaxed: see `settled`.
             self.stale.store(stale, Relaxed);
@@ -163,28 +162,42 @@ impl Timers {
 
 /// The part of an entry that a store points to.
 struct Node {
-    /// See the table above. Written by its owner, and in the heap under the store's lock.
+    /// Whom to wake: there while armed. Written under the store's lock by its owner; whoever ends the node moves it out, which
+    /// is a read.
+    waker: UnsafeCell<MaybeUninit<Waker>>,
+    /// Where the store has it. Guarded by the store's lock.
+    index: UnsafeCell<u32>,
+    /// See the table above. Written by its owner, and in the store under its lock.
     state: AtomicU8,
-    /// Where the heap has it. Guarded by the store's lock.
-    place: UnsafeCell<Place>,
-    /// Whom to wake. Guarded by the store's lock while armed, the owner's else; nothing unless armed.
-    waker: UnsafeCell<Option<Waker>>,
 }
 
-// SAFETY: the cells are reached under the store's lock while the node is armed, and by its one owner else (invariants 2
+// SAFETY: the cells are written under the store's lock while the node is armed, and by its one owner else (invariants 2
 // and 3); what they hold is Send.
 unsafe impl Sync for Node {}
 
 impl Node {
-    /// Ends a node that has just left its heap, and gives its waker.
-    fn end(node: NonNull<Node>, state: u8) -> Option<Waker> {
-        // SAFETY: it was in the heap and its store is locked, so it is alive (invariant 2) and its cells are ours.
+    /// Ends a node that has just left its store, and gives its waker.
+    fn end(node: NonNull<Node>, state: u8) -> Waker {
+        // SAFETY: it was in the store, which is locked, so it is alive (invariant 2), its cells are ours, and its waker is
+        // there. The state says from now on that it is not.
         unsafe {
-            let waker = node.as_ref().waker.with_mut(|w| (*w).take());
+            let waker = node.as_ref().waker.with(|w| (*w).assume_init_read());
             // Release: pairs with the Acquire in `Entry::{reset, unlink}`, whose thread may free the node at once.
             node.as_ref().state.store(state, Release);
             waker
         }
+    }
+
+    #[inline]
+    fn index(&self) -> u32 {
+        // SAFETY: only called under the store's lock.
+        self.index.with(|i| unsafe { *i })
+    }
+
+    #[inline]
+    fn set_index(&self, index: u32) {
+        // SAFETY: as above.
+        self.index.with_mut(|i| unsafe { *i = index });
     }
 }
 
@@ -193,8 +206,10 @@ impl Node {
 pub(crate) enum Look {
     /// Its time has come.
     Fired,
-    /// The waker will be woken, or the runtime is gone.
+    /// The waker will be woken.
     Waiting,
+    /// Its runtime is gone, and it never fires.
+    Shut,
     /// As `Waiting`, and this poll made it the earliest of that store: whoever sleeps until later must be told.
     Earliest(&'static Timers),
 }
@@ -205,29 +220,20 @@ pub(crate) struct Entry {
     node: Node,
     /// The store that has the node. Fixed while armed.
     home: Option<&'static Timers>,
-    /// Which waker is armed, so that a poll with the same one takes no lock. Its clone is alive in the node while armed,
-    /// and the poll's waker is alive too, so that equal names mean equal wakers.
-    armed_with: WakerName,
     _pin: PhantomPinned,
 }
 
-type WakerName = (usize, usize);
-
-/// What `Waker::will_wake` compares.
-fn name(waker: &Waker) -> WakerName {
-    (waker.data().addr(), ptr::from_ref(waker.vtable()).addr())
-}
-
 impl Entry {
-    pub(crate) fn new() -> Self {
+    /// One that is armed by its first poll. `is_ahead`: that needs not ask whether the time has come.
+    #[inline]
+    pub(crate) fn new(is_ahead: bool) -> Self {
         Entry {
             node: Node {
-                state: AtomicU8::new(IDLE),
-                place: UnsafeCell::new(Place::NOWHERE),
-                waker: UnsafeCell::new(None),
+                waker: UnsafeCell::new(MaybeUninit::uninit()),
+                index: UnsafeCell::new(0),
+                state: AtomicU8::new(if is_ahead { AHEAD } else { IDLE }),
             },
             home: None,
-            armed_with: (0, 0),
             _pin: PhantomPinned,
         }
     }
@@ -238,7 +244,8 @@ impl Entry {
         self.node.state.load(Relaxed) == FIRED
     }
 
-    /// Whether the next poll inserts it.
+    /// Whether the next poll inserts it, unless the time has come meanwhile.
+    #[inline]
     pub(crate) fn is_idle(&self) -> bool {
         // Relaxed: only the owner enters and leaves this state.
         self.node.state.load(Relaxed) == IDLE
@@ -246,6 +253,7 @@ impl Entry {
 
     /// Looks whether it has fired, and leaves `waker` to be woken if not. The first poll, and the first after a reset of
     /// a fired entry, inserts it into `home()` with `deadline`; later ones go by the deadline it has.
+    #[inline]
     pub(crate) fn poll(
         self: Pin<&mut Self>,
         home: impl FnOnce() -> &'static Timers,
@@ -256,12 +264,20 @@ impl Entry {
         let this = unsafe { self.get_unchecked_mut() };
         // Relaxed: a poll that finds it ended touches nothing; `reset` and `unlink` load the state again.
         match this.node.state.load(Relaxed) {
-            IDLE => this.insert(home(), deadline, waker),
-            ARMED if this.armed_with == name(waker) => Look::Waiting,
+            IDLE | AHEAD => this.insert(home(), deadline, waker),
+            ARMED if this.is_armed_with(waker) => Look::Waiting,
             ARMED => this.replace_waker(waker),
             FIRED => Look::Fired,
-            _ => Look::Waiting,
+            _ => Look::Shut,
         }
+    }
+
+    /// Whether this waker is armed, so that no lock is needed to put it there. The state was armed just now.
+    fn is_armed_with(&self, waker: &Waker) -> bool {
+        // SAFETY: only the owner writes the cell, and that is us. The one in it may be moved out meanwhile, woken and dropped:
+        // its two words stay, and they are all that is compared. If they are those of `waker`, which is alive, they mean the
+        // same: an address is only used again after the drop, and whoever uses it again has then seen the state after it.
+        self.node.waker.with(|w| unsafe { (*w).assume_init_ref().will_wake(waker) })
     }
 
     /// Marks an entry that is idle as fired, because its owner saw that the time has come.
@@ -283,80 +299,87 @@ impl Entry {
             // Relaxed: under the lock it is final, or the lock has ordered the thread that ended it before us.
             state = self.node.state.load(Relaxed);
             if state == ARMED {
-                store.heap.set_deadline(&self.node.place, deadline);
+                store.set_deadline(&self.node, deadline);
                 return home.publish(&store).then_some(home);
             }
         }
-        if state == FIRED {
-            // Relaxed: no store knows the node any more.
+        if matches!(state, FIRED | AHEAD) {
+            // Relaxed: no store knows the node.
             self.node.state.store(IDLE, Relaxed);
         }
         None
     }
 
+    #[inline]
     fn insert(&mut self, home: &'static Timers, deadline: u64, waker: &Waker) -> Look {
         let waker = waker.clone();
-        self.armed_with = name(&waker);
         self.home = Some(home);
         let mut store = home.store.lock();
         if store.closed {
             drop(store);
             // Relaxed: no store knows the node.
             self.node.state.store(SHUT, Relaxed);
-            return Look::Waiting;
+            return Look::Shut;
         }
         // SAFETY: the node is idle, so the cell is ours (the field's guard).
-        self.node.waker.with_mut(|w| unsafe { *w = Some(waker) });
-        // Relaxed: others find the node in the heap, under this lock.
+        self.node.waker.with_mut(|w| unsafe { *w = MaybeUninit::new(waker) });
+        // Relaxed: others find the node in the store, under this lock.
         self.node.state.store(ARMED, Relaxed);
         // SAFETY: the entry is pinned, and its drop unlinks the node (invariant 2).
-        unsafe { store.heap.insert(deadline, NonNull::from(&self.node)) };
+        unsafe { store.insert(deadline, NonNull::from(&self.node)) };
         if home.publish(&store) { Look::Earliest(home) } else { Look::Waiting }
     }
 
+    #[cold]
     fn replace_waker(&mut self, waker: &Waker) -> Look {
-        let waker = waker.clone();
-        let new_name = name(&waker);
-        let mut waker = Some(waker);
+        let mut waker = waker.clone();
         let store = self.armed_home().store.lock();
         // Relaxed: as in `reset`.
         let state = self.node.state.load(Relaxed);
         if state == ARMED {
-            // SAFETY: armed, and the lock is held.
-            self.node.waker.with_mut(|w| unsafe { ptr::swap(w, &mut waker) });
+            // SAFETY: armed, so there is one; and the lock is held.
+            self.node.waker.with_mut(|w| unsafe { std::mem::swap((*w).assume_init_mut(), &mut waker) });
         }
         drop(store);
-        self.armed_with = new_name;
         // The old waker, or the new one if the time came meanwhile, is dropped here, without the lock.
         drop(waker);
-        if state == FIRED { Look::Fired } else { Look::Waiting }
+        match state {
+            ARMED => Look::Waiting,
+            FIRED => Look::Fired,
+            _ => Look::Shut,
+        }
     }
 
-    /// Takes the node out of its store if it is in one; its cells are the owner's afterwards.
-    fn unlink(&mut self) {
+    /// Takes the node out of its store if it is in one, and gives its waker; the cells are the owner's afterwards.
+    #[inline]
+    fn unlink(&mut self) -> Option<Waker> {
         // Acquire: pairs with the Release in `Node::end` (invariant 3).
         if self.node.state.load(Acquire) != ARMED {
-            return;
+            return None;
         }
         let home = self.armed_home();
         let mut store = home.store.lock();
         // Relaxed: as in `reset`.
-        if self.node.state.load(Relaxed) == ARMED {
-            store.heap.remove(&self.node.place);
-            home.publish(&store);
+        if self.node.state.load(Relaxed) != ARMED {
+            return None;
         }
+        store.remove(&self.node);
+        home.publish(&store);
+        // SAFETY: it was armed to this moment, so the waker is there; the entry is being dropped, so nobody takes it again.
+        Some(self.node.waker.with(|w| unsafe { (*w).assume_init_read() }))
     }
 
+    #[inline]
     fn armed_home(&self) -> &'static Timers {
         self.home.expect("an armed entry has a home")
     }
 }
 
 impl Drop for Entry {
+    #[inline]
     fn drop(&mut self) {
-        self.unlink();
-        // SAFETY: the node is in no heap now, so the cell is ours. The waker is dropped here, without the lock.
-        drop(self.node.waker.with_mut(|w| unsafe { (*w).take() }));
+        // The waker is dropped here, without the lock.
+        drop(self.unlink());
     }
 }
 
@@ -364,3 +387,5 @@ impl Drop for Entry {
 mod loom;
 #[cfg(all(test, not(gmp_loom)))]
 mod tests;
+#[cfg(all(test, not(gmp_loom)))]
+mod trial;

@@ -194,6 +194,14 @@ impl Waits {
         self.0.lock().of(generation).any(|wait| wait.tid == tid)
     }
 
+    /// Makes those that wait look around once more.
+    pub(crate) fn unpark_all(&self, generation: u32) {
+        let waits: Vec<_> = self.0.lock().of(generation).cloned().collect();
+        waits.iter().for_each(|wait| {
+            wait.parker.unpark();
+        });
+    }
+
     /// This thread may act for the runtime of that generation until [`Waits::guest_left`].
     pub(crate) fn guest_came(&self, generation: u32) {
         self.0.lock().guests.push((thread_id(), generation));

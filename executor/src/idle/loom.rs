@@ -6,6 +6,7 @@
 
 mod closing;
 mod keep_alive;
+mod paused;
 mod quiet;
 mod rescue;
 mod resize;
@@ -65,6 +66,8 @@ struct World {
     poll_until: AtomicU64,
     /// The earliest deadline of all timers, in the models that have one.
     timer: Option<AtomicU64>,
+    /// The clock, in the models in which it stands.
+    paused: Option<paused::Paused>,
     sysmon: Parker,
     ran: AtomicUsize,
     goal: usize,
@@ -84,6 +87,7 @@ impl World {
             poller: Poller::new(),
             poll_until: AtomicU64::new(0),
             timer: None,
+            paused: None,
             sysmon: Parker::new(),
             ran: AtomicUsize::new(0),
             goal,
@@ -184,12 +188,18 @@ impl World {
         }
     }
 
+    /// Mirrors `Sched::wake_deadline`.
+    fn wake_deadline(&self) -> u64 {
+        let deadline = self.earliest_deadline();
+        if self.paused.as_ref().is_some_and(|paused| deadline > paused.now()) { NEVER } else { deadline }
+    }
+
     /// Mirrors `Sched::publish_poll_deadline`.
     fn publish_poll_deadline(&self) -> u64 {
-        let deadline = self.earliest_deadline();
+        let deadline = self.wake_deadline();
         self.poll_until.store(deadline, Relaxed);
         idle_fence();
-        let deadline = deadline.min(self.earliest_deadline());
+        let deadline = deadline.min(self.wake_deadline());
         self.poll_until.store(deadline, Relaxed);
         deadline
     }
@@ -351,8 +361,9 @@ impl Worker {
         if world.inject.pop().is_some() {
             return true;
         }
-        if world.timer.as_ref().is_some_and(|timer| timer.load(Relaxed) != NEVER && timer.swap(NEVER, AcqRel) != NEVER)
-        {
+        let is_due =
+            |deadline| deadline != NEVER && world.paused.as_ref().is_none_or(|paused| deadline <= paused.now());
+        if world.timer.as_ref().is_some_and(|timer| is_due(timer.load(Relaxed)) && timer.swap(NEVER, AcqRel) != NEVER) {
             return true;
         }
         world.procs.iter().enumerate().filter_map(|(i, p)| Some((i as u32, p.local.as_ref()?))).any(|(i, local)| {
@@ -397,7 +408,7 @@ impl Worker {
         let world = self.world;
         loop {
             let deadline = world.publish_poll_deadline();
-            if self.machine.is_granted() {
+            if self.machine.is_granted() || world.advance_if_quiet() {
                 break;
             }
             world.poller.wait(deadline == NEVER);

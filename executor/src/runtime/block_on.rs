@@ -36,12 +36,13 @@ use crate::waits::{Outcome, Wait};
 /// it polls, and gives way while it waits. Tasks that [`spawn_local`](crate::task::spawn_local) makes inside run on this
 /// thread too, until `future` has ended.
 ///
-/// While the runtime shuts down no timer fires and no socket is looked at: a future that waits for one of them then waits for
-/// ever. Shut a runtime down when nobody is in its `block_on`, and do not wait for time in a destructor.
+/// While the runtime shuts down no socket is looked at: a future that waits for one then waits for ever. Sleeps end as ever until
+/// the shutdown is over; a `block_on` that waits for time even then, which only one on a thread of your own can, panics.
 ///
 /// # Panics
 ///
-/// If `future` does; if the runtime cannot be built, is shut down, or belongs to the parent process; if the runtime looks for
+/// If `future` does; if it waits for time and the runtime is shut down by another thread meanwhile; if the runtime cannot be
+/// built, is shut down, or belongs to the parent process; if the runtime looks for
 /// deadlocks ([`Builder::detect_deadlocks`](super::Builder::detect_deadlocks)) and finds one.
 ///
 /// # Examples
@@ -229,7 +230,9 @@ impl Blocking {
                     Outcome::Condemned(report) => return Err(report),
                     Outcome::Waits => {}
                 }
-                if runtime.sched.sysmon.is_started() || !runtime.is_there() {
+                if runtime.sched.is_closing() && runtime.is_there() {
+                    runtime.sched.park_while_closing(&wait.parker);
+                } else if runtime.sched.sysmon.is_started() || !runtime.is_there() {
                     wait.parker.park();
                 } else if !wait.parker.park_timeout(UNWATCHED) {
                     // Whoever takes a processor starts the watcher.

@@ -88,6 +88,8 @@ fn close(sched: &'static Sched) {
     sched.blocking.close();
     sched.pinned.close();
     sched.slots().flat_map(|slot| slot.objects()).for_each(|p| p.ask(CLOSING));
+    // Who waits in `block_on` keeps time itself from here on (`sched::closing`).
+    sched.waits.unpark_all(sched.runtime().generation);
 }
 
 /// Shuts the runtime down. A thread of its own, and one in the middle of its `block_on`, also where that has no processor,
@@ -187,7 +189,8 @@ fn finish(runtime: RuntimeRef) {
         }
     }
     wake_queued(sched);
-    // 7. Sockets and timers that were moved out of their tasks are dead from here on. Their wakers and the hooks are the
+    // 7. Sockets and timers that were moved out of their tasks, or are waited for in a `block_on` that shutdown does not wait
+    //    for, are dead from here on. Who waits for them is woken to see that. Their wakers and the hooks are the
     //    user's: what they throw must not leave the slot half closed.
     task::swallow(|| sched.netpoll.close());
     sched.slots().for_each(|slot| task::swallow(|| slot.timers.close()));

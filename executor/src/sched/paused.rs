@@ -30,7 +30,7 @@
 //! counted otherwise calls [`Sched::clock_may_advance`] when it is not any more; a machine whose poll was stuck need not, for it
 //! goes idle next. Both sides have a fence between what they change
 //! and what they read: the machine in the netpoller has said that it sleeps before it asks whether all is quiet, so either it
-//! sees the change, or its sleep is seen and broken.
+//! sees the change, or its sleep is seen and broken. The models in `idle/loom/paused.rs` repeat these steps.
 
 use std::task::Waker;
 
@@ -138,7 +138,13 @@ impl Sched {
     /// `false`: it was not paused.
     pub(crate) fn advance_clock(&'static self, by: u64) -> bool {
         let advanced = self.clock.advance(by);
-        let now = self.clock.now();
+        self.wake_due(self.clock.now());
+        self.reconsider_clock();
+        advanced
+    }
+
+    /// Wakes whatever is due at `now`, on a thread with or without a processor.
+    pub(super) fn wake_due(&'static self, now: u64) {
         let mut due = WakeBatch::new();
         let p = context::processor_of(self).filter(|p| !p.is_batching());
         for slot in self.slots() {
@@ -156,7 +162,5 @@ impl Sched {
                 }
             }
         }
-        self.reconsider_clock();
-        advanced
     }
 }

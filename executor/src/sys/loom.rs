@@ -33,6 +33,9 @@ impl<T> Mutex<T> {
     }
 }
 
+/// What differs is what waiting costs.
+pub(crate) type OwnMutex<T> = Mutex<T>;
+
 /// Unlocks on drop.
 pub(crate) struct MutexGuard<'a, T>(loom::sync::MutexGuard<'a, T>);
 

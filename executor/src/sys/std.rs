@@ -1,6 +1,7 @@
 //! The std form of `sys`.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -94,6 +95,104 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 impl<T> Drop for MutexGuard<'_, T> {
     fn drop(&mut self) {
         ranks::leave(self.rank);
+    }
+}
+
+/// A lock that is mostly one thread's and never held for long: it is let go by a plain store, which is half of what an
+/// uncontended lock costs. So nobody is told that it is free: whoever finds it taken spins, then naps and comes back.
+#[derive(Debug)]
+pub(crate) struct OwnMutex<T> {
+    #[cfg(debug_assertions)]
+    rank: u8,
+    is_taken: atomic::AtomicBool,
+    /// Guarded by `is_taken`.
+    value: std::cell::UnsafeCell<T>,
+}
+
+// SAFETY: who sets `is_taken` has the value to itself until it clears it.
+unsafe impl<T: Send> Sync for OwnMutex<T> {}
+
+/// How often a waiting thread looks before it naps.
+const SPINS: u32 = 100;
+/// How long it naps at first, then twice as long each time, in microseconds.
+const NAP_US: u64 = 10;
+/// The longest nap, in microseconds.
+const NAP_US_MAX: u64 = 1_000;
+
+impl<T> OwnMutex<T> {
+    pub(crate) const fn new(rank: u8, value: T) -> Self {
+        let _ = rank;
+        OwnMutex {
+            #[cfg(debug_assertions)]
+            rank,
+            is_taken: atomic::AtomicBool::new(false),
+            value: std::cell::UnsafeCell::new(value),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> OwnMutexGuard<'_, T> {
+        #[cfg(debug_assertions)]
+        ranks::enter(self.rank);
+        if !self.try_take() {
+            self.wait_and_take();
+        }
+        OwnMutexGuard { of: self, _thread: PhantomData }
+    }
+
+    #[inline]
+    fn try_take(&self) -> bool {
+        // Acquire: pairs with the Release in the guard's drop.
+        self.is_taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    #[cold]
+    fn wait_and_take(&self) {
+        let mut nap = NAP_US;
+        loop {
+            for _ in 0..SPINS {
+                if !self.is_taken.load(Ordering::Relaxed) && self.try_take() {
+                    return;
+                }
+                spin_loop();
+            }
+            // Its owner was preempted, or does much.
+            std::thread::sleep(Duration::from_micros(nap));
+            nap = (2 * nap).min(NAP_US_MAX);
+        }
+    }
+}
+
+/// Unlocks on drop. Not `Send`, as the rank is this thread's.
+pub(crate) struct OwnMutexGuard<'a, T> {
+    of: &'a OwnMutex<T>,
+    _thread: PhantomData<*const ()>,
+}
+
+impl<T> Deref for OwnMutexGuard<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: this thread has set `is_taken`.
+        unsafe { &*self.of.value.get() }
+    }
+}
+
+impl<T> DerefMut for OwnMutexGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above.
+        unsafe { &mut *self.of.value.get() }
+    }
+}
+
+impl<T> Drop for OwnMutexGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // Release: pairs with the Acquire in `try_take`.
+        self.of.is_taken.store(false, Ordering::Release);
+        #[cfg(debug_assertions)]
+        ranks::leave(self.of.rank);
     }
 }
 

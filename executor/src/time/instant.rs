@@ -39,6 +39,7 @@ impl Instant {
     /// assert!(gmp::time::Instant::now() >= start);
     /// ```
     #[must_use]
+    #[inline]
     pub fn now() -> Instant {
         Instant { ns: i64::try_from(context::now()).unwrap_or(i64::MAX) }
     }
@@ -157,6 +158,7 @@ impl Instant {
 impl Add<Duration> for Instant {
     type Output = Instant;
 
+    #[inline]
     fn add(self, duration: Duration) -> Instant {
         Instant { ns: self.ns.saturating_add_unsigned(clock::nanos(duration)) }
     }

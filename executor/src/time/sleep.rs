@@ -10,6 +10,10 @@ use super::Instant;
 use crate::timers::{Entry, Look};
 use crate::{budget, context};
 
+/// What a poll says that could only be repeated for ever.
+const WAITS_IN_VAIN: &str = "the runtime was shut down while its `block_on` waits for time, and no timer of it fires any more; \
+                             end that `block_on` before the runtime is dropped, or give it a runtime of its own";
+
 /// Waits until `duration` has passed, counted from this call. Go: `time.Sleep`
 ///
 /// It never ends early. It is late by what the scheduler needs to come to it. [`Duration::ZERO`] ends at once, and a
@@ -29,8 +33,9 @@ use crate::{budget, context};
 ///     assert!(start.elapsed() >= Duration::from_millis(5));
 /// });
 /// ```
+#[inline]
 pub fn sleep(duration: Duration) -> Sleep {
-    Sleep { deadline: Instant::now() + duration, is_ahead: !duration.is_zero(), entry: Entry::new() }
+    Sleep { deadline: Instant::now() + duration, entry: Entry::new(!duration.is_zero()) }
 }
 
 /// Waits until `deadline`; one in the past ends at once.
@@ -49,13 +54,15 @@ pub fn sleep(duration: Duration) -> Sleep {
 ///     assert!(Instant::now() >= deadline);
 /// });
 /// ```
+#[inline]
 pub fn sleep_until(deadline: Instant) -> Sleep {
-    Sleep { deadline, is_ahead: false, entry: Entry::new() }
+    Sleep { deadline, entry: Entry::new(false) }
 }
 
 /// The future of [`sleep`] and [`sleep_until`].
 ///
-/// It belongs to the runtime that first polls it. After that runtime has been shut down it never ends.
+/// It belongs to the runtime that first polls it. After that runtime has been shut down it never ends; and since a `block_on` of
+/// that runtime would then wait for ever, polling it there is a panic.
 ///
 /// To poll it by reference, as in a loop that waits for one of several things, pin it:
 ///
@@ -75,8 +82,7 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 #[must_use = "futures do nothing unless you `.await` or poll them"]
 pub struct Sleep {
     deadline: Instant,
-    /// The clock was read when this was made, and the deadline was ahead: the first poll need not read it again.
-    is_ahead: bool,
+    /// If the clock was read when this was made and the deadline was ahead, the first poll need not read it again.
     entry: Entry,
 }
 
@@ -123,9 +129,8 @@ impl Sleep {
     /// });
     /// ```
     pub fn reset(self: Pin<&mut Self>, deadline: Instant) {
-        let (this, entry) = self.project();
-        *this.deadline = deadline;
-        *this.is_ahead = false;
+        let (own, entry) = self.project();
+        *own = deadline;
         let deadline = deadline.to_deadline();
         if let Some(home) = entry.reset(deadline) {
             context::timer_is_earliest(home, deadline);
@@ -133,15 +138,21 @@ impl Sleep {
     }
 
     /// A poll that does not look at the budget.
+    #[inline]
     pub(super) fn poll_elapsed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let (this, mut entry) = self.project();
-        let deadline = this.deadline.to_deadline();
-        if !*this.is_ahead && entry.is_idle() && context::now() >= deadline {
+        let (deadline, mut entry) = self.project();
+        let deadline = deadline.to_deadline();
+        if entry.is_idle() && context::now() >= deadline {
             entry.as_mut().elapse();
         }
         match entry.poll(context::timer_home, deadline, cx.waker()) {
             Look::Fired => Poll::Ready(()),
             Look::Waiting => Poll::Pending,
+            Look::Shut => {
+                // Elsewhere it is one of the things that never come; there the thread would wait for ever.
+                assert!(!context::blocks_on_what_is_shut_down(), "{WAITS_IN_VAIN}");
+                Poll::Pending
+            }
             Look::Earliest(home) => {
                 context::timer_is_earliest(home, deadline);
                 Poll::Pending
@@ -149,18 +160,12 @@ impl Sleep {
         }
     }
 
-    fn project(self: Pin<&mut Self>) -> (Unpinned<'_>, Pin<&mut Entry>) {
+    fn project(self: Pin<&mut Self>) -> (&mut Instant, Pin<&mut Entry>) {
         // SAFETY: the entry is never moved out, and nothing else is pinned.
         let this = unsafe { self.get_unchecked_mut() };
         // SAFETY: it is pinned because the sleep is.
-        let entry = unsafe { Pin::new_unchecked(&mut this.entry) };
-        (Unpinned { deadline: &mut this.deadline, is_ahead: &mut this.is_ahead }, entry)
+        (&mut this.deadline, unsafe { Pin::new_unchecked(&mut this.entry) })
     }
-}
-
-struct Unpinned<'a> {
-    deadline: &'a mut Instant,
-    is_ahead: &'a mut bool,
 }
 
 impl Future for Sleep {

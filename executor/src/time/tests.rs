@@ -191,3 +191,8 @@ fn r18_sleeps_that_are_dropped_on_other_threads() {
         }
     });
 }
+
+#[test]
+fn r18_a_sleep_is_forty_bytes() {
+    assert_eq!(size_of::<super::Sleep>(), 40);
+}

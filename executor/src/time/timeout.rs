@@ -31,6 +31,7 @@ use error::Elapsed;
 ///     assert!(timeout(Duration::from_millis(1), sleep(Duration::from_secs(3600))).await.is_err());
 /// });
 /// ```
+#[inline]
 pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> Timeout<F::IntoFuture> {
     Timeout { future: future.into_future(), limit: sleep(duration) }
 }

@@ -34,22 +34,16 @@ impl WakeBatch {
     /// Wakes them in the order they came in. One that panics has been reported by the panic hook; the others still get
     /// their wake.
     pub(crate) fn wake_all(&mut self) {
-        assert_no_lock_held();
-        for waker in self.wakers.drain(..) {
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                // Its destructor is foreign code too, and may panic again.
-                std::mem::forget(payload);
-            }
-        }
+        wake_all(self.wakers.drain(..));
     }
 }
 
-/// Drops wakers one by one. Two that panic in their drop while a vector drops them would end the process.
-pub(super) fn drop_all(wakers: Vec<Waker>) {
+/// Wakes them one by one, also after one that panics.
+pub(super) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     assert_no_lock_held();
     for waker in wakers {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(waker))) {
-            // As above.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+            // Its destructor is foreign code too, and may panic again.
             std::mem::forget(payload);
         }
     }
