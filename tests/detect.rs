@@ -555,3 +555,43 @@ fn r24_a_wait_in_a_runtime_that_is_gone_is_none_of_the_next() {
         assert_eq!(plain.join().unwrap(), Ok(()));
     });
 }
+
+/// One thread is stuck, which is the limit, another one in a poll that keeps its processor, and a third has been let go on
+/// without one: no deadlock. When all of that is over, what is left is one.
+#[test]
+fn r24_polls_at_the_limit_of_stuck_threads_are_no_deadlock_and_their_end_may_be() {
+    limited(|| {
+        let runtime = builder(SOON).procs(1).max_stuck(1).on_stuck(|_| ()).build().unwrap();
+        let blocks = || {
+            let ((end, ended), (begin, began)) = (channel::<()>(), channel::<()>());
+            let task = runtime.spawn(async move {
+                begin.send(()).unwrap();
+                let _ = ended.recv();
+            });
+            (task, end, began)
+        };
+        let (first, end_first, began) = blocks();
+        began.recv().unwrap();
+        let (_sender, receiver) = oneshot::channel::<()>();
+        let report = report_of(|| {
+            runtime.block_on(async {
+                let second = gmp::block_in_place(|| {
+                    let (second, end_second, began) = blocks();
+                    began.recv().unwrap();
+                    (second, end_second)
+                });
+                // No processor: the first poll has given its own up, the second has the other.
+                let metrics = runtime.metrics();
+                assert!(metrics.releases > 0 && metrics.stuck_threads == 2, "{metrics:?}");
+                outlive_a_deadlock();
+                drop((end_first, second.1));
+                first.await.unwrap();
+                second.0.await.unwrap();
+                receiver.await
+            })
+        });
+        assert!(report.starts_with("deadlock: nothing has run for 50ms"), "{report}");
+        assert!(report.contains("0 tasks wait, 0 of them leaked; 1 threads wait"), "{report}");
+        assert_eq!(runtime.metrics().stuck_threads, 0);
+    });
+}

@@ -641,3 +641,52 @@ fn r17_blocking_closures_at_the_limit_run_in_order_and_leave_room_for_tasks() {
         assert_eq!(*order.lock().unwrap(), (0..50).collect::<Vec<_>>());
     });
 }
+
+/// Their threads want processors like any other's, also those that are taken away meanwhile.
+#[test]
+fn r03_pinned_tasks_go_on_while_the_number_of_processors_changes() {
+    limited(|| {
+        let runtime = Builder::new().procs(1).on_stuck(|_| ()).build().unwrap();
+        let _entered = runtime.enter();
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let end = Arc::new(AtomicBool::new(false));
+        let pinned: Vec<_> = (0..4)
+            .map(|i| {
+                let (running, most, end) = (running.clone(), most.clone(), end.clone());
+                gmp::task::spawn_pinned(move || async move {
+                    let (thread, mut turns) = (std::thread::current().id(), 0);
+                    while !end.load(Relaxed) || turns < 50 {
+                        most.fetch_max(running.fetch_add(1, Relaxed) + 1, Relaxed);
+                        running.fetch_sub(1, Relaxed);
+                        turns += 1;
+                        // One waits for a timer, one is woken by a task, one is away, one never waits.
+                        match i {
+                            0 => sleep(Duration::from_micros(100)).await,
+                            1 => gmp::spawn(async {}).await.unwrap(),
+                            2 => block_in_place(std::thread::yield_now),
+                            _ => yield_now().await,
+                        }
+                        assert_eq!(std::thread::current().id(), thread);
+                    }
+                })
+            })
+            .collect();
+        let load = Load::new(&runtime, 4);
+        for i in 0..300 {
+            runtime.set_procs([8, 1, 3, 1][i % 4]).unwrap();
+            let turns = load.turns();
+            until(|| load.turns() > turns);
+        }
+        runtime.set_procs(1).unwrap();
+        end.store(true, Relaxed);
+        for task in pinned {
+            runtime.block_on(task).unwrap();
+        }
+        load.end(&runtime);
+        assert!(most.load(Relaxed) <= 8, "{most:?}");
+        until(|| {
+            let metrics = runtime.metrics();
+            metrics.idle_procs == 1 && metrics.procs == 1
+        });
+    });
+}

@@ -331,3 +331,66 @@ fn r04_tasks_with_long_polls_do_not_starve_a_timer_or_each_other() {
     assert!(polls.iter().sum::<u32>() <= 40, "four beats took {polls:?} long polls");
     assert!(polls.iter().all(|n| *n > 0));
 }
+
+/// What becomes ready in long polls goes first; here it has long polls too, and there is always some. Those that give way to it,
+/// and what comes from outside, still have their turns.
+#[test]
+fn r04_what_gives_way_to_others_is_not_starved_by_them() {
+    use std::time::{Duration, Instant};
+    const SLEEPERS: usize = 2;
+    const YIELDERS: usize = 3;
+    const POLLS: usize = 60;
+    fn long_poll(polls: &AtomicUsize) {
+        let end = Instant::now() + Duration::from_micros(700);
+        while Instant::now() < end {
+            std::hint::spin_loop();
+        }
+        polls.fetch_add(1, Relaxed);
+    }
+    let runtime = Builder::new().procs(1).rescue(None).build().unwrap();
+    let (stop, slept) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let sleepers: Vec<_> = (0..SLEEPERS)
+        .map(|_| {
+            let (stop, slept) = (stop.clone(), slept.clone());
+            runtime.spawn(async move {
+                while !stop.load(Relaxed) {
+                    // Over at the next look.
+                    gmp::time::sleep(Duration::from_micros(1)).await;
+                    long_poll(&slept);
+                }
+            })
+        })
+        .collect();
+    let yielders: Vec<_> = (0..YIELDERS)
+        .map(|_| {
+            let stop = stop.clone();
+            runtime.spawn(async move {
+                let polls = AtomicUsize::new(0);
+                while !stop.load(Relaxed) {
+                    long_poll(&polls);
+                    yield_now().await;
+                }
+                polls.into_inner()
+            })
+        })
+        .collect();
+    let mut outside = 0;
+    while slept.load(Relaxed) < POLLS {
+        let task = runtime.spawn(async {});
+        while !task.is_finished() && slept.load(Relaxed) < 100 * POLLS {
+            std::thread::yield_now();
+        }
+        outside += 1;
+    }
+    let slept = slept.load(Relaxed);
+    stop.store(true, Relaxed);
+    for task in sleepers {
+        runtime.block_on(task).unwrap();
+    }
+    let turns: Vec<_> = yielders.into_iter().map(|task| runtime.block_on(task).unwrap()).collect();
+    // One of them for each round of the sleepers is a third of that for each; half of it is asked for.
+    let least = slept / SLEEPERS / YIELDERS / 2;
+    assert!(turns.iter().all(|n| *n >= least), "{turns:?} turns beside {slept} of the sleepers");
+    // A task from outside waits for two looks, and not for the end.
+    assert!(outside >= POLLS / 30, "{outside} tasks from outside ran beside {slept} polls");
+}

@@ -1,5 +1,7 @@
-//! A poll that is stuck with the lock of standard error, which `sysmon` tells of it on. A process of its own: others print too.
+//! Threads that stand still with the lock of standard error, on which `sysmon` tells of what it sees. A process of its own: others
+//! print too.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
@@ -60,5 +62,38 @@ fn r03_a_poll_that_is_stuck_with_the_lock_of_stderr_does_not_stop_the_watcher() 
         until(|| opens.is_finished() && waits.is_finished());
         end.send(()).unwrap();
         until(|| locks.is_finished());
+    });
+}
+
+/// A report of a deadlock that nobody but standard error can be told.
+#[test]
+fn r24_a_report_of_a_deadlock_waits_for_no_lock() {
+    limited(|| {
+        let soon = |procs| {
+            let builder = Builder::new().procs(procs).on_stuck(|_| ()).detect_deadlocks(true);
+            builder.deadlock_after(Duration::from_millis(50)).build().unwrap()
+        };
+        let runtime = soon(1);
+        let _lock = std::io::stderr().lock();
+        let (send, receive) = futures::channel::oneshot::channel::<()>();
+        let waits = runtime.spawn(receive);
+        // Two others are told meanwhile, one after the other.
+        for _ in 0..2 {
+            let (_send, receive) = futures::channel::oneshot::channel::<()>();
+            let other = soon(1);
+            assert!(catch_unwind(AssertUnwindSafe(|| other.block_on(receive))).is_err());
+        }
+        // The watcher goes on.
+        let (open, opened) = channel::<()>();
+        let (begin, began) = channel::<()>();
+        let blocks = runtime.spawn(async move {
+            begin.send(()).unwrap();
+            opened.recv().unwrap();
+        });
+        began.recv().unwrap();
+        let opens = runtime.spawn(async move { open.send(()).unwrap() });
+        until(|| opens.is_finished() && blocks.is_finished());
+        send.send(()).unwrap();
+        until(|| waits.is_finished());
     });
 }

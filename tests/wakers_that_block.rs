@@ -100,3 +100,46 @@ fn r03_a_waker_that_blocks_in_a_machine_without_a_processor() {
         });
     });
 }
+
+/// A socket on which that waker waits, and what makes it ready. The waker is woken by `sysmon` if the processors are busy.
+async fn waits_on_a_socket(waker: &Waker) -> (UdpSocket, std::net::UdpSocket) {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    assert!(socket.poll_recv_from(&mut Context::from_waker(waker), &mut [0]).is_pending());
+    let other = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    other.connect(socket.local_addr().unwrap()).unwrap();
+    (socket, other)
+}
+
+/// The only processor is in a poll that nobody is rescued from, so that `sysmon` finds what the netpoller has. A waker that
+/// blocks neither stops it nor keeps those behind it.
+#[test]
+fn r03_a_waker_that_blocks_in_the_watcher() {
+    limited(|| {
+        let runtime = Builder::new().procs(1).rescue(None).build().unwrap();
+        let (wakers, ends): (Vec<_>, Vec<_>) = (0..4).map(|_| blocks()).map(|(w, b, e)| ((w, b), e)).unzip();
+        let sockets: Vec<_> = runtime.block_on(async {
+            let mut sockets = Vec::new();
+            for (waker, _) in &wakers {
+                sockets.push(waits_on_a_socket(waker).await);
+            }
+            sockets
+        });
+        let (end_poll, poll_ended) = channel::<()>();
+        let (begin, begun) = channel();
+        let poll = runtime.spawn(async move {
+            begin.send(()).unwrap();
+            let _ = poll_ended.recv();
+        });
+        begun.recv().unwrap();
+        // One batch.
+        sockets.iter().for_each(|(_, other)| assert_eq!(other.send(&[1]).unwrap(), 1));
+        wakers.iter().for_each(|(_, began)| began.recv().unwrap());
+        let looks = || runtime.metrics().sysmon_looks;
+        let before = looks();
+        until(|| looks() > before + 3);
+        assert!(runtime.metrics().sysmon_netpolls > 0);
+        drop((end_poll, ends));
+        until(|| poll.is_finished());
+        runs(&runtime);
+    });
+}

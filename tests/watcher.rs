@@ -121,7 +121,7 @@ impl Drop for Burners {
     }
 }
 
-/// Polls that use 2 ms of CPU, less than it takes to be stuck, and last for many looks of the watcher because others have the
+/// Polls that use 1 ms of CPU, less than it takes to be stuck, and last for many looks of the watcher because others have the
 /// CPUs; a task waits behind each.
 #[test]
 fn r03_a_thread_that_is_only_preempted_is_not_rescued() {
@@ -135,7 +135,7 @@ fn r03_a_thread_that_is_only_preempted_is_not_rescued() {
             let (mut long, mut polls) = (0, 0);
             while long < 20 && polls < 2000 {
                 let (wall, cpu) = (Instant::now(), cpu_time());
-                while cpu_time() - cpu < Duration::from_millis(2) {
+                while cpu_time() - cpu < Duration::from_millis(1) {
                     std::hint::spin_loop();
                 }
                 long += usize::from(wall.elapsed() >= LONG);
@@ -235,5 +235,67 @@ fn r07_due_timers_of_a_stuck_poll_fire() {
                 std::thread::yield_now();
             }
         }
+    });
+}
+
+/// The second thread of the runtime, which a rescue starts, waits in its hook for a task that only a third can run.
+#[test]
+fn r03_a_hook_that_blocks_at_the_start_of_a_thread_keeps_no_processor() {
+    limited(|| {
+        let (open, opened) = channel::<()>();
+        let (opened, starts) = (Mutex::new(opened), AtomicUsize::new(0));
+        let hook = move || {
+            if starts.fetch_add(1, Relaxed) == 1 {
+                opened.lock().unwrap().recv().unwrap();
+            }
+        };
+        let runtime = Builder::new().procs(1).on_stuck(|_| ()).on_thread_start(hook).build().unwrap();
+        let (end, ended) = channel::<()>();
+        let (begin, begun) = channel();
+        let stuck = runtime.spawn(async move {
+            begin.send(()).unwrap();
+            let _ = ended.recv();
+        });
+        begun.recv().unwrap();
+        let opens = runtime.spawn(async move { open.send(()).unwrap() });
+        while !opens.is_finished() {
+            std::thread::yield_now();
+        }
+        assert!(runtime.metrics().retakes > 0);
+        drop(end);
+        while !stuck.is_finished() {
+            std::thread::yield_now();
+        }
+    });
+}
+
+/// It looks again at once, and not milliseconds later: of many polls that block before a task one at least is found so.
+#[test]
+fn r03_a_poll_that_blocks_is_found_within_a_millisecond() {
+    const TRIES: usize = 100;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    limited(|| {
+        let seen_for = Arc::new(Mutex::new(Vec::new()));
+        let hook = {
+            let seen_for = seen_for.clone();
+            move |stuck: &gmp::runtime::StuckPoll| seen_for.lock().unwrap().push(stuck.polling_for)
+        };
+        let runtime = Builder::new().procs(1).on_stuck(hook).build().unwrap();
+        for _ in 0..TRIES {
+            let (open, opened) = channel::<()>();
+            let blocks = runtime.spawn(async move { opened.recv().unwrap() });
+            let opens = runtime.spawn(async move { open.send(()).unwrap() });
+            while !blocks.is_finished() || !opens.is_finished() {
+                std::thread::yield_now();
+            }
+        }
+        let seen_for = seen_for.lock().unwrap();
+        // A task that is spawned second may be run first.
+        if seen_for.len() < TRIES / 10 {
+            eprintln!("!!!! SKIPPED: only {} of {TRIES} polls were stuck", seen_for.len());
+            return;
+        }
+        let least = seen_for.iter().min().unwrap();
+        assert!(*least < Duration::from_millis(1), "{seen_for:?}");
     });
 }

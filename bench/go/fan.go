@@ -5,10 +5,13 @@ package main
 import (
 	"math/rand/v2"
 	"net"
+	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -29,29 +32,51 @@ func spawnDetached(ops int) {
 
 var sink atomic.Uint64
 
-func spawnLarge(ops int) {
+type state interface {
+	[16]byte | [256]byte | [1024]byte
+}
+
+func spawnSized[T state](ops int) {
 	var wg sync.WaitGroup
 	wg.Add(ops)
-	for number := range ops {
-		var state [1024]byte
-		state[7] = byte(number)
-		go func(state [1024]byte) {
-			if state[7] == 255 && state[8] == 1 {
+	for range ops {
+		var state T
+		go func(state T) {
+			if len(state) == 0 {
 				sink.Add(1)
 			}
+			runtime.KeepAlive(&state)
 			wg.Done()
 		}(state)
 	}
 	wg.Wait()
 }
 
-// spawnOutside8 has eight goroutines in place of the eight threads: there is no outside.
-func spawnOutside8(ops int) {
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() { spawnMany(ops / 8) })
+// spawnOutside has goroutines in place of the threads: there is no outside.
+func spawnOutside(threads int) func(ops int) {
+	return func(ops int) {
+		var wg sync.WaitGroup
+		for range threads {
+			wg.Go(func() { spawnMany(ops / threads) })
+		}
+		wg.Wait()
 	}
-	wg.Wait()
+}
+
+func spawnOutsideBusy(c *cell) outcome {
+	var stop atomic.Bool
+	var busy sync.WaitGroup
+	for range 8 {
+		busy.Go(func() {
+			for !stop.Load() {
+				runtime.Gosched()
+			}
+		})
+	}
+	out := batches(spawnMany, 10_000, 200)(c)
+	stop.Store(true)
+	busy.Wait()
+	return out
 }
 
 const crowd = 10_000
@@ -115,24 +140,34 @@ func skynet(ops int) {
 	}
 }
 
-const senders = 13
+func fib(n uint64, out *uint64, wg *sync.WaitGroup) {
+	defer wg.Done()
+	if n < 2 {
+		*out = n
+		return
+	}
+	var one, other uint64
+	var children sync.WaitGroup
+	children.Add(2)
+	go fib(n-1, &one, &children)
+	go fib(n-2, &other, &children)
+	children.Wait()
+	*out = one + other
+}
 
-func funnel(ops int) {
-	messages := make(chan uint64, 100)
+func fibonacci(ops int) {
+	n, want := uint64(25), uint64(75_025)
+	if ops != 242_785 {
+		n, want = 15, 610
+	}
+	var number uint64
 	var wg sync.WaitGroup
-	wg.Add(senders)
-	for range senders {
-		go func() {
-			for number := range uint64(ops / senders) {
-				messages <- number
-			}
-			wg.Done()
-		}()
-	}
-	for range ops {
-		<-messages
-	}
+	wg.Add(1)
+	go fib(n, &number, &wg)
 	wg.Wait()
+	if number != want {
+		panic("another number")
+	}
 }
 
 const lockers = 64
@@ -261,14 +296,24 @@ func naps(sleep time.Duration, n int) outcome {
 }
 
 func idleReceiving(c *cell) outcome {
-	return idle(c, func() {
+	return idle(pick(c, 100_000, 1_000), func() {
 		channel := make(chan uint64, 1)
 		<-channel
 	})
 }
 
-// connect makes so many connections to a server whose goroutines wait for bytes, and gives their other ends.
-func connect(n int) []net.Conn {
+// allowed is how many of so many connections the process may have open. Go has raised its limit by itself.
+func allowed(connections int) int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		fail("getrlimit", err)
+	}
+	return min(connections, int(limit.Max)-100)
+}
+
+// connect has so many connections made by another process to a server whose goroutines wait for bytes, until it is told to
+// release them.
+func connect(c *cell, n int) (release func()) {
 	var reading atomic.Int64
 	address := listen(func(listener net.Listener) {
 		for {
@@ -279,37 +324,69 @@ func connect(n int) []net.Conn {
 			go func() {
 				reading.Add(1)
 				buf := make([]byte, echoBytes)
-				// The end of the connection, or an error, when the process ends.
+				// The end of the connection, or an error, when the other process ends.
 				_, _ = conn.Read(buf)
 			}()
 		}
 	})
-	ends := make([]net.Conn, 0, n)
-	for range n {
-		end, err := net.Dial("tcp", address)
-		if err != nil {
-			fail("connect", err)
-		}
-		ends = append(ends, end)
+	command := exec.Command(c.bench, "--hold", address, strconv.Itoa(n))
+	input, err := command.StdinPipe()
+	if err != nil {
+		fail("the other process", err)
+	}
+	if err := command.Start(); err != nil {
+		fail("the other process", err)
 	}
 	for reading.Load() < int64(n) {
 		runtime.Gosched()
 	}
-	return ends
+	return func() {
+		input.Close()
+		// How it ends is of no interest any more.
+		_ = command.Wait()
+	}
 }
 
-func idleAsleep(c *cell) outcome {
-	tasks, connections := pick(c, 10_000, 100), pick(c, 100, 5)
+// idleConnected is what a connection costs that waits: its goroutine's stack, and what it has on the heap.
+func idleConnected(c *cell) outcome {
+	n := allowed(pick(c, 10_000, 20))
+	runtime.GC()
+	var was, is runtime.MemStats
+	runtime.ReadMemStats(&was)
+	rss, before := procStatus("VmRSS"), used()
+	release := connect(c, n)
+	cost := used().since(before)
+	resident := procStatus("VmRSS") - rss
+	runtime.ReadMemStats(&is)
+	release()
+	per := func(value uint64) float64 { return float64(value) / float64(n) }
+	live := (is.HeapAlloc + is.StackInuse) - (was.HeapAlloc + was.StackInuse)
+	extras := []extra{{"resident", "B/connection", per(resident * 1024)}, {"connections", "", float64(n)}}
+	out := single(per(live), uint64(n), cost, extras)
+	allocs := per(is.Mallocs - was.Mallocs)
+	out.AllocsPerOp = &allocs
+	return out
+}
+
+func idleAsleep(c *cell, ticks bool) outcome {
+	tasks, connections := pick(c, 10_000, 100), allowed(pick(c, 1_000, 5))
 	last := pick(c, 2*time.Second, 100*time.Millisecond)
 	for range tasks {
 		go time.Sleep(time.Hour)
 	}
-	ends := connect(connections)
+	if ticks {
+		go func() {
+			for {
+				time.Sleep(last / 2)
+			}
+		}()
+	}
+	release := connect(c, connections)
 	time.Sleep(pick(c, 500*time.Millisecond, 20*time.Millisecond))
 	before := used()
 	time.Sleep(last)
 	cost := used().since(before)
-	runtime.KeepAlive(ends)
+	release()
 	perSecond := func(value float64) float64 { return value / last.Seconds() }
 	switches := perSecond(float64(cost.Voluntary + cost.Involuntary))
 	return single(perSecond(float64(cost.CPUNs)/1e3), 1, cost, []extra{{"switches", "/s", switches}})

@@ -124,16 +124,15 @@ func timerChurn(ops int) {
 
 func idlePending(c *cell) outcome {
 	never := make(chan struct{})
-	return idle(c, func() { <-never })
+	return idle(pick(c, 100_000, 1_000), func() { <-never })
 }
 
 func idleSleeping(c *cell) outcome {
-	return idle(c, func() { time.Sleep(time.Hour) })
+	return idle(pick(c, 1_000_000, 1_000), func() { time.Sleep(time.Hour) })
 }
 
 // idle is what a goroutine that waits costs: its stack, and what it has on the heap.
-func idle(c *cell, wait func()) outcome {
-	n := pick(c, 100_000, 1_000)
+func idle(n int, wait func()) outcome {
 	var running atomic.Int64
 	runtime.GC()
 	var was, is runtime.MemStats

@@ -5,6 +5,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -114,7 +115,7 @@ func echoRate(c *cell) outcome {
 }
 
 func httpRate(c *cell, count int, hold func(time.Duration), each time.Duration) outcome {
-	lasting := pick(c, 2_500*time.Millisecond, 250*time.Millisecond)
+	lasting := pick(c, 2*time.Second, 250*time.Millisecond)
 	report, cost, polls := atRate(c, serveHello, count, hold, each, "http", 64, 4_000, lasting)
 	distribution := report.ms()
 	extras := []extra{
@@ -220,6 +221,52 @@ func serveEcho(listener net.Listener) {
 	}
 }
 
+const readBytes = 4096
+
+var (
+	requestLine = []byte("GET / HTTP/1.1\r\n")
+	headEnd     = []byte("\r\n\r\n")
+	answer      = []byte("HTTP/1.1 200 OK\r\ncontent-length: 13\r\ncontent-type: text/plain\r\n\r\nHello, World!")
+)
+
+// serveByHand is `hello.rs` of `bench/src`.
+func serveByHand(listener net.Listener) {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			fail("accept", err)
+		}
+		go func() {
+			defer conn.Close()
+			buf, begun := make([]byte, readBytes), 0
+			var answers []byte
+			for begun < len(buf) {
+				n, err := conn.Read(buf[begun:])
+				if err != nil {
+					return
+				}
+				text := buf[:begun+n]
+				answers = answers[:0]
+				for {
+					head := bytes.Index(text, headEnd)
+					if head < 0 {
+						break
+					}
+					if !bytes.HasPrefix(text, requestLine) {
+						return
+					}
+					answers = append(answers, answer...)
+					text = text[head+len(headEnd):]
+				}
+				begun = copy(buf, text)
+				if _, err := conn.Write(answers); err != nil {
+					return
+				}
+			}
+		}()
+	}
+}
+
 var hello = []byte("Hello, World!")
 
 func serveHello(listener net.Listener) {
@@ -287,9 +334,13 @@ func echoClosed(c *cell, connections int, generator string) outcome {
 	return out
 }
 
-func httpHello(c *cell, connections string) outcome {
-	address := listen(serveHello)
-	text, cost := c.generate(exec.Command("wrk", "-t1", connections, pick(c, "-d2", "-d1"), "--timeout", "20s", "--latency", "http://"+address+"/"))
+func httpHello(c *cell, serve func(net.Listener), connections string, inARow bool) outcome {
+	address := listen(serve)
+	args := []string{"-t1", connections, "-d1", "--timeout", "20s", "--latency"}
+	if inARow {
+		args = append(args, "-s", c.row)
+	}
+	text, cost := c.generate(exec.Command("wrk", append(args, "http://"+address+"/")...))
 	if strings.Contains(text, "Socket errors") || strings.Contains(text, "Non-2xx") {
 		fail("wrk", fmt.Errorf("%s", text))
 	}
@@ -325,6 +376,9 @@ func httpHello(c *cell, connections string) outcome {
 	if requests == 0 {
 		fail("wrk printed no count of requests", fmt.Errorf("%s", text))
 	}
-	extras := []extra{{"p50", "us", micros("50%")}, {"p99", "us", micros("99%")}}
+	extras := []extra{}
+	if !inARow {
+		extras = append(extras, extra{"p50", "us", micros("50%")}, extra{"p99", "us", micros("99%")})
+	}
 	return single(number(field("Requests/sec:")), uint64(requests), cost, extras)
 }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use futures::channel::oneshot;
 use serde::{Deserialize, Serialize};
 
 use crate::laps::Outcome;
 use crate::peer::Peer;
+use crate::peers::cores::{self, Server};
 use crate::pin;
-use crate::scenarios::{self, Kind};
+use crate::scenarios::{self, Kind, Run, Served, server};
 use crate::usage::proc_status;
 
 /// How a scenario is to be run.
@@ -61,20 +63,49 @@ pub fn run<P: Peer>(scenario: &str, cell: &Cell) -> Option<CellReport> {
     let scenario = scenarios::all::<P>().into_iter().find(|s| s.info.name == scenario)?;
     let mut cell = *cell;
     if scenario.info.kind == Kind::Network && cell.procs == 1 {
-        if let Some((first, last)) = pin::first_and_last() {
-            pin::to(first);
-            cell.load_cpu = Some(last);
-        }
+        cell.load_cpu = pin_server();
     }
     let begun = Instant::now();
     let peer = P::build(cell.procs);
     peer.block_on_inside(async {});
     cell.started_in = begun.elapsed();
-    let outcome = (scenario.run)(&peer, &cell);
+    let outcome = match scenario.run {
+        Run::Inside(run) => run(&peer, &cell),
+        Run::Server(drive) => server::measure(&peer, &cell, &scenario.info, drive),
+    };
     let rss_peak_kib = proc_status("VmHWM").unwrap_or(0);
     let ran_on = peer.block_on_inside(count_threads::<P>(cell.procs));
     let threads = proc_status("Threads").unwrap_or(0);
     Some(CellReport { outcome, rss_peak_kib, threads, ran_on })
+}
+
+/// The same of a peer that is a server and nothing else; `None` also if the scenario is none for any server.
+pub fn serve<S: Server>(scenario: &str, cell: &Cell) -> Option<CellReport> {
+    let Served { info, drive } = scenarios::served().into_iter().find(|s| s.info.name == scenario)?;
+    let service = info.service?;
+    let mut cell = *cell;
+    if cell.procs == 1 {
+        cell.load_cpu = pin_server();
+    }
+    let (_reserved, address) = cores::reserve();
+    S::start(cell.procs, address, service);
+    let generator = std::thread::spawn(move || {
+        // Nobody is to be told when it is ready: there are no hogs.
+        let (ready, _) = oneshot::channel();
+        server::beside(cell.load_cpu, || drive(&cell, &address.to_string(), ready))
+    });
+    let (outcome, usage) = generator.join().expect("the load generator works");
+    let rss_peak_kib = proc_status("VmHWM").unwrap_or(0);
+    let ran_on = cores::count_threads(cell.procs, address, service);
+    let threads = proc_status("Threads").unwrap_or(0);
+    Some(CellReport { outcome: Outcome { usage, ..outcome }, rss_peak_kib, threads, ran_on })
+}
+
+/// Pins this thread and those it will start to the first CPU, and gives the one for the generator, if there are two.
+fn pin_server() -> Option<usize> {
+    let (first, last) = pin::first_and_last()?;
+    pin::to(first);
+    Some(last)
 }
 
 /// How many threads run tasks at once: rounds of tasks that compute until `procs` of them were inside together.

@@ -33,8 +33,9 @@ const SLACK: f64 = 0.01;
 const RUNS: usize = 4;
 
 /// One operation whose counts are gated: its name, and how many make a run.
-struct Gate {
-    name: &'static str,
+pub struct Gate {
+    /// That of the scenario.
+    pub name: &'static str,
     ops: u64,
     run: fn(Gmp, u64) -> Counts,
 }
@@ -72,7 +73,15 @@ const fn gate<B: Batch>(ops: u64) -> Gate {
     Gate { name: B::INFO.name, ops, run: counted::<B> }
 }
 
-fn gates() -> Vec<Gate> {
+impl Gate {
+    /// Operations in a run.
+    pub fn ops(&self) -> u64 {
+        self.ops
+    }
+}
+
+/// All of them.
+pub fn all() -> Vec<Gate> {
     vec![
         gate::<spawn::Inside>(20_000),
         gate::<spawn::Detached>(20_000),
@@ -88,7 +97,7 @@ fn gates() -> Vec<Gate> {
 
 /// One run, in this process: so many operations of the scenario; `None` if no gate has that name.
 pub fn count(scenario: &str, procs: usize, ops: u64) -> Option<Counts> {
-    let gate = gates().into_iter().find(|gate| gate.name == scenario)?;
+    let gate = all().into_iter().find(|gate| gate.name == scenario)?;
     Some((gate.run)(Gmp::without_rescue(procs), ops))
 }
 
@@ -105,7 +114,7 @@ pub fn check(file: &Path, record: bool) -> io::Result<bool> {
         println!("SKIPPED: instructions are not compared: recorded with {}, built by {rustc}", recorded.rustc);
     }
     let (mut ceilings, mut hold) = (BTreeMap::new(), true);
-    for gate in gates() {
+    for gate in all() {
         let figures = figures(&gate)?;
         let limits = recorded.as_ref().map(|recorded| recorded.ceilings.get(gate.name).cloned().unwrap_or_default());
         for (what, figure) in &figures {
@@ -155,7 +164,11 @@ fn arguments(gate: &Gate, procs: usize, times: u64) -> [String; 4] {
 }
 
 /// Runs a command to its end and gives what it printed.
-fn output(command: &mut Command) -> io::Result<Vec<u8>> {
+///
+/// # Errors
+///
+/// It does not start, or fails.
+pub fn output(command: &mut Command) -> io::Result<Vec<u8>> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output();
     let output = output.map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
@@ -197,20 +210,32 @@ fn fewest_instructions(gate: &Gate, times: u64) -> io::Result<u64> {
     Ok(fewest)
 }
 
+/// Runs a gate under callgrind, and gives the profile of the thread that executed most, with the cost of each instruction.
+///
+/// # Errors
+///
+/// valgrind is not there or fails.
+pub fn profile(gate: &Gate, times: u64) -> io::Result<String> {
+    let profiles = callgrind(gate, times, &["--dump-instr=yes", "--compress-pos=no", "--compress-strings=no"])?;
+    Ok(profiles.into_iter().max_by_key(|text| total(text)).unwrap_or_default())
+}
+
 fn instructions(gate: &Gate, times: u64) -> io::Result<u64> {
+    Ok(callgrind(gate, times, &[])?.iter().map(|text| total(text)).max().unwrap_or(0))
+}
+
+fn total(profile: &str) -> u64 {
+    profile.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok()).unwrap_or(0)
+}
+
+/// One profile a thread.
+fn callgrind(gate: &Gate, times: u64, further: &[&str]) -> io::Result<Vec<String>> {
     let scratch = Scratch::new()?;
     let mut command = Command::new("valgrind");
-    command.args(["-q", "--tool=callgrind", "--separate-threads=yes"]);
+    command.args(["-q", "--tool=callgrind", "--separate-threads=yes"]).args(further);
     command.arg(format!("--callgrind-out-file={}", scratch.0.join("out").display()));
     output(command.arg(std::env::current_exe()?).args(arguments(gate, 1, times)))?;
-    let mut most = 0;
-    // One file a thread.
-    for entry in fs::read_dir(&scratch.0)? {
-        let text = fs::read_to_string(entry?.path())?;
-        let totals = text.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok());
-        most = most.max(totals.unwrap_or(0));
-    }
-    Ok(most)
+    fs::read_dir(&scratch.0)?.map(|entry| fs::read_to_string(entry?.path())).collect()
 }
 
 fn system_calls(gate: &Gate, times: u64) -> io::Result<u64> {

@@ -1,13 +1,16 @@
 //! The load generator of the echo scenarios: one thread, every connection in a closed loop. `scenarios::echo` starts
-//! this program again with `--load`, so that its CPU time is not the server's.
+//! this program again with `--load`, so that its CPU time is not the server's; `scenarios::idle` with `--hold`, which asks
+//! nothing.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 use crate::stats;
@@ -17,6 +20,57 @@ pub const ECHO_BYTES: usize = 64;
 
 /// Rates are taken over stretches this long: the best of them is one that nothing else on the machine disturbed.
 const WINDOW: Duration = Duration::from_millis(20);
+
+/// Connections that have nearly all the requests, where they are dealt out unevenly.
+const HOT: usize = 6;
+
+/// So many requests of the hot connections go to one of another.
+const HOT_PER_COLD: u64 = 9;
+
+/// Who asks when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Each connection asks again as soon as it has its answer.
+    All,
+    /// The same, on a new connection each time.
+    Churn,
+    /// A few do, and for nine of their answers one of the others asks once.
+    Skewed,
+}
+
+impl FromStr for Way {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Way, String> {
+        match name {
+            "load" => Ok(Way::All),
+            "churn" => Ok(Way::Churn),
+            "skew" => Ok(Way::Skewed),
+            _ => Err(format!("no load is called {name}")),
+        }
+    }
+}
+
+/// Whose turn it is among those that ask seldom.
+#[derive(Debug)]
+struct Cold {
+    next: usize,
+    connections: usize,
+    hot_answers: u64,
+}
+
+impl Cold {
+    /// A hot connection was answered: who asks besides, if it is time.
+    fn besides(&mut self) -> Option<usize> {
+        self.hot_answers += 1;
+        if self.hot_answers % HOT_PER_COLD != 0 {
+            return None;
+        }
+        let key = self.next;
+        self.next = if key + 1 == self.connections { HOT } else { key + 1 };
+        Some(key)
+    }
+}
 
 /// What a generator prints.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,6 +93,8 @@ struct Connection {
     sent: Instant,
     /// Bytes of the answer that have come.
     got: usize,
+    /// Whether an answer is still to come.
+    asked: bool,
 }
 
 impl Connection {
@@ -49,11 +105,11 @@ impl Connection {
         socket.set_nodelay(true)?;
         socket.set_nonblocking(true)?;
         epoll::add(poller, &socket, epoll::EventData::new_u64(key as u64), epoll::EventFlags::IN)?;
-        Ok(Connection { socket, sent, got: 0 })
+        Ok(Connection { socket, sent, got: 0, asked: false })
     }
 
     fn send(&mut self) -> io::Result<()> {
-        self.got = 0;
+        (self.got, self.asked) = (0, true);
         // 64 bytes fit into the send buffer, for no more than one request is under way.
         self.socket.write_all(&[b'x'; ECHO_BYTES])
     }
@@ -73,19 +129,51 @@ impl Connection {
     }
 }
 
-/// Drives the echo server at `address` for `lasting`, of which the first fifth is warm-up. With `churn` each request has a
-/// connection of its own.
+/// Lets this process have as many files open as the system lets it, and says how many.
+pub fn raise_open_files() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    // Refused, the limit stays what it was.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Opens so many connections to `address`, calls `ready`, and keeps them until `release` returns. None of them leaves a port
+/// behind that lingers.
+///
+/// # Errors
+///
+/// Those of the sockets.
+pub fn hold(
+    address: SocketAddr,
+    connections: usize,
+    ready: impl FnOnce() -> io::Result<()>,
+    release: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    raise_open_files();
+    let mut all = Vec::with_capacity(connections);
+    for _ in 0..connections {
+        let socket = TcpStream::connect(address)?;
+        rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
+        all.push(socket);
+    }
+    ready()?;
+    release()
+}
+
+/// Drives the echo server at `address` for `lasting`, of which the first fifth is warm-up.
 ///
 /// # Errors
 ///
 /// Those of the sockets; a server that closes is one of them.
-pub fn run(address: SocketAddr, connections: usize, lasting: Duration, churn: bool) -> io::Result<LoadReport> {
+pub fn run(address: SocketAddr, connections: usize, lasting: Duration, way: Way) -> io::Result<LoadReport> {
     let poller = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let mut all = Vec::with_capacity(connections);
     for key in 0..connections {
         all.push(Connection::open(address, &poller, key)?);
     }
-    for connection in &mut all {
+    let asking = if way == Way::Skewed { HOT } else { connections };
+    let mut cold = Cold { next: HOT, connections, hot_answers: 0 };
+    for connection in all.iter_mut().take(asking) {
         connection.sent = Instant::now();
         connection.send()?;
     }
@@ -103,7 +191,8 @@ pub fn run(address: SocketAddr, connections: usize, lasting: Duration, churn: bo
         epoll::wait(&poller, spare_capacity(&mut events), Some(&wait))?;
         let mut now = Instant::now();
         for event in &events {
-            let connection = &mut all[event.data.u64() as usize];
+            let key = event.data.u64() as usize;
+            let connection = &mut all[key];
             if connection.receive()? {
                 now = Instant::now();
                 requests += 1;
@@ -111,14 +200,25 @@ pub fn run(address: SocketAddr, connections: usize, lasting: Duration, churn: bo
                     in_window += 1;
                     times_us.push((now - connection.sent).as_nanos() as f64 / 1e3);
                 }
-                if churn {
+                connection.asked = false;
+                if way == Way::Churn {
                     // Closed by a reset: a port that lingers would be missed after some thousand connections.
                     rustix::net::sockopt::set_socket_linger(&connection.socket, Some(Duration::ZERO))?;
-                    *connection = Connection::open(address, &poller, event.data.u64() as usize)?;
+                    *connection = Connection::open(address, &poller, key)?;
                 } else {
                     connection.sent = now;
                 }
-                connection.send()?;
+                if key < asking {
+                    connection.send()?;
+                }
+                if way == Way::Skewed && key < HOT {
+                    // One that still waits for its answer is left out this time.
+                    let besides = cold.besides().map(|key| &mut all[key]);
+                    if let Some(connection) = besides.filter(|connection| !connection.asked) {
+                        connection.sent = now;
+                        connection.send()?;
+                    }
+                }
             }
         }
         if now >= window + WINDOW {
@@ -140,4 +240,16 @@ pub fn run(address: SocketAddr, connections: usize, lasting: Duration, churn: bo
         p99_us: stats::quantile(&times_us, 0.99),
         max_us: times_us[times_us.len() - 1],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_request_of_ten_is_one_of_the_many() {
+        let mut cold = Cold { next: HOT, connections: HOT + 3, hot_answers: 0 };
+        let asked: Vec<_> = (0..36).filter_map(|_| cold.besides()).collect();
+        assert_eq!(asked, [HOT, HOT + 1, HOT + 2, HOT]);
+    }
 }

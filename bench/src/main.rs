@@ -1,7 +1,7 @@
 //! gmp beside its peers: the command line. `--help` prints the options.
 
 use std::error::Error;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use gmp_bench::peers::Code;
 use gmp_bench::rate;
 use gmp_bench::run::{self, Plan};
 use gmp_bench::scenarios::http;
-use gmp_bench::{alloc, gates, load, machine, peers, publish, report};
+use gmp_bench::{alloc, gates, load, locked, machine, model, peers, publish, report};
 use lexopt::{Arg, Parser, ValueExt};
 
 #[global_allocator]
@@ -32,6 +32,8 @@ usage: gmp-bench [options]
   --gates FILE       count instructions, system calls, allocations and wakes of gmp's operations (valgrind, strace), and
                      compare them with the ceilings in FILE
   --record-gates FILE  the same, and write them to FILE
+  --locked           the locked instructions of gmp's operations, and whose they are (valgrind, objdump, addr2line)
+  --model            how often an operation touches lines that all processors share, and what 64 and 192 would make of it
   --list             print scenarios and peers
   -h, --help         print this
 
@@ -59,6 +61,12 @@ enum Job {
         file: PathBuf,
         record: bool,
     },
+    /// The locked instructions of an operation.
+    Locked,
+    /// The counts for many processors.
+    Model {
+        quick: bool,
+    },
     /// One run of such a count; the program starts itself with it.
     Count {
         scenario: String,
@@ -70,7 +78,12 @@ enum Job {
         address: String,
         connections: usize,
         ms: u64,
-        churn: bool,
+        way: load::Way,
+    },
+    /// Connections that ask nothing, until standard input ends; a cell starts it.
+    Hold {
+        address: String,
+        connections: usize,
     },
     /// The load generator at a constant rate; a cell starts it.
     Rate {
@@ -81,7 +94,7 @@ enum Job {
 
 fn parse() -> Result<Job, Box<dyn Error>> {
     let (mut names, mut peer_names, mut procs) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut rounds, mut json, mut publish, mut quick, mut cell) = (None, None, None, false, None);
+    let (mut rounds, mut json, mut publish, mut quick, mut model, mut cell) = (None, None, None, false, false, None);
     let split = |value: String| value.split(',').map(str::to_owned).collect::<Vec<_>>();
     let mut args = Parser::from_env();
     while let Some(arg) = args.next()? {
@@ -97,15 +110,21 @@ fn parse() -> Result<Job, Box<dyn Error>> {
             Arg::Long("json") => json = Some(args.value()?.string()?),
             Arg::Long("publish") => publish = Some(PathBuf::from(args.value()?)),
             Arg::Long("quick") => quick = true,
+            Arg::Long("model") => model = true,
             Arg::Long("list") => return Ok(Job::List),
+            Arg::Long("locked") => return Ok(Job::Locked),
             Arg::Long("help") | Arg::Short('h') => return Ok(Job::Help),
             Arg::Long("cell") => {
                 cell = Some((args.value()?.string()?, args.value()?.string()?, args.value()?.parse()?));
             }
-            Arg::Long(kind @ ("load" | "churn")) => {
-                let churn = kind == "churn";
+            Arg::Long("hold") => {
+                let address = args.value()?.string()?;
+                return Ok(Job::Hold { address, connections: args.value()?.parse()? });
+            }
+            Arg::Long(kind @ ("load" | "churn" | "skew")) => {
+                let way = kind.parse()?;
                 let (address, connections) = (args.value()?.string()?, args.value()?.parse()?);
-                return Ok(Job::Load { address, connections, ms: args.value()?.parse()?, churn });
+                return Ok(Job::Load { address, connections, ms: args.value()?.parse()?, way });
             }
             Arg::Long(kind @ ("gates" | "record-gates")) => {
                 let record = kind == "record-gates";
@@ -123,6 +142,9 @@ fn parse() -> Result<Job, Box<dyn Error>> {
             }
             _ => return Err(arg.unexpected().into()),
         }
+    }
+    if model {
+        return Ok(Job::Model { quick });
     }
     if let Some((scenario, peer, procs)) = cell {
         return Ok(Job::Cell {
@@ -191,6 +213,12 @@ fn compare(
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+/// What whoever started a generator waits for.
+fn ready() -> std::io::Result<()> {
+    println!("ready");
+    std::io::stdout().flush()
+}
+
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let job = match parse() {
         Ok(job) => job,
@@ -223,19 +251,22 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             let hold = gates::check(&file, record)?;
             return Ok(if hold { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Job::Locked => locked::print()?,
+        Job::Model { quick } => print!("{}", model::table(quick)),
         Job::Count { scenario, procs, ops } => {
             let counts = gates::count(&scenario, procs, ops).ok_or_else(|| format!("no gate is called {scenario}"))?;
             println!("{}", serde_json::to_string(&counts)?);
         }
-        Job::Load { address, connections, ms, churn } => {
-            let report = load::run(address.parse()?, connections, Duration::from_millis(ms), churn)?;
+        Job::Load { address, connections, ms, way } => {
+            let report = load::run(address.parse()?, connections, Duration::from_millis(ms), way)?;
             println!("{}", serde_json::to_string(&report)?);
         }
+        Job::Hold { address, connections } => {
+            // Nothing is ever written to it: its end is the sign.
+            let release = || std::io::stdin().read(&mut [0]).map(|_| ());
+            load::hold(address.parse()?, connections, ready, release)?;
+        }
         Job::Rate { address, plan } => {
-            let ready = || {
-                println!("ready");
-                std::io::stdout().flush()
-            };
             let report = rate::run(address.parse()?, &plan, ready)?;
             println!("{}", serde_json::to_string(&report)?);
         }

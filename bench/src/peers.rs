@@ -1,7 +1,15 @@
 //! The runtimes that are compared. A new one is a file, its `mod` line and its line in [`all`].
 
+#[cfg(feature = "peers")]
+pub mod compio;
+pub mod cores;
 pub mod gmp;
 pub mod go;
+#[cfg(feature = "peers")]
+pub mod may;
+#[cfg(feature = "peers")]
+pub mod monoio;
+pub mod raw;
 pub mod smol;
 pub mod tokio;
 
@@ -10,6 +18,7 @@ use std::path::Path;
 use crate::cell::{self, Cell, CellReport};
 use crate::peer::Peer;
 use crate::scenarios::{self, Info};
+use cores::Server;
 
 /// A [`Peer`] with its type erased.
 #[derive(Debug)]
@@ -20,6 +29,8 @@ pub struct Entry {
     pub settings: fn(usize) -> String,
     /// [`Peer::takes_part`].
     pub takes_part: fn(&Info, usize) -> bool,
+    /// Whether it is no runtime but what none can pass: it is shown and never the best.
+    pub ceiling: bool,
     /// What runs its cells.
     pub code: Code,
 }
@@ -35,7 +46,23 @@ pub enum Code {
 
 impl Entry {
     fn of<P: Peer>() -> Entry {
-        Entry { name: P::NAME, settings: P::settings, takes_part: P::takes_part, code: Code::Here(cell::run::<P>) }
+        Entry {
+            name: P::NAME,
+            settings: P::settings,
+            takes_part: P::takes_part,
+            ceiling: false,
+            code: Code::Here(cell::run::<P>),
+        }
+    }
+
+    fn server<S: Server>() -> Entry {
+        Entry {
+            name: S::NAME,
+            settings: S::settings,
+            takes_part: |scenario, _| scenario.service.is_some_and(S::serves),
+            ceiling: S::CEILING,
+            code: Code::Here(cell::serve::<S>),
+        }
     }
 }
 
@@ -44,9 +71,16 @@ pub fn all() -> Vec<Entry> {
     vec![
         Entry::of::<gmp::Gmp>(),
         Entry::of::<tokio::MultiThread>(),
-        Entry::of::<tokio::CurrentThread>(),
+        tokio::current_thread(),
         Entry::of::<smol::Smol>(),
         go::entry(),
+        #[cfg(feature = "peers")]
+        Entry::server::<monoio::Monoio>(),
+        #[cfg(feature = "peers")]
+        Entry::server::<compio::Compio>(),
+        #[cfg(feature = "peers")]
+        Entry::server::<may::May>(),
+        Entry::server::<raw::Raw>(),
     ]
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::cell::CellReport;
 use crate::machine::Machine;
 use crate::run::{Plan, Row};
-use crate::scenarios::{Better, Info};
+use crate::scenarios::{Better, Info, Kind};
 use crate::stats::{self, Interval};
 use crate::verdict::{self, Verdict, best_row, good};
 
@@ -172,6 +172,10 @@ pub fn lines(rows: &[Row]) -> Vec<[String; 10]> {
                 further.extend(s.extras.iter().map(|(name, unit, value)| {
                     format!("{name} {}{}{unit}", short(*value), if unit.is_empty() { "" } else { " " })
                 }));
+            }
+            if row.scenario.kind == Kind::Blocking {
+                let threads = good(row).iter().map(|report| report.threads).max();
+                further.extend(threads.map(|threads| format!("threads in the end {threads}")));
             }
             let failed = row.rounds.iter().filter(|round| round.is_err()).count();
             if failed > 0 {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::cell::CellReport;
 use crate::peers::{Code, Entry};
 use crate::pin;
-use crate::scenarios::{Info, Kind};
+use crate::scenarios::{Info, Kind, http};
 
 /// A cell gets this long before it is killed.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -42,6 +42,8 @@ pub struct Row {
     pub procs: usize,
     /// The peer's name.
     pub peer: &'static str,
+    /// Whether it is no runtime but what none can pass.
+    pub ceiling: bool,
     /// Why the peer is not there; it has no rounds then.
     pub absent: Option<&'static str>,
     /// What each round gave, in order; `Err` says how it failed.
@@ -56,7 +58,7 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Vec<Row> {
             let peers = plan.peers.iter().filter(|peer| (peer.takes_part)(&scenario, procs));
             rows.extend(peers.map(|peer| {
                 let absent = if let Code::Program(program) = peer.code { program().err() } else { None };
-                Row { scenario, procs, peer: peer.name, absent, rounds: Vec::new() }
+                Row { scenario, procs, peer: peer.name, ceiling: peer.ceiling, absent, rounds: Vec::new() }
             }));
         }
     }
@@ -129,7 +131,9 @@ fn start(scenario: &Info, peer: &Entry, procs: usize, quick: bool) -> Result<Chi
         }
         Code::Program(program) => {
             command = Command::new(program()?);
-            command.args(["-scenario", scenario.name, "-procs", &procs.to_string(), "-bench"]).arg(this);
+            command
+                .args(["-scenario", scenario.name, "-procs", &procs.to_string(), "-row", http::ROW, "-bench"])
+                .arg(this);
             if quick {
                 command.arg("-quick");
             }

@@ -7,6 +7,8 @@ pub mod fan;
 pub mod http;
 pub mod idle;
 pub mod late;
+pub mod messages;
+pub mod mutex;
 pub mod server;
 pub mod spawn;
 pub mod switch;
@@ -18,6 +20,7 @@ use std::future::Future;
 use crate::cell::Cell;
 use crate::laps::{Laps, Outcome};
 use crate::peer::Peer;
+use server::Ready;
 
 /// What a scenario spends its time on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,15 +63,40 @@ pub struct Info {
     pub kind: Kind,
     /// Whether it takes part in every second round only, because a cell takes seconds.
     pub slow: bool,
+    /// What a server is asked for, where it is asked for nothing else.
+    pub service: Option<Service>,
+}
+
+/// What a server does for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Gives back what it reads.
+    Echo,
+    /// hyper says hello.
+    Http,
+    /// The same, told to expect requests in a row.
+    HttpPipelined,
+    /// HTTP by hand.
+    Hello,
 }
 
 impl Info {
     const fn scheduler(name: &'static str, about: &'static str, target: Option<f64>) -> Info {
-        Info { name, about, unit: "ns/op", better: Better::Less, target, kind: Kind::Scheduler, slow: false }
+        Info {
+            name,
+            about,
+            unit: "ns/op",
+            better: Better::Less,
+            target,
+            kind: Kind::Scheduler,
+            slow: false,
+            service: None,
+        }
     }
 
-    const fn network(name: &'static str, about: &'static str) -> Info {
-        Info { name, about, unit: "req/s", better: Better::More, target: None, kind: Kind::Network, slow: false }
+    const fn network(service: Service, name: &'static str, about: &'static str) -> Info {
+        let info = Info::scheduler(name, about, None);
+        Info { unit: "req/s", better: Better::More, kind: Kind::Network, service: Some(service), ..info }
     }
 }
 
@@ -78,62 +106,109 @@ pub struct Scenario<P> {
     /// What is known of it.
     pub info: Info,
     /// Runs it.
-    pub run: fn(&P, &Cell) -> Outcome,
+    pub run: Run<P>,
+}
+
+/// What runs a scenario.
+#[derive(Debug)]
+pub enum Run<P> {
+    /// Code in the runtime.
+    Inside(fn(&P, &Cell) -> Outcome),
+    /// A server in it, and this beside it.
+    Server(Drive),
+}
+
+/// Asks the server at an address, and says what came of it; the usage is filled in by who measured the server.
+pub type Drive = fn(&Cell, &str, Ready) -> Outcome;
+
+/// A scenario that is a server and what asks it.
+#[derive(Debug)]
+pub struct Served {
+    /// What is known of it. It has a service.
+    pub info: Info,
+    /// What asks.
+    pub drive: Drive,
+}
+
+/// The scenarios that any server can take part in.
+pub fn served() -> Vec<Served> {
+    [&echo::ALL[..], &http::ALL[..], &tail::SERVED[..]]
+        .into_iter()
+        .flatten()
+        .map(|&(info, drive)| Served { info, drive })
+        .collect()
 }
 
 /// All scenarios, in the order of the tables.
 pub fn all<P: Peer>() -> Vec<Scenario<P>> {
-    vec![
-        Scenario { info: spawn::Inside::INFO, run: batches::<spawn::Inside, P> },
-        Scenario { info: spawn::Detached::INFO, run: batches::<spawn::Detached, P> },
-        Scenario { info: spawn::Large::INFO, run: batches::<spawn::Large, P> },
-        Scenario { info: spawn::OUTSIDE, run: spawn::outside },
-        Scenario { info: spawn::OUTSIDE_8, run: spawn::outside_8 },
-        Scenario { info: spawn::Chained::INFO, run: batches::<spawn::Chained, P> },
-        Scenario { info: switch::YieldOne::INFO, run: batches::<switch::YieldOne, P> },
-        Scenario { info: switch::YieldMany::INFO, run: batches::<switch::YieldMany, P> },
-        Scenario { info: switch::YieldCrowd::INFO, run: batches::<switch::YieldCrowd, P> },
-        Scenario { info: switch::PingPong::INFO, run: batches::<switch::PingPong, P> },
-        Scenario { info: channel::OwnOne::INFO, run: batches::<channel::OwnOne, P> },
-        Scenario { info: channel::OwnMany::INFO, run: batches::<channel::OwnMany, P> },
-        Scenario { info: channel::OwnCrowd::INFO, run: batches::<channel::OwnCrowd, P> },
-        Scenario { info: channel::NeutralOne::INFO, run: batches::<channel::NeutralOne, P> },
-        Scenario { info: fan::Skynet::INFO, run: batches::<fan::Skynet, P> },
-        Scenario { info: fan::Funnel::INFO, run: batches::<fan::Funnel, P> },
-        Scenario { info: fan::Mpmc::INFO, run: batches::<fan::Mpmc, P> },
-        Scenario { info: fan::Contended::INFO, run: batches::<fan::Contended, P> },
-        Scenario { info: fan::Spread::INFO, run: batches::<fan::Spread, P> },
-        Scenario { info: fan::BEHIND, run: fan::behind },
-        Scenario { info: timer::Timeouts::INFO, run: batches::<timer::Timeouts, P> },
-        Scenario { info: timer::BULK, run: timer::bulk },
-        Scenario { info: timer::Churn::INFO, run: batches::<timer::Churn, P> },
-        Scenario { info: timer::SHORT, run: timer::short },
-        Scenario { info: timer::MILLI, run: timer::milli },
-        Scenario { info: blocking::InPlace::INFO, run: batches::<blocking::InPlace, P> },
-        Scenario { info: blocking::Pool::INFO, run: batches::<blocking::Pool, P> },
-        Scenario { info: blocking::Crowd::INFO, run: batches::<blocking::Crowd, P> },
-        Scenario { info: spawn::START, run: spawn::start },
-        Scenario { info: idle::PENDING, run: idle::pending_tasks },
-        Scenario { info: idle::SLEEPING, run: idle::sleeping },
-        Scenario { info: idle::RECEIVING, run: idle::receiving },
-        Scenario { info: idle::CONNECTED, run: idle::connected },
-        Scenario { info: idle::ASLEEP, run: idle::asleep },
-        Scenario { info: echo::ONE, run: echo::one },
-        Scenario { info: echo::MANY, run: echo::many },
-        Scenario { info: echo::CROWD, run: echo::crowd },
-        Scenario { info: echo::CHURN, run: echo::churn },
-        Scenario { info: echo::STEADY, run: echo::steady },
-        Scenario { info: http::HELLO_1, run: http::hello_1 },
-        Scenario { info: http::HELLO, run: http::hello },
-        Scenario { info: http::HELLO_256, run: http::hello_256 },
-        Scenario { info: late::BLOCK, run: late::block },
-        Scenario { info: late::BURN, run: late::burn },
-        Scenario { info: late::BLOCK_ECHO, run: late::block_echo },
-        Scenario { info: late::BURN_ECHO, run: late::burn_echo },
-        Scenario { info: tail::ALONE, run: tail::alone },
-        Scenario { info: tail::BURN, run: tail::burn },
-        Scenario { info: tail::BLOCK, run: tail::block },
-    ]
+    let mut all = vec![
+        of::<spawn::Inside, P>(),
+        of::<spawn::Detached, P>(),
+        of::<spawn::Sized<16>, P>(),
+        of::<spawn::Sized<256>, P>(),
+        of::<spawn::Sized<1024>, P>(),
+        inside(spawn::OUTSIDE, spawn::outside),
+        inside(spawn::OUTSIDE_2, spawn::outside_2),
+        inside(spawn::OUTSIDE_8, spawn::outside_8),
+        inside(spawn::OUTSIDE_BUSY, spawn::outside_busy),
+        of::<spawn::Chained, P>(),
+        of::<switch::YieldOne, P>(),
+        of::<switch::YieldMany, P>(),
+        of::<switch::YieldCrowd, P>(),
+        of::<switch::PingPong, P>(),
+        of::<channel::OwnOne, P>(),
+        of::<channel::OwnMany, P>(),
+        of::<channel::OwnCrowd, P>(),
+        of::<channel::NeutralOne, P>(),
+        of::<fan::Skynet, P>(),
+        of::<fan::Fib, P>(),
+        of::<messages::Funnel<1>, P>(),
+        of::<messages::Funnel<100>, P>(),
+        of::<messages::Rigs, P>(),
+        of::<messages::Pinball, P>(),
+        of::<messages::Mpmc<1>, P>(),
+        of::<messages::Mpmc<100>, P>(),
+        of::<mutex::Contended, P>(),
+        inside(mutex::NEUTRAL, mutex::neutral),
+        inside(mutex::NEUTRAL_100, mutex::neutral_100),
+        of::<fan::Spread, P>(),
+        inside(fan::BEHIND, fan::behind),
+        of::<timer::Timeouts, P>(),
+        inside(timer::BULK, timer::bulk),
+        of::<timer::Churn, P>(),
+        inside(timer::SHORT, timer::short),
+        inside(timer::MILLI, timer::milli),
+        of::<blocking::InPlace, P>(),
+        of::<blocking::Calls<0, 1>, P>(),
+        of::<blocking::Calls<10, 1>, P>(),
+        of::<blocking::Calls<1000, 1>, P>(),
+        of::<blocking::Calls<0, 64>, P>(),
+        of::<blocking::Calls<10, 64>, P>(),
+        of::<blocking::Calls<1000, 64>, P>(),
+        inside(spawn::START, spawn::start),
+        inside(idle::PENDING, idle::pending_tasks),
+        inside(idle::SLEEPING, idle::sleeping),
+        inside(idle::RECEIVING, idle::receiving),
+        inside(idle::CONNECTED, idle::connected),
+        inside(idle::ASLEEP, idle::asleep),
+        inside(idle::TICKING, idle::ticking),
+        inside(late::BLOCK, late::block),
+        inside(late::BURN, late::burn),
+        inside(late::BLOCK_ECHO, late::block_echo),
+        inside(late::BURN_ECHO, late::burn_echo),
+        inside(tail::BURN, tail::burn),
+        inside(tail::BLOCK, tail::block),
+    ];
+    all.extend(served().into_iter().map(|Served { info, drive }| Scenario { info, run: Run::Server(drive) }));
+    all
+}
+
+fn inside<P>(info: Info, run: fn(&P, &Cell) -> Outcome) -> Scenario<P> {
+    Scenario { info, run: Run::Inside(run) }
+}
+
+fn of<B: Batch, P: Peer>() -> Scenario<P> {
+    inside(B::INFO, batches::<B, P>)
 }
 
 /// A scenario made of batches that run inside a task; the criterion benches run the same batches.

@@ -74,14 +74,14 @@ pub fn good(row: &Row) -> Vec<&CellReport> {
     row.rounds.iter().filter_map(|round| round.as_ref().ok()).collect()
 }
 
-/// The row with the best median of its rounds' best batches.
+/// The row with the best median of its rounds' best batches; a ceiling is none.
 pub fn best_row<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Option<&'a Row> {
     let figure = |row: &Row| {
         let bests: Vec<f64> = good(row).iter().map(|report| report.outcome.best).collect();
         let value = stats::median(&bests);
         if row.scenario.better == Better::Less { value } else { -value }
     };
-    rows.into_iter().filter(|row| !good(row).is_empty()).min_by(|a, b| figure(a).total_cmp(&figure(b)))
+    rows.into_iter().filter(|row| !row.ceiling && !good(row).is_empty()).min_by(|a, b| figure(a).total_cmp(&figure(b)))
 }
 
 /// Per round, how many times worse than `best` the row is; 1 is as good. `None` if they share no round.
@@ -146,7 +146,7 @@ mod tests {
             Ok(CellReport { outcome, rss_peak_kib: 1, threads: 1, ran_on: 1 })
         };
         let scenario = Info { better, ..YieldOne::INFO };
-        Row { scenario, procs: 1, peer, absent: None, rounds: figures.iter().map(report).collect() }
+        Row { scenario, procs: 1, peer, ceiling: false, absent: None, rounds: figures.iter().map(report).collect() }
     }
 
     fn stand(better: Better, gmp: &[f64], gmp_cpu: u64, other: &[f64]) -> Stand {
@@ -171,6 +171,14 @@ mod tests {
         let rows = [row("slow", less, &[40.0], 1), row(Gmp::NAME, less, &[10.0], 1), row("quick", less, &[20.0], 1)];
         let verdict = verdict(&rows).unwrap();
         assert_eq!((verdict.other, verdict.times.median), ("quick", 2.0));
+    }
+
+    #[test]
+    fn a_ceiling_is_no_peer() {
+        let mut ceiling = row("ceiling", Better::Less, &[1.0], 1);
+        ceiling.ceiling = true;
+        let rows = [row(Gmp::NAME, Better::Less, &[10.0], 1), ceiling, row("other", Better::Less, &[20.0], 1)];
+        assert_eq!(verdict(&rows).unwrap().other, "other");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The pool of machines without a processor: `spawn_blocking`'s closures run there, where a thread that waits keeps no task
 //! from running. `task` queues closures, `runtime::block_on` says when one of its threads waits, `sysmon` tries again when
-//! the system refused a thread, shutdown closes the pool and drops what is queued.
+//! the system refused a thread, shutdown closes the pool and drops what is queued. Wakers that `sysmon` takes out of the
+//! netpoller are woken there too, for it must not run what may block.
 //!
 //! 1. A queued closure is run by one thread of the pool, or dropped: by shutdown, or by the machine that its abort sends it
 //!    to. Closures start in the order in which they came.
@@ -12,6 +13,8 @@
 //!    closure it takes the next, and when it ends it looks whether there is room now.
 //! 5. A thread counts from the decision to start it, under the lock under which its closure was queued, until it has ended:
 //!    the runtime's slot is not recycled before.
+//! 6. Wakers go before closures and do not count against the limit: a closure may wait for them. While one blocks, the others
+//!    behind it are taken by another thread, which `sysmon` calls at its next look.
 //!
 //! | thread  | counted in      | it leaves by                                                                |
 //! |---------|-----------------|-----------------------------------------------------------------------------|
@@ -22,11 +25,13 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::runq::Unit;
+use crate::sched::find::wake;
 use crate::sched::threads::Kind;
 use crate::sched::{How, Sched};
 use crate::sys::{Mutex, MutexGuard, rank};
@@ -46,6 +51,14 @@ pub(crate) struct Pool {
 struct State {
     /// Closures that have not started, oldest first.
     queue: VecDeque<Unit>,
+    /// Wakers that nobody has woken yet.
+    wakers: VecDeque<Waker>,
+    /// Threads in a waker. They are in `running` too.
+    waking: usize,
+    /// Wakers taken so far: if it stands still while there are some, a waker blocks.
+    wakers_taken: u64,
+    /// What `wakers_taken` was at the last look of `sysmon`.
+    wakers_seen: u64,
     /// Threads without a closure; the last one is called first.
     idle: Vec<&'static Machine>,
     /// Threads that were called or are being started, and have not looked at the queue.
@@ -76,6 +89,7 @@ enum Call {
 /// What a thread does next.
 enum Next {
     Run(Unit),
+    Wake(Waker),
     Rest,
     End,
 }
@@ -84,6 +98,10 @@ impl State {
     fn new() -> Self {
         State {
             queue: VecDeque::new(),
+            wakers: VecDeque::new(),
+            waking: 0,
+            wakers_taken: 0,
+            wakers_seen: 0,
             idle: Vec::new(),
             coming: 0,
             running: 0,
@@ -99,15 +117,21 @@ impl State {
 
     /// Closures that count against the limit.
     fn active(&self) -> usize {
-        self.running - self.waiting
+        self.running - self.waiting - self.waking
     }
 
     /// Calls a thread, if there is a closure that no thread comes for and the limits allow another one. A new one is `counted`.
     #[must_use]
     fn call(&mut self, counted: impl FnOnce() -> bool) -> Option<Call> {
-        if self.closed || self.queue.len() <= self.coming || self.active() + self.coming >= self.limit {
+        let needs = self.queue.len() > self.coming && self.active() + self.coming < self.limit;
+        if self.closed || !needs {
             return None;
         }
+        self.bring(counted)
+    }
+
+    /// Calls a thread. A new one is `counted`.
+    fn bring(&mut self, counted: impl FnOnce() -> bool) -> Option<Call> {
         if let Some(machine) = self.idle.pop() {
             self.coming += 1;
             return Some(Call::Idle(machine));
@@ -125,6 +149,12 @@ impl State {
     fn next(&mut self) -> Next {
         if self.closed {
             return Next::End;
+        }
+        if let Some(waker) = self.wakers.pop_front() {
+            self.running += 1;
+            self.waking += 1;
+            self.wakers_taken += 1;
+            return Next::Wake(waker);
         }
         if self.active() < self.limit {
             if let Some(unit) = self.queue.pop_front() {
@@ -164,6 +194,11 @@ impl Pool {
         }
     }
 
+    /// Takes a waker that nobody has woken.
+    pub(crate) fn pop_waker(&self) -> Option<Waker> {
+        self.state.lock().wakers.pop_front()
+    }
+
     /// Takes the oldest closure that has not started.
     pub(crate) fn pop(&self) -> Option<Unit> {
         self.state.lock().queue.pop_front()
@@ -172,13 +207,19 @@ impl Pool {
     /// Threads that have not ended, and closures that run.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let state = self.state.lock();
-        (state.threads, state.running)
+        (state.threads, state.running - state.waking)
     }
 
     /// Whether no closure runs or is about to: those that there are wait for the runtime themselves.
     pub(crate) fn is_quiet(&self) -> bool {
         let state = self.state.lock();
-        state.running == state.waiting_here && state.coming == 0 && state.queue.is_empty()
+        state.running == state.waiting_here && state.coming == 0 && state.queue.is_empty() && state.wakers.is_empty()
+    }
+
+    /// Whether a closure runs that does not wait for the runtime itself.
+    pub(crate) fn is_running(&self) -> bool {
+        let state = self.state.lock();
+        state.running > state.waiting_here
     }
 
     pub(crate) fn count_into(&self, metrics: &mut Metrics) {
@@ -201,6 +242,40 @@ impl Sched {
             return;
         }
         self.call(state);
+    }
+
+    /// Has a thread of the pool wake these. `false`: none can be had now, and they are still there.
+    pub(crate) fn push_wakers(&'static self, ready: &mut Vec<Waker>) -> bool {
+        let mut state = self.blocking.state.lock();
+        state.wakers.extend(ready.drain(..));
+        if state.closed {
+            drop(state);
+            // As in `push_blocking`.
+            self.shutdown.unpark();
+            return true;
+        }
+        // A thread that comes for a closure takes the wakers first, and is replaced.
+        let called = state.bring(|| self.count_pool_thread());
+        drop(state);
+        called.is_some_and(|call| self.answer(call))
+    }
+
+    /// `sysmon` looks whether a waker keeps others from being woken, and calls another thread for them. Tells whether there are
+    /// any.
+    pub(crate) fn retry_wakers(&'static self) -> bool {
+        let mut state = self.blocking.state.lock();
+        if state.wakers.is_empty() || state.closed {
+            return false;
+        }
+        let taken = state.wakers_taken;
+        if std::mem::replace(&mut state.wakers_seen, taken) == taken && state.coming == 0 {
+            let called = state.bring(|| self.count_pool_thread());
+            drop(state);
+            if let Some(call) = called {
+                self.answer(call);
+            }
+        }
+        true
     }
 
     /// A closure that is still queued was aborted: it goes to a machine, which drops it. Its handle need not wait until the
@@ -277,6 +352,8 @@ impl Sched {
 thread_local! {
     /// The runtime whose pool this thread is of.
     static SERVES: Cell<Option<&'static Sched>> = const { Cell::new(None) };
+    /// It is in a waker, which counts against no limit when it waits.
+    static WAKES: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether this thread is one of the pool of `sched`, which counts it. While it holds a processor it is a guest besides.
@@ -319,6 +396,17 @@ fn run_closures(sched: &'static Sched, machine: &'static Machine) {
                 // the pool counts it.
                 swallow(|| task::run(unit, None));
                 state = pool.state.lock();
+                state.running -= 1;
+                sched.agent_left();
+            }
+            Next::Wake(waker) => {
+                // It was called for a closure, perhaps, and may be gone for long.
+                sched.call(state);
+                WAKES.set(true);
+                wake(waker);
+                WAKES.set(false);
+                state = pool.state.lock();
+                state.waking -= 1;
                 state.running -= 1;
                 sched.agent_left();
             }
@@ -379,7 +467,7 @@ pub(crate) struct Waiting {
 impl Waiting {
     /// `runtime` is that of the `block_on`.
     pub(crate) fn new(runtime: &'static Sched) -> Self {
-        let serves = SERVES.get();
+        let serves = SERVES.get().filter(|_| !WAKES.get());
         let here = usize::from(serves.is_some_and(|own| std::ptr::eq(own, runtime)));
         if let Some(sched) = serves {
             let mut state = sched.blocking.state.lock();

@@ -534,7 +534,6 @@ impl Idle {
 
     /// Whether every processor is idle or dead, nobody wants one or spins, and `rest` says so too, which is asked under the lock with
     /// whether a machine has the netpoller's seat. Gives how many processors were taken so far.
-    #[cfg(not(gmp_loom))]
     pub(crate) fn quiet(&self, rest: impl FnOnce(bool) -> bool) -> Option<u64> {
         let lists = self.lists.lock();
         let all_idle = lists.procs.len() == lists.alive() && lists.want.is_empty();

@@ -137,7 +137,7 @@ pub struct Metrics {
     pub spinning_threads: usize,
     /// Whether a searcher found work and no processor for it.
     pub need_spinning: bool,
-    /// Threads for blocking closures, busy or idle.
+    /// Threads for blocking closures and for wakers that `sysmon` found ready, busy or idle.
     pub blocking_threads: usize,
     /// Those of them without a closure.
     pub blocking_idle_threads: usize,

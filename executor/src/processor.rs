@@ -55,12 +55,15 @@ pub(crate) const QUIT: u32 = 4;
 /// In the place of a location: no location has this address.
 const WAKERS: *mut Location<'static> = std::ptr::without_provenance_mut(1);
 
+/// As [`WAKERS`]: a thread that has just been started is in a hook of the user's.
+const HOOK: *mut Location<'static> = std::ptr::without_provenance_mut(2);
+
 /// What runs between [`Processor::begin_poll`] and [`Processor::end_poll`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Polled {
     /// A task, and where it was spawned.
     Task(Id, &'static Location<'static>),
-    /// The future of a `block_on`.
+    /// The future of a `block_on`, or a hook of a thread that starts.
     BlockOn,
     /// Wakers, which may be the user's code, of due timers and ready sockets.
     Wakers,
@@ -183,7 +186,7 @@ struct Seen {
     backoff: AtomicU32,
     /// The thread that holds the processor, for `sysmon` to look at.
     tid: AtomicI32,
-    /// What is polled: where its task was spawned; null for a `block_on`, [`WAKERS`] for wakers.
+    /// What is polled: where its task was spawned; null for a `block_on`, [`WAKERS`] or [`HOOK`].
     location: AtomicPtr<Location<'static>>,
     /// The number of that task.
     task: AtomicU64,
@@ -351,9 +354,17 @@ impl Processor {
         if location == WAKERS {
             return Polled::Wakers;
         }
+        if location == HOOK {
+            return Polled::BlockOn;
+        }
         // SAFETY: the pointer is null or came from a reference for ever.
         let location = unsafe { location.as_ref() };
         location.map_or(Polled::BlockOn, |location| Polled::Task(Id::from_bits(self.seen.task.load(Relaxed)), location))
+    }
+
+    /// Whether the owner is in a hook of a thread that starts.
+    pub(crate) fn is_in_hook(&self) -> bool {
+        self.seen.location.load(Relaxed) == HOOK
     }
 
     /// Whether the owner is just waking a machine.
@@ -428,6 +439,11 @@ impl Processor {
     /// Wakers run next.
     pub(crate) fn polls_wakers(&self) {
         self.seen.location.store(WAKERS, Relaxed);
+    }
+
+    /// A hook of the thread that starts runs next.
+    pub(crate) fn polls_hook(&self) {
+        self.seen.location.store(HOOK, Relaxed);
     }
 
     /// A poll that began on another processor goes on here.

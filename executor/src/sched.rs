@@ -51,7 +51,7 @@ use crate::sys::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
-use crate::sys::{Mutex, count_forks, fork_count, idle_fence, rank, submit_fence};
+use crate::sys::{Mutex, count_forks, fork_count, idle_fence, rank, submit_fence, try_print_error};
 use crate::sysmon::Sysmon;
 use crate::task::registry::{FIRST_OUTSIDE, LocalTasks, OUTSIDE, Shard};
 use crate::waits::Waits;
@@ -680,7 +680,8 @@ fn keep_alive_of(config: &Config) -> Duration {
 /// A broken invariant of the runtime: prints what is known and ends the process.
 #[cold]
 pub(crate) fn die(what: &str, error: &dyn std::fmt::Display) -> ! {
-    eprintln!("gmp: {what}: {error}");
+    // Without the lock of standard error, which a thread may have that waits for this one.
+    let _ = try_print_error(&format!("gmp: {what}: {error}"));
     std::process::abort()
 }
 

@@ -10,11 +10,13 @@
 //! |---------------------------------------------|--------------|
 //! | a processor is off the idle list            | 5 ms         |
 //! | `sysmon` acted less than a second ago       | 1 ms         |
-//! | work waits beside a `block_in_place`        | 100 µs, at most 50 times in a row |
+//! | work waits behind a thread that is blocked   | 100 µs, at most 50 times in a row |
+//! | tasks were just rescued                     | 100 µs, four times |
 //! | all processors idle at 20 looks in a row    | it sleeps until the first one is taken off the idle list |
-//! | the same, and it may be a deadlock          | 100 ms, for a second, if the runtime looks for deadlocks |
+//! | the same, and it may be or become a deadlock | 100 ms, until that is known, if the runtime looks for deadlocks |
 //!
-//! 1. It holds no processor and runs no task. What it wakes goes to the global queue.
+//! 1. It holds no processor and runs no task, and no waker while there is a thread for it: some are the user's and may block.
+//!    What it finds in the netpoller goes to the pool of threads without a processor (see `blocking`).
 //! 2. It sleeps deeply only if every processor is idle, which it decides under the scheduler lock.
 
 use std::collections::HashMap;
@@ -28,7 +30,7 @@ use crate::park::Parker;
 use crate::processor::{Processor, QUIT, SLICE_OVER};
 use crate::sched::Sched;
 use crate::sched::deadlock::DeadlockWatch;
-use crate::sched::find::wake_all;
+use crate::sched::find::wake;
 use crate::sched::stuck::{StuckIn, StuckPoll, Suspect};
 use crate::sys::atomic::{
     AtomicBool,
@@ -43,9 +45,11 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Between two looks for [`ACTED`] after it did something.
 const LOOK_AFTER_ACT: Duration = Duration::from_millis(1);
 const ACTED_NS: u64 = 1_000_000_000;
-/// Between two looks while a processor is in `block_in_place` and work waits, and how many of them come in a row.
-const LOOK_BLOCKING: Duration = Duration::from_micros(100);
-const LOOKS_BLOCKING: u32 = 50;
+/// Between two looks while work waits behind a thread that is blocked, and how many of them come in a row.
+const LOOK_STILL: Duration = Duration::from_micros(100);
+const LOOKS_STILL: u32 = 50;
+/// So many of them follow a rescue: the next task on that processor may be one that blocks, too.
+const LOOKS_AFTER_RESCUE: u32 = 4;
 /// So many looks with everything idle, then it sleeps.
 const LOOKS_IDLE: u32 = 20;
 /// A netpoller that nobody looked at for so long is looked at.
@@ -97,8 +101,9 @@ struct Looked {
     acted: bool,
     /// There is work that nobody does.
     waiting: bool,
-    /// A processor is in a blocking call beside waiting work.
-    blocking: bool,
+    /// Work waits behind a thread that is blocked: in `block_in_place`, or in a poll.
+    still: bool,
+    rescued: bool,
 }
 
 impl Sysmon {
@@ -210,7 +215,7 @@ impl Sched {
         let mut warned = HashMap::new();
         let mut trace = trace::Schedtrace::new(self);
         let mut deadlock = DeadlockWatch::new(self);
-        let (mut looks_idle, mut looks_blocking) = (0, 0);
+        let (mut looks_idle, mut looks_still, mut after_rescue) = (0, 0, 0);
         let mut acted_at = None;
         // Acquire: pairs with the Release in `Sysmon::end`.
         while !self.sysmon.ended.load(Acquire) {
@@ -224,8 +229,10 @@ impl Sched {
             } else {
                 looks_idle = 0;
             }
+            // Said before the look: a processor that is taken after it wakes us, one that was before it is seen.
+            let sleeps = looks_idle >= LOOKS_IDLE && !trace.is_on() && self.idle.sysmon_sleeps();
             let deadlock_in = deadlock.look(self, now);
-            if looks_idle >= LOOKS_IDLE && !trace.is_on() && self.idle.sysmon_sleeps() {
+            if sleeps {
                 match deadlock_in {
                     Some(left) => {
                         self.sysmon.parker.park_timeout(left);
@@ -240,7 +247,7 @@ impl Sched {
                 continue;
             }
             let look = match acted_at {
-                _ if (1..=LOOKS_BLOCKING).contains(&looks_blocking) => LOOK_BLOCKING,
+                _ if (1..=LOOKS_STILL).contains(&looks_still) => LOOK_STILL,
                 Some(at) if now - at < ACTED_NS => LOOK_AFTER_ACT,
                 _ => LOOK,
             };
@@ -254,11 +261,12 @@ impl Sched {
             if looked.acted {
                 acted_at = Some(clock::now());
             }
-            if self.blocking_retry() | self.pinned_retry() | looked.waiting {
+            if self.blocking_retry() | self.retry_wakers() | self.pinned_retry() | looked.waiting {
                 // Perhaps a thread could not be started: it is tried again at each look.
                 looks_idle = 0;
             }
-            looks_blocking = if looked.blocking { looks_blocking + 1 } else { 0 };
+            after_rescue = if looked.rescued { LOOKS_AFTER_RESCUE } else { u32::saturating_sub(after_rescue, 1) };
+            looks_still = if looked.still || after_rescue > 0 { looks_still + 1 } else { 0 };
             trace.print_if_due(self, clock::now());
         }
     }
@@ -302,8 +310,10 @@ impl Sched {
                 seen.suspect = None;
                 // One that is too many waits to be given up.
                 let waits = queued || common || p.attention() & QUIT != 0;
-                looked.blocking |= waits;
-                if seen.blocking == Some(status) && waits && self.retake(p, status) {
+                looked.still |= waits;
+                // The thread that is started for the processor has the same hook, which may block again.
+                let may = !p.is_in_hook() || self.threads.in_hooks() <= self.idle.procs() as usize;
+                if seen.blocking == Some(status) && waits && may && self.retake(p, status) {
                     looked.acted = true;
                 }
                 seen.blocking = Some(status);
@@ -314,21 +324,21 @@ impl Sched {
                 seen.suspect = None;
                 continue;
             }
+            let waits = (queued || common) && self.idle.counts().idle() == 0 && self.max_stuck() > 0;
             match &mut seen.suspect {
                 Some(suspect) if suspect.is(polls) => {
                     p.mark_slow();
-                    let waits = (queued || common) && self.idle.counts().idle() == 0;
-                    if waits
-                        && self.max_stuck() > 0
-                        && suspect.is_stuck()
-                        && self.rescue_or_warn(p, suspect, now, warned)
-                    {
+                    if waits && suspect.is_stuck(now) && self.rescue_or_warn(p, suspect, now, warned) {
                         // The fresh processor may be at the same count of polls: what was seen is not of it.
                         *seen = Seen { since: now, ..Seen::default() };
                         looked.acted = true;
+                        looked.rescued = true;
                     }
                 }
-                suspect => *suspect = Some(Suspect::new(p, polls, now)),
+                suspect => {
+                    let suspect = suspect.insert(Suspect::new(p, polls, now));
+                    looked.still |= waits && suspect.stands_still();
+                }
             }
         }
         if self.idle.is_wanted() {
@@ -347,7 +357,7 @@ impl Sched {
         looked
     }
 
-    /// Looks at the netpoller and wakes what is ready. Tells whether anything was.
+    /// Looks at the netpoller and has what is ready woken. Tells whether anything was.
     fn deliver(&'static self, ready: &mut Vec<Waker>, now: u64) -> bool {
         self.sysmon.delivering.store(true, Relaxed);
         // The machine that sits down in the netpoller says so before it asks whether all is quiet: it sees that, or we see it.
@@ -355,7 +365,10 @@ impl Sched {
         let looked = self.netpoll_now(ready, now);
         self.sysmon.netpolls.add(looked.into());
         let found = !ready.is_empty();
-        wake_all(ready);
+        if found && !self.push_wakers(ready) {
+            // No thread can be had for them. Better here than not at all, though one that is the user's may block.
+            std::iter::from_fn(|| self.blocking.pop_waker()).for_each(wake);
+        }
         // Release: pairs with the Acquire in `is_delivering`.
         self.sysmon.delivering.store(false, Release);
         self.clock_may_advance();

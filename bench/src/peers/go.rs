@@ -10,18 +10,27 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use super::{Code, Entry};
-use crate::scenarios::blocking::{Crowd, InPlace, Pool};
+use crate::scenarios::blocking::{Calls, InPlace};
 use crate::scenarios::channel::NeutralOne;
-use crate::scenarios::fan::Mpmc;
-use crate::scenarios::{Batch, Info, idle, spawn};
+use crate::scenarios::messages::Mpmc;
+use crate::scenarios::{Batch, Info, spawn};
 
 /// Its name on the command line and in the tables.
 pub const NAME: &str = "go";
 
-/// What Go has no counterpart of: another's channel; calls that say that they block, which Go sees by itself; a runtime
-/// that starts at a moment that can be seen; a heap whose server's side can be told from its clients'.
-const LACKS: [Info; 7] =
-    [NeutralOne::INFO, Mpmc::INFO, InPlace::INFO, Pool::INFO, Crowd::INFO, spawn::START, idle::CONNECTED];
+/// What Go has no counterpart of: another's channel; calls that say that they block, which Go sees by itself, so that only those
+/// that do block are there; a runtime that starts at a moment that can be seen.
+const LACKS: [Info; 9] = [
+    NeutralOne::INFO,
+    Mpmc::<1>::INFO,
+    Mpmc::<100>::INFO,
+    InPlace::INFO,
+    Calls::<0, 1>::INFO,
+    Calls::<10, 1>::INFO,
+    Calls::<0, 64>::INFO,
+    Calls::<10, 64>::INFO,
+    spawn::START,
+];
 
 #[derive(Debug)]
 struct Go {
@@ -30,7 +39,7 @@ struct Go {
 }
 
 pub(super) fn entry() -> Entry {
-    Entry { name: NAME, settings, takes_part, code: Code::Program(program) }
+    Entry { name: NAME, settings, takes_part, ceiling: false, code: Code::Program(program) }
 }
 
 fn settings(procs: usize) -> String {

@@ -1,5 +1,5 @@
-//! tokio 1.x in its two forms: the multi-thread scheduler with its defaults, and, for servers on one thread, the
-//! current-thread scheduler.
+//! tokio 1.x in its two forms: the multi-thread scheduler with its defaults, and, for servers, the current-thread scheduler:
+//! one, or one a core that share nothing but the port.
 
 use std::future::Future;
 use std::io;
@@ -16,9 +16,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::version;
+use super::cores::{self, Server};
+use super::{Code, Entry, version};
+use crate::cell::{self, Cell};
 use crate::peer::Peer;
-use crate::scenarios::{Info, Kind};
+use crate::scenarios::{Info, Kind, Service, http, server};
 
 /// Which scheduler: its name, whether it takes part, and its builder.
 pub trait Flavor: Send + Sync + 'static {
@@ -65,13 +67,16 @@ pub struct Current;
 impl Flavor for Current {
     const NAME: &'static str = "tokio-ct";
 
-    fn settings(_: usize) -> String {
+    fn settings(procs: usize) -> String {
         let version = version("tokio");
-        format!("tokio {version} current_thread, enable_all; network scenarios with one thread only")
+        match procs {
+            1 => format!("tokio {version} current_thread, enable_all; network scenarios only"),
+            _ => format!("tokio {version} current_thread, enable_all, {procs} of them with SO_REUSEPORT; servers only"),
+        }
     }
 
     fn takes_part(scenario: &Info, procs: usize) -> bool {
-        procs == 1 && scenario.kind == Kind::Network
+        scenario.kind == Kind::Network && (procs == 1 || scenario.service.is_some())
     }
 
     fn builder(_: usize) -> Builder {
@@ -90,6 +95,59 @@ pub struct Tokio<F> {
 pub type MultiThread = Tokio<Multi>;
 /// tokio's current-thread runtime.
 pub type CurrentThread = Tokio<Current>;
+
+/// One current-thread runtime is a peer as others are; several are servers that share nothing.
+pub(super) fn current_thread() -> Entry {
+    let here = |scenario: &str, cell: &Cell| match cell.procs {
+        1 => cell::run::<CurrentThread>(scenario, cell),
+        _ => cell::serve::<CurrentThreads>(scenario, cell),
+    };
+    Entry {
+        name: Current::NAME,
+        settings: Current::settings,
+        takes_part: Current::takes_part,
+        ceiling: false,
+        code: Code::Here(here),
+    }
+}
+
+/// tokio's current-thread runtime, one a core.
+#[derive(Debug)]
+pub struct CurrentThreads;
+
+impl Server for CurrentThreads {
+    const NAME: &'static str = Current::NAME;
+
+    fn settings(procs: usize) -> String {
+        Current::settings(procs)
+    }
+
+    fn serves(_: Service) -> bool {
+        true
+    }
+
+    fn start(procs: usize, address: SocketAddr, service: Service) {
+        cores::threads(procs, move |listening| {
+            CurrentThread::build(1).block_on(async move {
+                let listener = cores::listener(address);
+                listener.set_nonblocking(true).expect("it is a socket");
+                let mut listener = TcpListener::from_std(listener).expect("tokio takes it");
+                // Who waits for it lives until all threads have said so.
+                let _ = listening.send(());
+                loop {
+                    let stream = CurrentThread::accept(&mut listener).await.expect("accept works");
+                    cores::seen();
+                    match service {
+                        Service::Echo => tokio::spawn(server::echo::<CurrentThread>(stream)),
+                        Service::Http => tokio::spawn(http::serve::<CurrentThread>(stream)),
+                        Service::HttpPipelined => tokio::spawn(http::serve_rows::<CurrentThread>(stream)),
+                        Service::Hello => tokio::spawn(http::serve_by_hand::<CurrentThread>(stream)),
+                    };
+                }
+            });
+        });
+    }
+}
 
 /// A join handle that gives the output itself.
 #[derive(Debug)]

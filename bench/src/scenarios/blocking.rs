@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Batch, Info, Kind};
+use super::{Batch, Info, Kind, server};
 use crate::peer::Peer;
 
 /// What hands its thread's other work away in a poll does so once in each; the next poll begins with it back.
@@ -29,49 +29,53 @@ impl Batch for InPlace {
     }
 }
 
-/// Sends empty closures to the threads for blocking calls, one after another.
+/// Sends closures to the threads for blocking calls, `AT_ONCE` of them, and as many when these have ended: empty ones, ones
+/// that compute 10 µs, and ones that sleep 1 ms.
 #[derive(Debug)]
-pub struct Pool;
+pub struct Calls<const US: u64, const AT_ONCE: u64>;
 
-impl Batch for Pool {
-    const INFO: Info = Info {
-        kind: Kind::Blocking,
-        ..Info::scheduler("spawn-blocking", "an empty spawn_blocking is awaited, then the next", None)
+impl<const US: u64, const AT_ONCE: u64> Batch for Calls<US, AT_ONCE> {
+    const INFO: Info = {
+        let (name, about) = match (US, AT_ONCE) {
+            (0, 1) => ("spawn-blocking", "an empty spawn_blocking is awaited, then the next"),
+            (10, 1) => ("spawn-blocking-10us", "a spawn_blocking that computes 10 us is awaited, then the next"),
+            (1000, 1) => ("spawn-blocking-1ms", "a spawn_blocking that sleeps 1 ms is awaited, then the next"),
+            (0, 64) => ("spawn-blocking-64", "64 empty spawn_blocking at once, as 64 others when all have ended"),
+            (10, 64) => (
+                "spawn-blocking-64-10us",
+                "64 spawn_blocking at once compute 10 us each, as 64 others when all have ended",
+            ),
+            (1000, 64) => {
+                ("spawn-blocking-64-1ms", "64 spawn_blocking at once sleep 1 ms each, as 64 others when all have ended")
+            }
+            _ => panic!("there is no such scenario"),
+        };
+        Info { kind: Kind::Blocking, ..Info::scheduler(name, about, None) }
     };
-    const OPS: (u64, u64) = (1_000, 50);
-
-    async fn batch<P: Peer>(ops: u64) {
-        for _ in 0..ops {
-            P::spawn_blocking(|| ()).await;
-        }
-    }
-}
-
-/// Many closures that block, at once.
-#[derive(Debug)]
-pub struct Crowd;
-
-const AT_ONCE: u64 = 64;
-
-impl Batch for Crowd {
-    const INFO: Info = Info {
-        kind: Kind::Blocking,
-        ..Info::scheduler(
-            "spawn-blocking-64",
-            "64 closures at once sleep 1 ms each, as 64 others when all have ended",
-            None,
-        )
+    const OPS: (u64, u64) = match US {
+        1000 => (4 * AT_ONCE, AT_ONCE),
+        _ => (1_024, 64),
     };
-    const OPS: (u64, u64) = (AT_ONCE * 4, AT_ONCE);
 
     async fn batch<P: Peer>(ops: u64) {
         for _ in 0..ops / AT_ONCE {
-            let calls = (0..AT_ONCE)
-                .map(|_| P::spawn(P::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1)))))
-                .collect::<Vec<_>>();
+            let mut calls = Vec::with_capacity(AT_ONCE as usize);
+            for _ in 1..AT_ONCE {
+                calls.push(P::spawn(P::spawn_blocking(call::<US>)));
+            }
+            P::spawn_blocking(call::<US>).await;
             for call in calls {
                 call.await;
             }
         }
+    }
+}
+
+fn call<const US: u64>() {
+    let time = Duration::from_micros(US);
+    match US {
+        0 => {}
+        1000 => std::thread::sleep(time),
+        _ => server::burn(time),
     }
 }

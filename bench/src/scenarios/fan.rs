@@ -1,4 +1,4 @@
-//! S6, S7 and S18: work that spreads out and comes together.
+//! S6 and S18: work that spreads out and comes together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -48,106 +48,28 @@ impl Batch for Skynet {
     }
 }
 
-/// S7: thirteen senders, one receiver.
+/// S6: the number of Fibonacci, each call a task.
 #[derive(Debug)]
-pub struct Funnel;
+pub struct Fib;
 
-const SENDERS: u64 = 13;
-
-impl Batch for Funnel {
+impl Batch for Fib {
     const INFO: Info =
-        Info::scheduler("mpsc-funnel", "a message from one of 13 tasks to one, own channel, capacity 100", None);
-    const OPS: (u64, u64) = (SENDERS * 2_000, SENDERS * 20);
+        Info::scheduler("fib", "a task of fib(25), each of which spawns two and joins them: 242785 tasks", None);
+    const OPS: (u64, u64) = (242_785, 1_973);
 
     async fn batch<P: Peer>(ops: u64) {
-        let (sender, mut receiver) = P::channel(100);
-        for _ in 0..SENDERS {
-            let sender = sender.clone();
-            P::detach(P::spawn(async move {
-                for number in 0..ops / SENDERS {
-                    P::send(&sender, number).await;
+        // Not an async fn: that its future is `Send` would follow from itself.
+        fn fib<P: Peer>(n: u64) -> P::Join<u64> {
+            P::spawn(async move {
+                if n < 2 {
+                    return n;
                 }
-            }));
-        }
-        drop(sender);
-        let mut received = 0;
-        while P::recv(&mut receiver).await.is_some() {
-            received += 1;
-        }
-        assert_eq!(received, ops);
-    }
-}
-
-/// S7: four senders, four receivers.
-#[derive(Debug)]
-pub struct Mpmc;
-
-impl Batch for Mpmc {
-    const INFO: Info =
-        Info::scheduler("mpmc-neutral", "a message from 4 tasks to 4, async-channel for all, capacity 100", None);
-    const OPS: (u64, u64) = (20_000, 400);
-
-    async fn batch<P: Peer>(ops: u64) {
-        let (sender, receiver) = async_channel::bounded(100);
-        let receivers: Vec<_> = (0..4)
-            .map(|_| {
-                let receiver = receiver.clone();
-                P::spawn(async move {
-                    let mut received = 0;
-                    while receiver.recv().await.is_ok() {
-                        received += 1;
-                    }
-                    received
-                })
+                let (one, other) = (fib::<P>(n - 1), fib::<P>(n - 2));
+                one.await + other.await
             })
-            .collect();
-        drop(receiver);
-        for _ in 0..4 {
-            let sender = sender.clone();
-            P::detach(P::spawn(async move {
-                for number in 0..ops / 4 {
-                    sender.send(number).await.expect("the receivers live");
-                }
-            }));
         }
-        drop(sender);
-        let mut received = 0;
-        for receiver in receivers {
-            received += receiver.await;
-        }
-        assert_eq!(received, ops);
-    }
-}
-
-/// S9: a mutex that many tasks want.
-#[derive(Debug)]
-pub struct Contended;
-
-const LOCKERS: u64 = 64;
-
-impl Batch for Contended {
-    const INFO: Info = Info::scheduler(
-        "mutex-64",
-        "64 tasks lock and unlock a mutex of their runtime, and yield in it now and then",
-        None,
-    );
-    const OPS: (u64, u64) = (LOCKERS * 200, LOCKERS * 8);
-
-    async fn batch<P: Peer>(ops: u64) {
-        let mutex = Arc::new(P::mutex());
-        let tasks: Vec<_> = (0..LOCKERS)
-            .map(|_| {
-                let mutex = mutex.clone();
-                P::spawn(async move {
-                    for turn in 0..ops / LOCKERS {
-                        P::locked(&mutex, turn % 8 == 0).await;
-                    }
-                })
-            })
-            .collect();
-        for task in tasks {
-            task.await;
-        }
+        let (n, number) = if ops == Self::OPS.0 { (25, 75_025) } else { (15, 610) };
+        assert_eq!(fib::<P>(n).await, number);
     }
 }
 
@@ -180,6 +102,7 @@ pub const BEHIND: Info = Info {
     target: Some(12.0),
     kind: Kind::Waiting,
     slow: false,
+    service: None,
 };
 
 /// Runs [`BEHIND`].

@@ -1,4 +1,5 @@
-//! S13: hyper's hello over HTTP/1.1 keep-alive, driven by `wrk`. The service is the same for all peers.
+//! S13: hello over HTTP/1.1 keep-alive, driven by `wrk`: hyper's, and one by hand that servers without hyper have too. Each
+//! is the same for all peers that have it.
 
 use std::convert::Infallible;
 use std::process::Command;
@@ -8,66 +9,76 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 
-use super::Info;
-use super::server::{self, Beside};
+use super::{Drive, Info, Service};
 use crate::cell::Cell;
+use crate::hello::{Hello, READ_BYTES};
 use crate::laps::{Extra, Outcome};
 use crate::peer::Peer;
+use crate::usage::Usage;
 
-/// The scenario.
-pub const HELLO: Info =
-    Info { slow: true, ..Info::network("http-hello", "hyper's hello over keep-alive, wrk -t1 -c64 -d2 --latency") };
+/// The scenarios, each with what asks.
+pub const ALL: [(Info, Drive); 7] = [
+    (hyper("http-hello-1", "hyper's hello over keep-alive, wrk -t1 -c1 -d1 --latency"), |cell, at, _| {
+        wrk(cell, at, "-c1", false)
+    }),
+    (hyper("http-hello", "hyper's hello over keep-alive, wrk -t1 -c64 -d1 --latency"), |cell, at, _| {
+        wrk(cell, at, "-c64", false)
+    }),
+    (hyper("http-hello-256", "hyper's hello over keep-alive, wrk -t1 -c256 -d1 --latency"), |cell, at, _| {
+        wrk(cell, at, "-c256", false)
+    }),
+    (PIPELINED, |cell, at, _| wrk(cell, at, "-c64", true)),
+    (by_hand("hello-1", "hello by hand, without hyper, wrk -t1 -c1 -d1 --latency"), |cell, at, _| {
+        wrk(cell, at, "-c1", false)
+    }),
+    (by_hand("hello-64", "hello by hand, without hyper, wrk -t1 -c64 -d1 --latency"), |cell, at, _| {
+        wrk(cell, at, "-c64", false)
+    }),
+    (by_hand("hello-pipelined", "hello by hand, 16 requests in a row, wrk -t1 -c64 -d1"), |cell, at, _| {
+        wrk(cell, at, "-c64", true)
+    }),
+];
 
-/// One connection.
-pub const HELLO_1: Info =
-    Info { slow: true, ..Info::network("http-hello-1", "hyper's hello over keep-alive, wrk -t1 -c1 -d2 --latency") };
-
-/// Many.
-pub const HELLO_256: Info = Info {
+const PIPELINED: Info = Info {
     slow: true,
-    ..Info::network("http-hello-256", "hyper's hello over keep-alive, wrk -t1 -c256 -d2 --latency")
+    ..Info::network(Service::HttpPipelined, "http-pipelined", "hyper's hello, 16 requests in a row, wrk -t1 -c64 -d1")
 };
+
+/// What makes wrk ask sixteen times in a row.
+pub const ROW: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/pipeline.lua");
 
 /// wrk counts an answer after two seconds as an error; beside a busy machine it is only slow, and the percentiles tell.
 const TIMEOUT: &str = "20s";
 
-/// Runs [`HELLO_1`].
-pub fn hello_1<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
-    measure(peer, cell, "-c1")
+const fn hyper(name: &'static str, about: &'static str) -> Info {
+    Info { slow: true, ..Info::network(Service::Http, name, about) }
 }
 
-/// Runs [`HELLO_256`].
-pub fn hello_256<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
-    measure(peer, cell, "-c256")
-}
-
-/// Runs [`HELLO`].
-///
-/// # Panics
-///
-/// If `wrk` is not there; [`has_wrk`] says so before.
-pub fn hello<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
-    measure(peer, cell, "-c64")
+const fn by_hand(name: &'static str, about: &'static str) -> Info {
+    Info { slow: true, ..Info::network(Service::Hello, name, about) }
 }
 
 /// Whether a scenario needs `wrk`.
 pub fn needs_wrk(scenario: &Info) -> bool {
-    [HELLO, HELLO_1, HELLO_256].iter().any(|needs| needs.name == scenario.name)
+    ALL.iter().any(|(needs, _)| needs.name == scenario.name)
 }
 
-fn measure<P: Peer>(peer: &P, cell: &Cell, connections: &'static str) -> Outcome {
-    let duration = cell.pick("-d2", "-d1");
-    let Beside { report, usage, .. } = server::run(peer, cell, serve::<P>, None, move |address, _| {
-        let url = format!("http://{address}/");
-        let output = Command::new("wrk")
-            .args(["-t1", connections, duration, "--timeout", TIMEOUT, "--latency", &url])
-            .output()
-            .expect("wrk starts");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        parse(&text).unwrap_or_else(|what| panic!("{what} in what wrk printed:\n{text}"))
-    });
-    let extras = vec![Extra::new("p50", report.p50_us, "us"), Extra::new("p99", report.p99_us, "us")];
-    Outcome::single(report.per_second, report.requests, usage, extras)
+fn wrk(_: &Cell, address: &str, connections: &str, in_a_row: bool) -> Outcome {
+    let url = format!("http://{address}/");
+    let mut command = Command::new("wrk");
+    command.args(["-t1", connections, "-d1", "--timeout", TIMEOUT, "--latency"]);
+    if in_a_row {
+        command.args(["-s", ROW]);
+    }
+    let output = command.arg(&url).output().expect("wrk starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let report = parse(&text).unwrap_or_else(|what| panic!("{what} in what wrk printed:\n{text}"));
+    // Of requests in a row wrk times the first alone.
+    let extras = match in_a_row {
+        true => Vec::new(),
+        false => vec![Extra::new("p50", report.p50_us, "us"), Extra::new("p99", report.p99_us, "us")],
+    };
+    Outcome::single(report.per_second, report.requests, Usage::default(), extras)
 }
 
 /// Whether `wrk` can be started.
@@ -78,11 +89,34 @@ pub fn has_wrk() -> bool {
 
 /// The task of a connection: hyper, and the same answer to every request.
 pub async fn serve<P: Peer>(stream: P::Stream) {
+    hyper_serves::<P>(stream, false).await;
+}
+
+/// The same, where requests come in a row.
+pub async fn serve_rows<P: Peer>(stream: P::Stream) {
+    hyper_serves::<P>(stream, true).await;
+}
+
+/// The task of a connection without hyper.
+pub async fn serve_by_hand<P: Peer>(mut stream: P::Stream) {
+    let (mut buf, mut answers, mut hello) = ([0; READ_BYTES], Vec::new(), Hello::default());
+    while let Ok(n @ 1..) = P::read(&mut stream, &mut buf).await {
+        answers.clear();
+        if hello.answer(&buf[..n], &mut answers).is_err() || P::write_all(&mut stream, &answers).await.is_err() {
+            break;
+        }
+    }
+}
+
+async fn hyper_serves<P: Peer>(stream: P::Stream, rows: bool) {
     let service = service_fn(|_: Request<Incoming>| async {
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"Hello, World!"))))
     });
     // wrk ends by closing its connections wherever they stand, which is an error here.
-    let _ = hyper::server::conn::http1::Builder::new().serve_connection(P::http_io(stream), service).await;
+    let _ = hyper::server::conn::http1::Builder::new()
+        .pipeline_flush(rows)
+        .serve_connection(P::http_io(stream), service)
+        .await;
 }
 
 #[derive(Debug, PartialEq)]

@@ -32,7 +32,7 @@ pub const BURN_ECHO: Info =
 
 const fn info(name: &'static str, about: &'static str) -> Info {
     let target = Some(12.0);
-    Info { name, about, unit: "ms", better: Better::Less, target, kind: Kind::Waiting, slow: true }
+    Info { name, about, unit: "ms", better: Better::Less, target, kind: Kind::Waiting, slow: true, service: None }
 }
 
 /// Runs [`BLOCK`].

@@ -1,4 +1,5 @@
-//! A server in the runtime under test and a load generator beside it. `echo`, `http`, `tail` and `late` use it.
+//! A server in the runtime under test and a load generator beside it. `echo`, `http`, `tail` and `late` use it; `cell` starts
+//! those of the first two.
 //!
 //! 1. The server's root, its connections and the hogs are tasks; the generator is started from a thread that is none of the
 //!    runtime's.
@@ -13,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
 
+use super::{Drive, Info, Service, http};
 use crate::cell::Cell;
+use crate::laps::Outcome;
 use crate::load;
 use crate::peer::Peer;
 use crate::pin;
@@ -70,6 +73,20 @@ pub struct Beside<R> {
     pub hog_polls: f64,
 }
 
+/// Runs the server of a scenario that is one, and what asks it.
+pub fn measure<P: Peer>(peer: &P, cell: &Cell, info: &Info, drive: Drive) -> Outcome {
+    let on = *cell;
+    let generate = move |address: String, ready| drive(&on, &address, ready);
+    let Beside { report, usage, .. } = match info.service {
+        Some(Service::Echo) => run(peer, cell, echo::<P>, None, generate),
+        Some(Service::Http) => run(peer, cell, http::serve::<P>, None, generate),
+        Some(Service::HttpPipelined) => run(peer, cell, http::serve_rows::<P>, None, generate),
+        Some(Service::Hello) => run(peer, cell, http::serve_by_hand::<P>, None, generate),
+        None => unreachable!("{} is no server", info.name),
+    };
+    Outcome { usage, ..report }
+}
+
 /// Runs a server, `serve` for each connection, and beside it `generate` with the address.
 pub fn run<P: Peer, S, R: Send + 'static>(
     peer: &P,
@@ -86,16 +103,11 @@ where
     let (done, wait) = oneshot::channel();
     let load_cpu = cell.load_cpu;
     let generator = std::thread::spawn(move || {
-        if let Some(cpu) = load_cpu {
-            pin::to(cpu);
-        }
         let address = address.recv().expect("the server listens");
-        let before = Usage::now();
-        let report = generate(address, ready);
-        let usage = Usage::now() - before;
+        let told = beside(load_cpu, || generate(address, ready));
         // The root is gone only if the server failed, and then `join` below is never reached.
         let _ = done.send(());
-        (report, usage)
+        told
     });
     let hog_polls = peer.block_on_inside(async move {
         let (mut listener, address) = P::listen().await.expect("a port of the loopback is free");
@@ -123,6 +135,16 @@ where
     });
     let (report, usage) = generator.join().expect("the load generator works");
     Beside { report, usage, hog_polls }
+}
+
+/// Runs a generator on the CPU that is meant for it, and gives what this process, the server, used meanwhile.
+pub fn beside<R>(load_cpu: Option<usize>, generate: impl FnOnce() -> R) -> (R, Usage) {
+    if let Some(cpu) = load_cpu {
+        pin::to(cpu);
+    }
+    let before = Usage::now();
+    let report = generate();
+    (report, Usage::now() - before)
 }
 
 /// The task of a connection that echoes.

@@ -1,7 +1,7 @@
 //! Spawning empty tasks: from a task, from a thread that is no worker, and each from the one before.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use futures::channel::oneshot;
 
@@ -57,19 +57,27 @@ impl Batch for Detached {
     }
 }
 
-/// S2 with a large future.
+/// S2 with a future of so many bytes.
 #[derive(Debug)]
-pub struct Large;
+pub struct Sized<const BYTES: usize>;
 
-impl Batch for Large {
-    const INFO: Info =
-        Info::scheduler("spawn-1k", "a task spawns 2k tasks whose future has 1 KiB, then joins them all", None);
+impl<const BYTES: usize> Batch for Sized<BYTES> {
+    const INFO: Info = match BYTES {
+        16 => {
+            Info::scheduler("spawn-16b", "a task spawns 2k tasks whose future has 16 B more, then joins them all", None)
+        }
+        256 => {
+            Info::scheduler("spawn-256b", "a task spawns 2k tasks whose future has 256 B, then joins them all", None)
+        }
+        1024 => Info::scheduler("spawn-1k", "a task spawns 2k tasks whose future has 1 KiB, then joins them all", None),
+        _ => panic!("there is no such scenario"),
+    };
     const OPS: (u64, u64) = (2_000, 100);
 
     async fn batch<P: Peer>(ops: u64) {
         let mut tasks = Vec::with_capacity(ops as usize);
         for number in 0..ops {
-            let state = [number as u8; 1024];
+            let state = [number as u8; BYTES];
             tasks.push(P::spawn(async move { std::hint::black_box(&state)[7] }));
         }
         for task in tasks {
@@ -78,19 +86,32 @@ impl Batch for Large {
     }
 }
 
+/// S1 with two threads.
+pub const OUTSIDE_2: Info =
+    Info::scheduler("spawn-outside-2", "2 threads spawn 100k empty tasks together, and join their own", None);
+
 /// S1 with eight threads.
 pub const OUTSIDE_8: Info =
     Info::scheduler("spawn-outside-8", "8 threads spawn 100k empty tasks together, and join their own", None);
 
+/// Runs [`OUTSIDE_2`].
+pub fn outside_2<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
+    outside_of::<P, 2>(peer, cell)
+}
+
 /// Runs [`OUTSIDE_8`].
 pub fn outside_8<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
+    outside_of::<P, 8>(peer, cell)
+}
+
+fn outside_of<P: Peer, const THREADS: u64>(peer: &P, cell: &Cell) -> Outcome {
     let ops = cell.pick(100_000, 800);
     let mut laps = Laps::new(cell, ops);
     while laps.again() {
         std::thread::scope(|scope| {
-            for _ in 0..8 {
+            for _ in 0..THREADS {
                 scope.spawn(|| {
-                    let tasks: Vec<_> = (0..ops / 8).map(|_| peer.spawn_outside(async {})).collect();
+                    let tasks: Vec<_> = (0..ops / THREADS).map(|_| peer.spawn_outside(async {})).collect();
                     futures_lite::future::block_on(async {
                         for task in tasks {
                             task.await;
@@ -101,6 +122,36 @@ pub fn outside_8<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
         });
     }
     laps.finish()
+}
+
+/// S1 beside a runtime that is busy: tokio's `spawn_many_remote_busy1`.
+pub const OUTSIDE_BUSY: Info = Info::scheduler(
+    "spawn-outside-busy",
+    "the main thread spawns 10k empty tasks while 8 tasks yield all the time, then joins them all",
+    None,
+);
+
+/// Runs [`OUTSIDE_BUSY`].
+pub fn outside_busy<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
+    let stop = Arc::new(AtomicBool::new(false));
+    let busy: Vec<_> = (0..8)
+        .map(|_| {
+            let stop = stop.clone();
+            peer.spawn_outside(async move {
+                while !stop.load(Relaxed) {
+                    P::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    let outcome = outside(peer, cell);
+    stop.store(true, Relaxed);
+    peer.block_on(async {
+        for task in busy {
+            task.await;
+        }
+    });
+    outcome
 }
 
 /// S1 with one thread.

@@ -79,6 +79,7 @@ pub const BULK: Info = Info {
     target: None,
     kind: Kind::Timer,
     slow: true,
+    service: None,
 };
 
 /// Runs [`BULK`].
@@ -121,7 +122,7 @@ pub const MILLI: Info = nap("sleep-1ms", "one task alone sleeps 1 ms at a time: 
 
 const fn nap(name: &'static str, about: &'static str, target: f64) -> Info {
     let target = Some(target);
-    Info { name, about, unit: "µs", better: Better::Less, target, kind: Kind::Timer, slow: false }
+    Info { name, about, unit: "µs", better: Better::Less, target, kind: Kind::Timer, slow: false, service: None }
 }
 
 /// Runs [`SHORT`].

@@ -25,6 +25,7 @@ fn go_on(state: &mut State) -> Option<usize> {
             state.idle.push(Box::leak(Box::new(Machine::new())));
             None
         }
+        Next::Wake(_) => panic!("there are no wakers"),
         Next::End => panic!("the pool is open"),
     }
 }
@@ -111,4 +112,22 @@ fn r14_a_closed_pool_starts_nothing() {
     s.queue.push_back(unit(2));
     assert!(s.call(|| true).is_none());
     assert_eq!(s.queue.len(), 3);
+}
+
+/// At the limit, and although the thread was called for a closure.
+#[test]
+fn r03_wakers_go_before_closures_and_take_no_place_of_theirs() {
+    let mut s = state(1, 2);
+    assert_eq!(new_threads(&mut s, 100), 1);
+    s.wakers.push_back(std::task::Waker::noop().clone());
+    s.coming -= 1;
+    assert!(matches!(s.next(), Next::Wake(_)));
+    assert_eq!(new_threads(&mut s, 100), 1, "another one comes for the closure");
+    assert_eq!(come(&mut s), Some(0));
+    assert!(s.call(|| true).is_none(), "the limit is reached");
+    s.wakers.push_back(std::task::Waker::noop().clone());
+    assert!(matches!(s.bring(|| true), Some(Call::New(2))));
+    s.coming -= 1;
+    assert!(matches!(s.next(), Next::Wake(_)));
+    assert!(s.call(|| true).is_none(), "the limit is reached");
 }

@@ -6,6 +6,7 @@
 
 mod closing;
 mod keep_alive;
+mod quiet;
 mod rescue;
 mod resize;
 mod seats;

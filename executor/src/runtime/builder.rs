@@ -136,7 +136,8 @@ impl Builder {
         self
     }
 
-    /// Runs on each thread before its first task or blocking closure.
+    /// Runs on each thread before its first task or blocking closure. While it blocks the thread's processor goes to others, as
+    /// in [`block_in_place`](crate::task::block_in_place), but no more threads are started for that than there are processors.
     pub fn on_thread_start(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         self.config.on_thread_start = Some(Box::new(hook));
         self

@@ -15,6 +15,7 @@ use super::free_slot;
 use crate::blocking::serves;
 use crate::context;
 use crate::processor::CLOSING;
+use crate::sched::find::wake;
 use crate::sched::{RuntimeRef, Sched};
 use crate::task;
 use crate::task::registry::Shard;
@@ -152,6 +153,7 @@ fn discard_all(runtime: RuntimeRef, patience: Patience) -> Result<(), Leftover> 
         }
         // 5. What is queued is dropped, until no task lives, no machine or blocking closure runs and no guest is left.
         discard_queued(sched);
+        wake_queued(sched);
         sched.discard_pinned();
         let leftover = leftover(sched);
         if leftover.tasks == 0 && leftover.threads == 0 && leftover.blocking == 0 {
@@ -184,6 +186,7 @@ fn finish(runtime: RuntimeRef) {
             drop(thread.join());
         }
     }
+    wake_queued(sched);
     // 7. Sockets and timers that were moved out of their tasks are dead from here on. Their wakers and the hooks are the
     //    user's: what they throw must not leave the slot half closed.
     task::swallow(|| sched.netpoll.close());
@@ -193,6 +196,11 @@ fn finish(runtime: RuntimeRef) {
     // 8. The slot may serve another runtime.
     sched.recycle();
     free_slot(sched);
+}
+
+/// Wakes what `sysmon` found ready and no thread of the pool has woken: others may wait for that.
+fn wake_queued(sched: &'static Sched) {
+    std::iter::from_fn(|| sched.blocking.pop_waker()).for_each(wake);
 }
 
 /// Takes every queued task, wherever it is, and drops it.

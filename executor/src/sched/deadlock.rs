@@ -5,16 +5,32 @@
 //! armed, no task waits for I/O, and somebody waits. A thread that the runtime knows nothing of may still be about to wake one
 //! of them.
 //!
+//! # When to look
+//!
+//! `sysmon` looks while it is awake, and once more before it sleeps deeply: it says that it sleeps, looks, and sleeps. A change
+//! after that look must wake it, or be followed by another look. While every processor is idle, a runtime in which somebody
+//! waits is not dead because
+//!
+//! | there is                                            | which ends with                                            |
+//! |-----------------------------------------------------|------------------------------------------------------------|
+//! | a timer, or a task that waits for I/O               | a machine that takes a processor, which wakes `sysmon`     |
+//! | a blocking closure, a poll that is stuck            | [`Sched::agent_left`]                                      |
+//! | anything else: a machine on its way from the idle list to its sleep, a thread between its processor and its wait, one that waits in another runtime | nothing that could be relied on |
+//!
+//! So in the last case it does not sleep deeply but looks again after a step ([`Sched::ends_with_a_wake`]). That is decided from
+//! what is seen after it has said that it sleeps: what was true before may have ended with a processor that is idle again.
+//! A timer or a socket that a thread of no runtime drops is not seen to; a heuristic may miss it.
+//!
 //! Time counts only in small steps, one a look: of a process that was stopped for a minute it is not said that its runtime was
 //! quiet for as long.
 
 use std::fmt;
-use std::io::Write;
 use std::panic::Location;
 use std::time::Duration;
 
 use super::Sched;
 use crate::clock::NEVER;
+use crate::sys::try_print_error;
 use crate::task::Id;
 use crate::task::registry::WaitingTask;
 use crate::waits::WaitOf;
@@ -124,6 +140,16 @@ impl Sched {
         (asleep && (self.live_tasks() > 0 || self.waits.is_any_waiting(self.runtime().generation))).then_some(quiet)
     }
 
+    /// Whether what keeps the runtime from being dead wakes `sysmon` when it ends (see the head of the file).
+    fn ends_with_a_wake(&'static self) -> bool {
+        let waits = self.live_tasks() > 0 || self.waits.is_any_waiting(self.runtime().generation);
+        !waits
+            || self.earliest_deadline() != NEVER
+            || self.netpoll.waiters() > 0
+            || self.stuck_threads() > 0
+            || self.blocking.is_running()
+    }
+
     /// What is counted as work for [`Sched::quiet`] is over, and no processor was needed for that: `sysmon` may have to look.
     #[inline]
     pub(crate) fn agent_left(&self) {
@@ -154,7 +180,7 @@ impl DeadlockWatch {
     }
 
     /// A look at `now`, and a report if the time is over. Gives in how long the next look is to come at the latest, if the
-    /// runtime may be in a deadlock.
+    /// runtime may be in a deadlock, or may come into one without a word.
     pub(crate) fn look(&mut self, sched: &'static Sched, now: u64) -> Option<Duration> {
         let after = self.after?;
         let step = after / STEPS;
@@ -166,19 +192,22 @@ impl DeadlockWatch {
             _ => self.passed = 0,
         }
         self.last = dead.map(|dead| (dead, now));
-        if dead.is_none() || dead == self.reported {
+        if dead.is_none() {
+            return (!sched.ends_with_a_wake()).then_some(step);
+        }
+        if dead == self.reported {
             return None;
         }
         if u128::from(self.passed) < after.as_nanos() {
             return Some(step);
         }
-        self.reported = dead;
         let report = sched.deadlock_report(&Why::Quiet(after));
-        if !sched.waits.condemn(sched.runtime().generation, &report) {
-            // No thread waits for the tasks that it could be told: they stay as they are.
-            // In one piece, among what others write. Nobody reads it any more: that must not end `sysmon`.
-            let _ = std::io::stderr().write_all(format!("gmp: {report}\n").as_bytes());
+        // If no thread waits for the tasks that it could be told, they stay as they are. Somebody may have the lock of standard
+        // error for ever, or not read a pipe: that must not stop `sysmon`, which tries again.
+        if !sched.waits.condemn(sched.runtime().generation, &report) && !try_print_error(&format!("gmp: {report}")) {
+            return Some(step);
         }
+        self.reported = dead;
         None
     }
 }

@@ -22,25 +22,21 @@ use super::{Sched, count_found, die};
 use crate::clock::{self, NEVER};
 use crate::context;
 use crate::idle::{Left, Rested, Retired, Served};
-use crate::inject::BATCH;
 use crate::machine::{Grant, Machine, Parked};
 use crate::metrics::FoundIn;
 use crate::netpoll::Wait;
 use crate::processor::{CLOSING, ProcSlot, Processor, QUIT, SLICE_OVER};
 use crate::runq::Unit;
+use crate::runtime::block_in_place;
 use crate::sys::atomic::Ordering::Relaxed;
-use crate::sys::{spin_loop, submit_fence, submit_fence_after_rmw};
+use crate::sys::{submit_fence, submit_fence_after_rmw};
 use crate::task;
 use crate::timers::WakeBatch;
 
-/// How often a spinner goes round the table.
-const ROUNDS: u32 = 4;
-/// How long a lone task must have stood still before a thief takes it, in nanoseconds (Go: `usleep(3)` in `runqgrab`).
-const LONE_NS: u64 = 3_000;
-/// A processor that wakes a machine is given so long, in nanoseconds, to come out of the system call.
-const WAKE_NS: u64 = 50_000;
+mod steal;
 
-/// So many tasks with long polls, at most, give way to what became ready meanwhile.
+/// So many tasks with long polls, at most, give way to what became ready meanwhile. Behind more of them it waits its turn: to
+/// move them would take as long as it takes to run some.
 const YIELDERS_MAX: usize = 8;
 
 /// A stolen task that ran for less, in nanoseconds, was not worth waking a machine.
@@ -101,19 +97,40 @@ impl Worker {
         }
     }
 
-    /// Runs tasks until the runtime closes.
-    pub(crate) fn run(&mut self) {
+    /// Runs tasks until the runtime closes, and before them the hook of a thread that starts.
+    pub(crate) fn run(&mut self, on_start: Option<&(dyn Fn() + Send + Sync)>) {
         // The processor would go with the thread.
         let abort = AbortOnPanic("a machine panicked");
-        self.run_tasks();
+        let grant = self.machine.park();
+        let goes_on = self.accept(grant);
+        if let Some(hook) = on_start {
+            self.run_hook(hook);
+        }
+        if goes_on {
+            self.run_tasks();
+        }
         std::mem::forget(abort);
     }
 
-    fn run_tasks(&mut self) {
-        let grant = self.machine.park();
-        if !self.accept(grant) {
-            return;
+    /// The hook may block, so it is a blocking call: what waits for the processor gets it, or another one with it.
+    #[cold]
+    fn run_hook(&mut self, hook: &(dyn Fn() + Send + Sync)) {
+        if std::mem::take(&mut self.spinning) {
+            // Work that was queued before is found after the hook, or by whom the processor goes to; what is queued from here
+            // on does not rely on this machine.
+            let _ = self.sched.idle.stop_spinning();
         }
+        if let Some(p) = self.processor() {
+            p.polls_hook();
+            p.begin_poll();
+        }
+        block_in_place(|| self.sched.threads.run_hook(hook));
+        if let Some(p) = self.processor() {
+            p.end_poll();
+        }
+    }
+
+    fn run_tasks(&mut self) {
         while let Some((p, unit)) = self.find() {
             if self.spinning {
                 self.stop_spinning();
@@ -308,16 +325,16 @@ impl Worker {
             self.wake_ready(p);
         }
         let ready = p.queue.len_seen().saturating_sub(queued);
-        if look.after_long_polls && ready > 0 && p.may_give_way() {
+        if look.after_long_polls && ready > 0 && queued <= YIELDERS_MAX && p.may_give_way() {
             // What became ready during a long poll goes before the task that has just yielded it, wherever that is queued:
             // else it would wait for one more of them. What becomes ready may be long polls too, so one of those that gave
             // way has its turn before the next time.
             p.gives_way_to(ready as u32);
-            if queued <= YIELDERS_MAX {
-                for _ in 0..queued {
-                    // SAFETY: this machine holds `p`.
-                    unsafe { p.queue.pop().map(|unit| p.push(unit)) };
-                }
+            for _ in 0..queued {
+                // SAFETY: this machine holds `p`.
+                unsafe { p.queue.pop().map(|unit| p.push(unit)) };
+            }
+            if queued > 0 {
                 submit_fence();
                 sched.after_push(p);
             }
@@ -415,80 +432,6 @@ impl Worker {
             self.runs_wakers();
             wake_batch(self.sched, p, || wake_all(&mut self.ready));
         }
-    }
-
-    /// Step 6: looks at every other processor, from a random one on, in a random stride.
-    fn steal(&mut self, p: &'static Processor) -> Option<Unit> {
-        let sched = self.sched;
-        // A processor that is dying may be in a long poll, with tasks behind it.
-        let total = sched.idle.slots();
-        for round in 0..ROUNDS {
-            for victim in victims(p, total) {
-                let slot = sched.slot(victim);
-                let other = slot.processor();
-                let queued = other.queue.len_seen();
-                if queued > 1 || queued == 1 && other.is_polling() {
-                    // SAFETY: this machine holds `p`.
-                    if let Some(loot) = unsafe { other.queue.steal_into(&p.queue, BATCH) } {
-                        submit_fence();
-                        sched.after_push(p);
-                        p.counters().stolen.add(loot.more as u64 + 1);
-                        count_found(p, FoundIn::Stolen);
-                        other.reset_backoff();
-                        self.woken_by_spawn_of = None;
-                        return Some(loot.first);
-                    }
-                }
-                if round + 1 == ROUNDS && slot.timers.earliest() != NEVER {
-                    self.run_due_timers(p, slot, clock::now());
-                    if p.queue.len_seen() > 0 {
-                        return None;
-                    }
-                }
-            }
-            if !sched.inject.is_empty() {
-                return None;
-            }
-        }
-        self.steal_lone(p, total)
-    }
-
-    /// A processor's lone task is about to be run by its own machine; it is taken only if that processor does nothing for
-    /// as long as a thief is willing to wait. The pointer alone would not tell: two tasks that take turns in the slot look
-    /// the same each time (ABA), but `polls` moves.
-    fn steal_lone(&mut self, p: &'static Processor, total: u32) -> Option<Unit> {
-        const CANDIDATES: usize = 8;
-        let sched = self.sched;
-        let mut seen: [Option<(&'static Processor, u32, usize)>; CANDIDATES] = [None; CANDIDATES];
-        let mut count = 0;
-        for victim in victims(p, total) {
-            let other = sched.slot(victim).processor();
-            let next = other.queue.next.peek();
-            if count < CANDIDATES && (next != 0 || other.queue.len_seen() > 0) {
-                seen[count] = Some((other, other.polls(), next));
-                count += 1;
-            }
-        }
-        if count == 0 {
-            return None;
-        }
-        // The wake that brought this machine here may itself be why its waker stands still.
-        spin(WAKE_NS, || seen.iter().flatten().any(|(other, polls, _)| other.is_waking() && other.polls() == *polls));
-        spin(LONE_NS, || true);
-        for (other, polls, next) in seen.into_iter().flatten() {
-            if other.polls() != polls {
-                continue;
-            }
-            let unit = other.queue.steal_one().or_else(|| if next == 0 { None } else { other.queue.next.steal(next) });
-            if let Some(unit) = unit {
-                p.counters().stolen.add(1);
-                count_found(p, FoundIn::StolenLone);
-                self.woken_by_spawn_of = None;
-                self.lone_of = Some(other);
-                return Some(unit);
-            }
-        }
-        None
     }
 
     /// Step 7. Comes back with a processor, or not at all if the runtime closes.
@@ -649,16 +592,6 @@ impl Worker {
     }
 }
 
-/// Spins for `ns` nanoseconds, or until `on` says no.
-fn spin(ns: u64, on: impl Fn() -> bool) {
-    let start = clock::now();
-    while on() && clock::now() - start < ns {
-        for _ in 0..16 {
-            spin_loop();
-        }
-    }
-}
-
 /// Wakes tasks as one batch: they go to the local tail in order, and one decision to wake a machine comes at the end
 /// (Go: `injectglist`). Some of the wakers may be the user's own code.
 fn wake_batch(sched: &'static Sched, p: &'static Processor, wake_all: impl FnOnce()) {
@@ -682,30 +615,6 @@ pub(super) fn after_batch(sched: &'static Sched, p: &'static Processor) {
     }
 }
 
-/// All slots but that of `p`, each once, from a random one on in a stride that shares no factor with their number
-/// (Go: `stealOrder`).
-fn victims(p: &Processor, total: u32) -> impl Iterator<Item = u32> + use<> {
-    let own = p.index;
-    let random = p.random();
-    let start = random % total;
-    let stride = coprime(total, random >> 16);
-    (0..total)
-        .map(move |i| ((u64::from(start) + u64::from(i) * u64::from(stride)) % u64::from(total)) as u32)
-        .filter(move |victim| *victim != own)
-}
-
-/// A number from 1 to `total` that shares no factor with it, chosen by `random`.
-pub(super) fn coprime(total: u32, random: u32) -> u32 {
-    let gcd = |mut a: u32, mut b: u32| {
-        while b != 0 {
-            (a, b) = (b, a % b);
-        }
-        a
-    };
-    let from = random % total;
-    (0..total).map(|i| (from + i) % total + 1).find(|n| gcd(*n, total) == 1).unwrap_or(1)
-}
-
 impl Sched {
     /// When somebody last looked at the netpoller.
     pub(crate) fn netpolled_at(&self) -> u64 {
@@ -716,10 +625,12 @@ impl Sched {
 /// Wakes what the netpoller brought. A waker that panics has been reported by the panic hook; the others still get their
 /// wake.
 pub(crate) fn wake_all(ready: &mut Vec<Waker>) {
-    for waker in ready.drain(..) {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-            // Its destructor is foreign code too, and may panic again.
-            std::mem::forget(payload);
-        }
+    ready.drain(..).for_each(wake);
+}
+
+pub(crate) fn wake(waker: Waker) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        // Its destructor is foreign code too, and may panic again.
+        std::mem::forget(payload);
     }
 }

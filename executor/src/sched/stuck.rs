@@ -27,7 +27,10 @@ use crate::sys::idle_fence;
 use crate::task::Id;
 
 /// A poll that computes for so long since it was first seen is stuck, in nanoseconds.
-const BURNT_NS: u64 = 4_000_000;
+const BURNT_NS: u64 = 2_000_000;
+
+/// A poll that was first seen so long ago, in nanoseconds, is stuck where the system does not tell what its thread does.
+const LASTED_NS: u64 = 4_000_000;
 
 /// At the limit of stuck threads a machine waits for a processor for so long, in nanoseconds.
 const WANT_NS: u64 = 10_000_000;
@@ -139,19 +142,25 @@ impl Suspect {
         std::mem::replace(&mut self.told, true)
     }
 
+    /// At the first look: whether the thread seems to be blocked, so that the next look is to come soon. One that computes is
+    /// told by its clock, which moves even between two readings, and costs no file.
+    pub(crate) fn stands_still(&self) -> bool {
+        self.cpu_last.is_some() && cpu_ns(self.tid) == self.cpu_last && is_blocked(self.tid) == Some(true)
+    }
+
     /// A further look at the same poll: whether it is stuck.
-    pub(crate) fn is_stuck(&mut self) -> bool {
+    pub(crate) fn is_stuck(&mut self, now: u64) -> bool {
+        let has_lasted = now - self.since >= LASTED_NS;
         let cpu = cpu_ns(self.tid);
-        let (Some(first), Some(last), Some(now)) = (self.cpu_first, self.cpu_last, cpu) else {
-            // Nobody knows what the thread does: wall time decides.
-            return true;
+        let (Some(first), Some(last), Some(used)) = (self.cpu_first, self.cpu_last, cpu) else {
+            return has_lasted;
         };
         self.cpu_last = cpu;
-        if now != last {
-            return now - first >= BURNT_NS;
+        if used != last {
+            return used - first >= BURNT_NS;
         }
         // It stood still between two looks: blocked, or preempted.
-        is_blocked(self.tid).unwrap_or(true)
+        is_blocked(self.tid).unwrap_or(has_lasted)
     }
 }
 

@@ -63,6 +63,8 @@ pub(crate) struct Threads {
     refused: SharedCounter,
     /// A pinned thread has no business starting one: `sysmon` does.
     asked: AtomicBool,
+    /// Machines that are in `Builder::on_thread_start`.
+    in_hooks: AtomicUsize,
     handles: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -75,6 +77,7 @@ impl Threads {
             failed: AtomicUsize::new(0),
             refused: SharedCounter::default(),
             asked: AtomicBool::new(false),
+            in_hooks: AtomicUsize::new(0),
             handles: Mutex::new(rank::LEAF, Vec::new()),
         }
     }
@@ -125,6 +128,19 @@ impl Threads {
     /// Whether `sysmon` is to wake a machine, once.
     pub(crate) fn take_asked(&self) -> bool {
         self.asked.swap(false, Relaxed)
+    }
+
+    /// Runs a hook of a machine that starts.
+    pub(super) fn run_hook(&self, hook: &dyn Fn()) {
+        self.in_hooks.fetch_add(1, Relaxed);
+        // A hook that panics has told so itself. The machine must go on: it was started with a processor.
+        swallow(hook);
+        self.in_hooks.fetch_sub(1, Relaxed);
+    }
+
+    /// How many machines are in such a hook.
+    pub(crate) fn in_hooks(&self) -> usize {
+        self.in_hooks.load(Relaxed)
     }
 
     /// The threads to join.
@@ -193,11 +209,7 @@ pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by_s
     machine.grant(Grant::Processor { slot, spinning }, woken_by_spawn_of);
     let started = threads.spawn(sched, &number.to_string(), true, move || {
         let config = sched.config.lock().clone();
-        // A hook that panics has told so itself. The machine must go on: it was started with a processor.
-        if let Some(hook) = &config.on_thread_start {
-            swallow(hook);
-        }
-        Worker::new(sched, machine).run();
+        Worker::new(sched, machine).run(config.on_thread_start.as_deref());
         if let Some(hook) = &config.on_thread_stop {
             swallow(hook);
         }

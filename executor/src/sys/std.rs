@@ -233,11 +233,14 @@ pub(crate) fn thread_id() -> i32 {
 pub(crate) fn try_print_error(line: &str) -> bool {
     /// A pipe that can be written to takes so much at once.
     const AT_ONCE: usize = libc::PIPE_BUF;
-    let mut fd = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
-    // SAFETY: there is one entry, and no time is waited.
-    let ready = unsafe { libc::poll(&mut fd, 1, 0) } == 1 && fd.revents & libc::POLLOUT != 0;
-    let mut bytes = format!("{line}\n").into_bytes();
-    bytes.truncate(AT_ONCE);
-    // SAFETY: the bytes are there.
-    ready && unsafe { libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len()) } > 0
+    let print = |bytes: &[u8]| {
+        let mut fd = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
+        // SAFETY: there is one entry, and no time is waited.
+        let ready = unsafe { libc::poll(&mut fd, 1, 0) } == 1 && fd.revents & libc::POLLOUT != 0;
+        // SAFETY: the bytes are there.
+        ready && unsafe { libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len()) } > 0
+    };
+    let text = format!("{line}\n").into_bytes();
+    // What is long may be cut off, by a reader that does not follow, or mixed with what others write.
+    text.chunks(AT_ONCE).take_while(|bytes| print(bytes)).count() > 0
 }

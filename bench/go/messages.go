@@ -1,0 +1,134 @@
+package main
+
+// The counterparts of `messages.rs` and `mutex.rs` in `bench/src/scenarios`, and of those calls in `blocking.rs` that block.
+
+import (
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+)
+
+const senders = 13
+
+func funnel(capacity int) func(ops int) {
+	return func(ops int) {
+		messages := make(chan uint64, capacity)
+		var wg sync.WaitGroup
+		wg.Add(senders)
+		for range senders {
+			go func() {
+				for number := range uint64(ops / senders) {
+					messages <- number
+				}
+				wg.Done()
+			}()
+		}
+		for range ops {
+			<-messages
+		}
+		wg.Wait()
+	}
+}
+
+const rigs = 61
+
+func funnels(ops int) {
+	var wg sync.WaitGroup
+	one := funnel(100)
+	for range rigs {
+		wg.Go(func() { one(ops / rigs) })
+	}
+	wg.Wait()
+}
+
+const (
+	nodes = 13
+	balls = 7
+)
+
+func pinball(ops int) {
+	var wg sync.WaitGroup
+	for rig := range uint64(rigs) {
+		wg.Go(func() { pinballRig(rig, uint64(ops/(rigs*balls))) })
+	}
+	wg.Wait()
+}
+
+// pinballRig: a ball is the number of hops it has left.
+func pinballRig(rig, hops uint64) {
+	var channels [nodes]chan uint64
+	for i := range channels {
+		channels[i] = make(chan uint64, balls)
+	}
+	end := make(chan struct{}, balls)
+	var wg sync.WaitGroup
+	for i, channel := range channels {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(rig, uint64(i)))
+			for left := range channel {
+				if left == 0 {
+					end <- struct{}{}
+				} else {
+					channels[rng.IntN(nodes)] <- left - 1
+				}
+			}
+		})
+	}
+	for i := range balls {
+		channels[i] <- hops - 1
+	}
+	for range balls {
+		<-end
+	}
+	for _, channel := range channels {
+		close(channel)
+	}
+	wg.Wait()
+}
+
+// mutex is sync.Mutex, Go's own.
+func mutex(c *cell, work time.Duration) outcome {
+	each := pick(c, 1_000, 32)
+	var unfair []float64
+	batch := func(int) {
+		var mutex sync.Mutex
+		var wg sync.WaitGroup
+		took := make([]float64, lockers)
+		start := time.Now()
+		for i := range lockers {
+			wg.Go(func() {
+				for turn := 1; turn <= each; turn++ {
+					mutex.Lock()
+					if work > 0 {
+						burn(work)
+					}
+					mutex.Unlock()
+					if turn%16 == 0 {
+						runtime.Gosched()
+					}
+				}
+				took[i] = time.Since(start).Seconds()
+			})
+		}
+		wg.Wait()
+		unfair = append(unfair, slices.Max(took)/slices.Min(took))
+	}
+	out := batches(batch, lockers*each, lockers*each)(c)
+	out.Extras = []extra{{"last task after", "times the first", median(unfair)}}
+	return out
+}
+
+// blockingCalls block in the kernel, which Go sees.
+func blockingCalls(atOnce int) func(ops int) {
+	return func(ops int) {
+		for range ops / atOnce {
+			var wg sync.WaitGroup
+			for range atOnce {
+				wg.Go(func() { block(time.Millisecond) })
+			}
+			wg.Wait()
+		}
+	}
+}

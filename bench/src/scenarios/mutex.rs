@@ -1,0 +1,112 @@
+//! S9: a mutex that 64 tasks want, with nothing or a little work under it, and how fair it is.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Batch, Info, server};
+use crate::cell::Cell;
+use crate::laps::{Extra, Laps, Outcome};
+use crate::peer::Peer;
+use crate::stats;
+
+const LOCKERS: u64 = 64;
+
+/// The runtime's own mutex, held across a yield now and then.
+#[derive(Debug)]
+pub struct Contended;
+
+impl Batch for Contended {
+    const INFO: Info = Info::scheduler(
+        "mutex-64",
+        "64 tasks lock and unlock a mutex of their runtime, and yield in it now and then",
+        None,
+    );
+    const OPS: (u64, u64) = (LOCKERS * 200, LOCKERS * 8);
+
+    async fn batch<P: Peer>(ops: u64) {
+        let mutex = Arc::new(P::mutex());
+        let tasks: Vec<_> = (0..LOCKERS)
+            .map(|_| {
+                let mutex = mutex.clone();
+                P::spawn(async move {
+                    for turn in 0..ops / LOCKERS {
+                        P::locked(&mutex, turn % 8 == 0).await;
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await;
+        }
+    }
+}
+
+/// Nothing is done under it.
+pub const NEUTRAL: Info = Info::scheduler(
+    "mutex-neutral",
+    "64 tasks lock and unlock async-lock's mutex (Go its own), and yield after each 16",
+    None,
+);
+
+/// A hundred nanoseconds of work are done under it.
+pub const NEUTRAL_100: Info = Info::scheduler(
+    "mutex-neutral-100ns",
+    "64 tasks lock async-lock's mutex (Go its own), compute 100 ns, unlock it, and yield after each 16",
+    None,
+);
+
+/// Without any yield a task that meets no other would have all its turns in a row on one thread, and nobody would wait.
+const YIELD_EVERY: u64 = 16;
+
+/// Runs [`NEUTRAL`].
+pub fn neutral<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
+    measure(peer, cell, Duration::ZERO)
+}
+
+/// Runs [`NEUTRAL_100`].
+pub fn neutral_100<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
+    measure(peer, cell, Duration::from_nanos(100))
+}
+
+fn measure<P: Peer>(peer: &P, cell: &Cell, work: Duration) -> Outcome {
+    let each = cell.pick(1_000, 32);
+    let mut laps = Laps::new(cell, LOCKERS * each);
+    peer.block_on_inside(async move {
+        let mut unfair = Vec::new();
+        while laps.again() {
+            unfair.push(batch::<P>(each, work).await);
+        }
+        let mut outcome = laps.finish();
+        outcome.extras.push(Extra::new("last task after", stats::median(&unfair), "times the first"));
+        outcome
+    })
+}
+
+/// How many times as long as the first task to be done the last one takes.
+async fn batch<P: Peer>(each: u64, work: Duration) -> f64 {
+    let mutex = Arc::new(async_lock::Mutex::new(()));
+    let start = Instant::now();
+    let tasks: Vec<_> = (0..LOCKERS)
+        .map(|_| {
+            let mutex = mutex.clone();
+            P::spawn(async move {
+                for turn in 1..=each {
+                    let guard = mutex.lock().await;
+                    if !work.is_zero() {
+                        server::burn(work);
+                    }
+                    drop(guard);
+                    if turn % YIELD_EVERY == 0 {
+                        P::yield_now().await;
+                    }
+                }
+                start.elapsed().as_secs_f64()
+            })
+        })
+        .collect();
+    let mut took = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        took.push(task.await);
+    }
+    stats::most(&took) / stats::least(&took)
+}

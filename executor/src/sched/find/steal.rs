@@ -1,0 +1,126 @@
+//! Step 6 of the search: looks for work at other processors (Go: `stealWork`, `runqgrab`).
+
+use super::{Worker, count_found};
+use crate::clock::{self, NEVER};
+use crate::inject::BATCH;
+use crate::metrics::FoundIn;
+use crate::processor::Processor;
+use crate::runq::Unit;
+use crate::sys::{spin_loop, submit_fence};
+
+/// How often a spinner goes round the table.
+const ROUNDS: u32 = 4;
+/// How long a lone task must have stood still before a thief takes it, in nanoseconds (Go: `usleep(3)` in `runqgrab`).
+const LONE_NS: u64 = 3_000;
+/// A processor that wakes a machine is given so long, in nanoseconds, to come out of the system call.
+const WAKE_NS: u64 = 50_000;
+
+impl Worker {
+    /// Step 6: looks at every other processor, from a random one on, in a random stride.
+    pub(super) fn steal(&mut self, p: &'static Processor) -> Option<Unit> {
+        let sched = self.sched;
+        // A processor that is dying may be in a long poll, with tasks behind it.
+        let total = sched.idle.slots();
+        for round in 0..ROUNDS {
+            for victim in victims(p, total) {
+                let slot = sched.slot(victim);
+                let other = slot.processor();
+                let queued = other.queue.len_seen();
+                if queued > 1 || queued == 1 && other.is_polling() {
+                    // SAFETY: this machine holds `p`.
+                    if let Some(loot) = unsafe { other.queue.steal_into(&p.queue, BATCH) } {
+                        submit_fence();
+                        sched.after_push(p);
+                        p.counters().stolen.add(loot.more as u64 + 1);
+                        count_found(p, FoundIn::Stolen);
+                        other.reset_backoff();
+                        self.woken_by_spawn_of = None;
+                        return Some(loot.first);
+                    }
+                }
+                if round + 1 == ROUNDS && slot.timers.earliest() != NEVER {
+                    self.run_due_timers(p, slot, clock::now());
+                    if p.queue.len_seen() > 0 {
+                        return None;
+                    }
+                }
+            }
+            if !sched.inject.is_empty() {
+                return None;
+            }
+        }
+        self.steal_lone(p, total)
+    }
+
+    /// A processor's lone task is about to be run by its own machine; it is taken only if that processor does nothing for
+    /// as long as a thief is willing to wait. The pointer alone would not tell: two tasks that take turns in the slot look
+    /// the same each time (ABA), but `polls` moves.
+    fn steal_lone(&mut self, p: &'static Processor, total: u32) -> Option<Unit> {
+        const CANDIDATES: usize = 8;
+        let sched = self.sched;
+        let mut seen: [Option<(&'static Processor, u32, usize)>; CANDIDATES] = [None; CANDIDATES];
+        let mut count = 0;
+        for victim in victims(p, total) {
+            let other = sched.slot(victim).processor();
+            let next = other.queue.next.peek();
+            if count < CANDIDATES && (next != 0 || other.queue.len_seen() > 0) {
+                seen[count] = Some((other, other.polls(), next));
+                count += 1;
+            }
+        }
+        if count == 0 {
+            return None;
+        }
+        // The wake that brought this machine here may itself be why its waker stands still.
+        spin(WAKE_NS, || seen.iter().flatten().any(|(other, polls, _)| other.is_waking() && other.polls() == *polls));
+        spin(LONE_NS, || true);
+        for (other, polls, next) in seen.into_iter().flatten() {
+            if other.polls() != polls {
+                continue;
+            }
+            let unit = other.queue.steal_one().or_else(|| if next == 0 { None } else { other.queue.next.steal(next) });
+            if let Some(unit) = unit {
+                p.counters().stolen.add(1);
+                count_found(p, FoundIn::StolenLone);
+                self.woken_by_spawn_of = None;
+                self.lone_of = Some(other);
+                return Some(unit);
+            }
+        }
+        None
+    }
+}
+
+/// Spins for `ns` nanoseconds, or until `on` says no.
+fn spin(ns: u64, on: impl Fn() -> bool) {
+    let start = clock::now();
+    while on() && clock::now() - start < ns {
+        for _ in 0..16 {
+            spin_loop();
+        }
+    }
+}
+
+/// All slots but that of `p`, each once, from a random one on in a stride that shares no factor with their number
+/// (Go: `stealOrder`).
+fn victims(p: &Processor, total: u32) -> impl Iterator<Item = u32> + use<> {
+    let own = p.index;
+    let random = p.random();
+    let start = random % total;
+    let stride = coprime(total, random >> 16);
+    (0..total)
+        .map(move |i| ((u64::from(start) + u64::from(i) * u64::from(stride)) % u64::from(total)) as u32)
+        .filter(move |victim| *victim != own)
+}
+
+/// A number from 1 to `total` that shares no factor with it, chosen by `random`.
+fn coprime(total: u32, random: u32) -> u32 {
+    let gcd = |mut a: u32, mut b: u32| {
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    let from = random % total;
+    (0..total).map(|i| (from + i) % total + 1).find(|n| gcd(*n, total) == 1).unwrap_or(1)
+}
