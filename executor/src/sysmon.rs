@@ -32,7 +32,7 @@ use crate::processor::{Processor, QUIT, SLICE_OVER};
 use crate::sched::Sched;
 use crate::sched::deadlock::DeadlockWatch;
 use crate::sched::find::wake;
-use crate::sched::stuck::{StuckIn, StuckPoll, Suspect};
+use crate::sched::stuck::{StuckIn, StuckPoll, Suspect, Verdict};
 use crate::sys::atomic::{
     AtomicBool,
     Ordering::{Acquire, Relaxed, Release},
@@ -340,7 +340,9 @@ impl Sched {
             match &mut seen.suspect {
                 Some(suspect) if suspect.is(polls) => {
                     p.mark_slow();
-                    if waits && suspect.is_stuck(now) && self.rescue_or_warn(p, suspect, now, warned) {
+                    let verdict = if waits { suspect.look(now) } else { Verdict::Runs };
+                    looked.still |= verdict == Verdict::Blocked;
+                    if verdict == Verdict::Stuck && self.rescue_or_warn(p, suspect, now, warned) {
                         // The fresh processor may be at the same count of polls: what was seen is not of it.
                         *seen = Seen { since: now, ..Seen::default() };
                         looked.acted = true;

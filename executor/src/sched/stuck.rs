@@ -29,6 +29,10 @@ use crate::task::Id;
 /// A poll that computes for so long since it was first seen is stuck, in nanoseconds.
 const BURNT_NS: u64 = 2_000_000;
 
+/// A poll whose thread is blocked is stuck after so long, in nanoseconds: a contended lock or a read that misses the page cache
+/// is over sooner.
+const BLOCKED_NS: u64 = 500_000;
+
 /// A poll that was first seen so long ago, in nanoseconds, is stuck where the system does not tell what its thread does.
 const LASTED_NS: u64 = 4_000_000;
 
@@ -92,7 +96,10 @@ impl std::fmt::Display for StuckPoll {
             (StuckIn::BlockOn, _) => f.write_str("a future in `block_on` ")?,
             (StuckIn::Wakers, _) => f.write_str("a waker of a timer or a socket ")?,
         }
-        write!(f, "has been in one poll for {} ms", self.polling_for.as_millis())?;
+        match self.polling_for.as_millis() {
+            0 => write!(f, "has been in one poll for {} µs", self.polling_for.as_micros())?,
+            ms => write!(f, "has been in one poll for {ms} ms")?,
+        }
         if self.rescued {
             write!(f, "; the others go on without its thread ({} stuck)", self.stuck_threads)
         } else {
@@ -148,20 +155,35 @@ impl Suspect {
         self.cpu_last.is_some() && cpu_ns(self.tid) == self.cpu_last && is_blocked(self.tid) == Some(true)
     }
 
-    /// A further look at the same poll: whether it is stuck.
-    pub(crate) fn is_stuck(&mut self, now: u64) -> bool {
-        let has_lasted = now - self.since >= LASTED_NS;
+    /// A further look at the same poll.
+    pub(crate) fn look(&mut self, now: u64) -> Verdict {
+        let lasts = now - self.since;
+        let stuck_if = |is_stuck| if is_stuck { Verdict::Stuck } else { Verdict::Runs };
         let cpu = cpu_ns(self.tid);
         let (Some(first), Some(last), Some(used)) = (self.cpu_first, self.cpu_last, cpu) else {
-            return has_lasted;
+            return stuck_if(lasts >= LASTED_NS);
         };
         self.cpu_last = cpu;
         if used != last {
-            return used - first >= BURNT_NS;
+            return stuck_if(used - first >= BURNT_NS);
         }
         // It stood still between two looks: blocked, or preempted.
-        is_blocked(self.tid).unwrap_or(has_lasted)
+        match is_blocked(self.tid) {
+            Some(true) if lasts < BLOCKED_NS => Verdict::Blocked,
+            Some(is_blocked) => stuck_if(is_blocked),
+            None => stuck_if(lasts >= LASTED_NS),
+        }
     }
+}
+
+/// What a further look at a poll says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Its thread computes, or would if it had a CPU.
+    Runs,
+    /// Its thread is blocked, and may be only for a moment.
+    Blocked,
+    Stuck,
 }
 
 /// CPU time of a thread of this process, in nanoseconds.
