@@ -631,3 +631,26 @@ fn r24_a_pinned_task_is_leaked_when_its_last_waker_goes() {
         assert!(runtime.block_on(pinned).unwrap_err().is_cancelled());
     });
 }
+
+/// While the watcher only waits to see whether the runtime is dead, it still looks when it is woken: a pinned thread may not
+/// start a machine, and asks it to.
+#[test]
+fn r01_a_watcher_that_waits_for_a_deadlock_starts_machines() {
+    limited(|| {
+        for _ in 0..5 {
+            let runtime = builder(Duration::from_secs(60)).procs(1).build().unwrap();
+            let (sender, receiver) = oneshot::channel();
+            let pinned = runtime.handle().spawn_pinned(|| async move {
+                receiver.await.unwrap();
+                gmp::spawn(async {}).await.unwrap();
+            });
+            let mut looks = (0, runtime.metrics().sysmon_looks);
+            while looks.0 != looks.1 {
+                thread::sleep(Duration::from_millis(150));
+                looks = (looks.1, runtime.metrics().sysmon_looks);
+            }
+            sender.send(()).unwrap();
+            futures::executor::block_on(pinned).unwrap();
+        }
+    });
+}

@@ -332,36 +332,27 @@ fn r04_tasks_with_long_polls_do_not_starve_a_timer_or_each_other() {
     assert!(polls.iter().all(|n| *n > 0));
 }
 
-/// What becomes ready in long polls goes first; here it has long polls too, and there is always some. Those that give way to it,
-/// and what comes from outside, still have their turns.
-#[test]
-fn r04_what_gives_way_to_others_is_not_starved_by_them() {
-    use std::time::{Duration, Instant};
-    const SLEEPERS: usize = 2;
-    const YIELDERS: usize = 3;
-    const POLLS: usize = 60;
-    fn long_poll(polls: &AtomicUsize) {
-        let end = Instant::now() + Duration::from_micros(700);
-        while Instant::now() < end {
-            std::hint::spin_loop();
-        }
-        polls.fetch_add(1, Relaxed);
-    }
+/// Sleepers whose polls are long, and yielders, on one processor, until the sleepers have had so many polls and `outside` has
+/// nothing more to do. Gives the polls of the sleepers and the turns of each yielder.
+fn turns_beside_sleepers(
+    (sleepers, yielders): (usize, usize),
+    outside: impl FnOnce(&gmp::runtime::Runtime, &AtomicUsize),
+) -> (usize, Vec<usize>) {
     let runtime = Builder::new().procs(1).rescue(None).build().unwrap();
     let (stop, slept) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let sleepers: Vec<_> = (0..SLEEPERS)
+    let sleepers: Vec<_> = (0..sleepers)
         .map(|_| {
             let (stop, slept) = (stop.clone(), slept.clone());
             runtime.spawn(async move {
                 while !stop.load(Relaxed) {
                     // Over when the others have had a poll.
-                    gmp::time::sleep(Duration::from_micros(100)).await;
+                    gmp::time::sleep(std::time::Duration::from_micros(100)).await;
                     long_poll(&slept);
                 }
             })
         })
         .collect();
-    let yielders: Vec<_> = (0..YIELDERS)
+    let yielders: Vec<_> = (0..yielders)
         .map(|_| {
             let stop = stop.clone();
             runtime.spawn(async move {
@@ -374,23 +365,114 @@ fn r04_what_gives_way_to_others_is_not_starved_by_them() {
             })
         })
         .collect();
-    let mut outside = 0;
-    while slept.load(Relaxed) < POLLS {
-        let task = runtime.spawn(async {});
-        while !task.is_finished() && slept.load(Relaxed) < 100 * POLLS {
-            std::thread::yield_now();
-        }
-        outside += 1;
-    }
+    outside(&runtime, &slept);
     let slept = slept.load(Relaxed);
     stop.store(true, Relaxed);
     for task in sleepers {
         runtime.block_on(task).unwrap();
     }
-    let turns: Vec<_> = yielders.into_iter().map(|task| runtime.block_on(task).unwrap()).collect();
+    (slept, yielders.into_iter().map(|task| runtime.block_on(task).unwrap()).collect())
+}
+
+fn long_poll(polls: &AtomicUsize) {
+    let end = std::time::Instant::now() + std::time::Duration::from_micros(700);
+    while std::time::Instant::now() < end {
+        std::hint::spin_loop();
+    }
+    polls.fetch_add(1, Relaxed);
+}
+
+/// What becomes ready in long polls goes first; here it has long polls too, and there is always some. Those that give way to it,
+/// and what comes from outside, still have their turns.
+#[test]
+fn r04_what_gives_way_to_others_is_not_starved_by_them() {
+    const SLEEPERS: usize = 2;
+    const YIELDERS: usize = 3;
+    const POLLS: usize = 60;
+    let mut outside = 0;
+    let (slept, turns) = turns_beside_sleepers((SLEEPERS, YIELDERS), |runtime, slept| {
+        while slept.load(Relaxed) < POLLS {
+            let task = runtime.spawn(async {});
+            while !task.is_finished() && slept.load(Relaxed) < 100 * POLLS {
+                std::thread::yield_now();
+            }
+            outside += 1;
+        }
+    });
     // One of them for each round of the sleepers is a third of that for each; half of it is asked for.
     let least = slept / SLEEPERS / YIELDERS / 2;
     assert!(turns.iter().all(|n| *n >= least), "{turns:?} turns beside {slept} of the sleepers");
     // A task from outside waits for two looks, and not for the end.
     assert!(outside >= POLLS / 30, "{outside} tasks from outside ran beside {slept} polls");
+}
+
+/// As above; what comes from outside has long polls too, and there is always some of that as well.
+#[test]
+fn r04_what_gives_way_is_not_starved_by_the_global_queue_either() {
+    const POLLS: usize = 100;
+    let (slept, turns) = turns_beside_sleepers((1, 1), |runtime, slept| {
+        let polls = Arc::new(AtomicUsize::new(0));
+        let task = || {
+            let polls = polls.clone();
+            runtime.spawn(async move { long_poll(&polls) })
+        };
+        let mut flight = [task(), task()];
+        while slept.load(Relaxed) < POLLS {
+            for slot in &mut flight {
+                if slot.is_finished() {
+                    *slot = task();
+                }
+            }
+            std::thread::yield_now();
+        }
+    });
+    assert!(turns[0] >= slept / 4, "{turns:?} turns beside {slept} of the sleeper");
+}
+
+/// Tasks that yield all the time leave the global queue half of the picks, and not one of 61.
+#[test]
+fn r04_a_full_global_queue_is_no_trickle_beside_tasks_that_yield() {
+    const TASKS: usize = 2000;
+    let runtime = Builder::new().procs(1).rescue(None).build().unwrap();
+    let (stop, yields) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let yielders: Vec<_> = (0..8)
+        .map(|_| {
+            let (stop, yields) = (stop.clone(), yields.clone());
+            runtime.spawn(async move {
+                while !stop.load(Relaxed) {
+                    yields.fetch_add(1, Relaxed);
+                    yield_now().await;
+                }
+            })
+        })
+        .collect();
+    // Nobody runs while they are queued.
+    let (entered, is_in) = std::sync::mpsc::channel();
+    let (go_on, gate) = std::sync::mpsc::channel::<()>();
+    let holder = runtime.spawn(async move {
+        entered.send(()).unwrap();
+        gate.recv().unwrap();
+    });
+    is_in.recv().unwrap();
+    let ended = Arc::new(AtomicUsize::new(0));
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|_| {
+            let (stop, yields, ended) = (stop.clone(), yields.clone(), ended.clone());
+            runtime.spawn(async move {
+                // The last one counts, before anybody else runs.
+                if ended.fetch_add(1, Relaxed) + 1 == TASKS {
+                    stop.store(true, Relaxed);
+                }
+                yields.load(Relaxed)
+            })
+        })
+        .collect();
+    let before = yields.load(Relaxed);
+    go_on.send(()).unwrap();
+    let last = tasks.into_iter().map(|task| runtime.block_on(task).unwrap()).max().unwrap();
+    for task in yielders {
+        runtime.block_on(task).unwrap();
+    }
+    runtime.block_on(holder).unwrap();
+    assert!(last - before < 10 * TASKS, "{} yields beside {TASKS} tasks", last - before);
 }

@@ -269,9 +269,10 @@ fn r03_a_hook_that_blocks_at_the_start_of_a_thread_keeps_no_processor() {
     });
 }
 
-/// It looks again at once, and not milliseconds later: of many polls that block before a task one at least is found so.
+/// It looks again at once, and not milliseconds later: of many polls that block before a task one at least is found so. But no
+/// poll is given up on that was just blocked: a contended lock is over soon.
 #[test]
-fn r03_a_poll_that_blocks_is_found_within_a_millisecond() {
+fn r03_a_poll_that_blocks_is_found_soon_and_not_at_once() {
     const TRIES: usize = 100;
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     limited(|| {
@@ -296,7 +297,8 @@ fn r03_a_poll_that_blocks_is_found_within_a_millisecond() {
             return;
         }
         let least = seen_for.iter().min().unwrap();
-        assert!(*least < Duration::from_millis(1), "{seen_for:?}");
+        assert!(*least < Duration::from_millis(2), "{seen_for:?}");
+        assert!(*least >= Duration::from_micros(500), "{seen_for:?}");
     });
 }
 

@@ -14,7 +14,7 @@
 //! 5. A thread counts from the decision to start it, under the lock under which its closure was queued, until it has ended:
 //!    the runtime's slot is not recycled before.
 //! 6. Wakers go before closures and do not count against the limit: a closure may wait for them. While one blocks, the others
-//!    behind it are taken by another thread, which `sysmon` calls at its next look.
+//!    behind it are taken by another thread, which `sysmon` calls when two of its looks find the queue unmoved.
 //!
 //! | thread  | counted in      | it leaves by                                                                |
 //! |---------|-----------------|-----------------------------------------------------------------------------|
@@ -123,8 +123,7 @@ impl State {
     /// Calls a thread, if there is a closure that no thread comes for and the limits allow another one. A new one is `counted`.
     #[must_use]
     fn call(&mut self, counted: impl FnOnce() -> bool) -> Option<Call> {
-        let needs = self.queue.len() > self.coming && self.active() + self.coming < self.limit;
-        if self.closed || !needs {
+        if self.closed || self.queue.len() <= self.coming || self.active() + self.coming >= self.limit {
             return None;
         }
         self.bring(counted)
@@ -260,6 +259,12 @@ impl Sched {
         called.is_some_and(|call| self.answer(call))
     }
 
+    /// Wakes what waits for a thread of the pool, on this one: none can be had, and a wake must not be lost, though one that
+    /// is the user's may block.
+    pub(crate) fn wake_queued(&self) {
+        std::iter::from_fn(|| self.blocking.pop_waker()).for_each(wake);
+    }
+
     /// `sysmon` looks whether a waker keeps others from being woken, and calls another thread for them. Tells whether there are
     /// any.
     pub(crate) fn retry_wakers(&'static self) -> bool {
@@ -271,8 +276,8 @@ impl Sched {
         if std::mem::replace(&mut state.wakers_seen, taken) == taken && state.coming == 0 {
             let called = state.bring(|| self.count_pool_thread());
             drop(state);
-            if let Some(call) = called {
-                self.answer(call);
+            if !called.is_some_and(|call| self.answer(call)) {
+                self.wake_queued();
             }
         }
         true
@@ -474,6 +479,8 @@ impl Waiting {
             state.waiting += 1;
             state.waiting_here += here;
             sched.call(state);
+            // A closure that runs has become one that waits.
+            sched.agent_left();
         }
         Waiting { serves, here }
     }

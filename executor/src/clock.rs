@@ -43,7 +43,8 @@ fn start() -> &'static Start {
 pub(crate) fn now() -> u64 {
     // The start first: its first use makes it.
     let start = start().ns;
-    monotonic() - start
+    // A child of a fork may be in another time namespace, where less has passed.
+    monotonic().saturating_sub(start)
 }
 
 /// A length of time in nanoseconds; what does not fit is `u64::MAX`, 584 years.

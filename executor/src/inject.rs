@@ -75,15 +75,15 @@ impl Inject {
         unit
     }
 
-    /// Takes `min(`[`BATCH`]`, size, size / procs + 1)` units: the first is the answer, the others go to `rest` in order
+    /// Takes `min(most, size, size / procs + 1)` units, at least one: the first is the answer, the others go to `rest` in order
     /// (Go: `globrunqgetbatch`).
-    pub(crate) fn pop_batch(&self, procs: usize, mut rest: impl FnMut(Unit)) -> Option<Unit> {
+    pub(crate) fn pop_batch(&self, procs: usize, most: usize, mut rest: impl FnMut(Unit)) -> Option<Unit> {
         if self.is_empty() {
             return None;
         }
         let mut queue = self.queue.lock();
         let size = queue.len();
-        let n = BATCH.min(size).min(size / procs + 1);
+        let n = most.max(1).min(size).min(size / procs + 1);
         let mut batch = queue.drain(..n);
         let first = batch.next();
         batch.for_each(&mut rest);

@@ -556,6 +556,11 @@ impl Processor {
         false
     }
 
+    /// How many picks there are from one look to the next.
+    pub(crate) fn look_every(&self) -> usize {
+        self.own.look_every.load(Relaxed) as usize
+    }
+
     /// A look happens at `now`: sets the distance to the next one so that they come 50 to 200 µs apart, and tells what to
     /// look at. At the netpoller somebody last looked at `netpolled_at`.
     pub(crate) fn looked(&self, now: u64, netpolled_at: u64) -> LookAt {
@@ -591,6 +596,13 @@ impl Processor {
     /// Whether queued tasks may give way to what became ready: one of those that did the last time has had its turn.
     pub(crate) fn may_give_way(&self) -> bool {
         self.schedtick().wrapping_sub(self.own.gives_way_at.load(Relaxed)) as i32 >= 0
+    }
+
+    /// So many tasks of the global queue have their turns: they are none of those that gave way.
+    pub(crate) fn give_way_later(&self, tasks: u32) {
+        if !self.may_give_way() {
+            self.own.gives_way_at.store(self.own.gives_way_at.load(Relaxed).wrapping_add(tasks), Relaxed);
+        }
     }
 
     /// They give way to so many.

@@ -31,7 +31,6 @@ use crate::park::Parker;
 use crate::processor::{Processor, QUIT, SLICE_OVER};
 use crate::sched::Sched;
 use crate::sched::deadlock::DeadlockWatch;
-use crate::sched::find::wake;
 use crate::sched::stuck::{StuckIn, StuckPoll, Suspect, Verdict};
 use crate::sys::atomic::{
     AtomicBool,
@@ -245,7 +244,10 @@ impl Sched {
             if sleeps {
                 match deadlock_in {
                     Some(left) => {
-                        self.sysmon.parker.park_timeout(left);
+                        // Who wakes it asks for a look: a thread was refused, or is not to start one.
+                        if self.sysmon.parker.park_timeout(left) {
+                            (woken, watched) = (true, false);
+                        }
                     }
                     None => {
                         self.sysmon.parker.park();
@@ -380,8 +382,7 @@ impl Sched {
         self.sysmon.netpolls.add(looked.into());
         let found = !ready.is_empty();
         if found && !self.push_wakers(ready) {
-            // No thread can be had for them. Better here than not at all, though one that is the user's may block.
-            std::iter::from_fn(|| self.blocking.pop_waker()).for_each(wake);
+            self.wake_queued();
         }
         // Release: pairs with the Acquire in `is_delivering`.
         self.sysmon.delivering.store(false, Release);

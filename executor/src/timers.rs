@@ -323,10 +323,10 @@ impl Entry {
         }
         // SAFETY: the node is idle, so the cell is ours (the field's guard).
         self.node.waker.with_mut(|w| unsafe { *w = MaybeUninit::new(waker) });
-        // Relaxed: others find the node in the store, under this lock.
-        self.node.state.store(ARMED, Relaxed);
         // SAFETY: the entry is pinned, and its drop unlinks the node (invariant 2).
         unsafe { store.insert(deadline, NonNull::from(&self.node)) };
+        // Relaxed: others find the node in the store, under this lock.
+        self.node.state.store(ARMED, Relaxed);
         if home.publish(&store) { Look::Earliest(home) } else { Look::Waiting }
     }
 

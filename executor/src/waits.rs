@@ -228,6 +228,11 @@ impl Waits {
         self.0.lock().waiting(generation).next().is_some()
     }
 
+    /// Whether a thread is in such a call, waiting or on its way there.
+    pub(crate) fn is_anybody_there(&self, generation: u32) -> bool {
+        self.0.lock().of(generation).next().is_some()
+    }
+
     /// Where the `block_on`s were called that wait. A pinned task is listed as a task.
     pub(crate) fn waiting(&self, generation: u32) -> Vec<&'static Location<'static>> {
         self.0.lock().waiting(generation).filter(|wait| wait.is_told).map(|wait| wait.location).collect()

@@ -1,6 +1,6 @@
 //! The global queue, with numbers for tasks.
 
-use super::{BATCH, Inject};
+use super::Inject;
 use crate::runq::tests::{number, unit};
 
 fn filled(count: usize) -> Inject {
@@ -10,16 +10,18 @@ fn filled(count: usize) -> Inject {
 }
 
 #[test]
-fn r04_a_batch_is_the_least_of_128_the_size_and_a_share() {
+fn r04_a_batch_is_the_least_of_what_is_asked_for_the_size_and_a_share() {
     for (size, procs) in [(1, 1), (2, 1), (10, 1), (127, 1), (128, 1), (129, 1), (1000, 1), (10, 4), (1000, 4), (9, 8)]
     {
-        let inject = filled(size);
-        let mut rest = Vec::new();
-        let first = inject.pop_batch(procs, |unit| rest.push(number(unit))).map(number);
-        let n = BATCH.min(size).min(size / procs + 1);
-        assert_eq!(first, Some(0));
-        assert_eq!(rest, (1..n).collect::<Vec<_>>(), "size {size}, procs {procs}");
-        assert_eq!(inject.len(), size - n);
+        for most in [0, 1, 61, 128] {
+            let inject = filled(size);
+            let mut rest = Vec::new();
+            let first = inject.pop_batch(procs, most, |unit| rest.push(number(unit))).map(number);
+            let n = most.max(1).min(size).min(size / procs + 1);
+            assert_eq!(first, Some(0));
+            assert_eq!(rest, (1..n).collect::<Vec<_>>(), "size {size}, procs {procs}, most {most}");
+            assert_eq!(inject.len(), size - n);
+        }
     }
 }
 
@@ -34,5 +36,5 @@ fn r02_units_leave_in_the_order_they_came() {
     let all: Vec<_> = std::iter::from_fn(|| inject.pop()).map(number).collect();
     assert_eq!(all, [6, 7, 0, 1, 2, 3, 4, 5]);
     assert!(inject.is_empty());
-    assert_eq!(inject.pop_batch(1, |_| unreachable!("an empty queue has no rest")), None);
+    assert_eq!(inject.pop_batch(1, 128, |_| unreachable!("an empty queue has no rest")), None);
 }

@@ -231,7 +231,7 @@ impl Blocking {
                     Outcome::Waits => {}
                 }
                 if runtime.sched.is_closing() && runtime.is_there() {
-                    runtime.sched.park_while_closing(&wait.parker);
+                    runtime.sched.park_while_closing(runtime, &wait.parker);
                 } else if runtime.sched.sysmon.is_started() || !runtime.is_there() {
                     wait.parker.park();
                 } else if !wait.parker.park_timeout(UNWATCHED) {

@@ -137,7 +137,8 @@ impl Builder {
     }
 
     /// Runs on each thread before its first task or blocking closure. While it blocks the thread's processor goes to others, as
-    /// in [`block_in_place`](super::block_in_place), but no more threads are started for that than there are processors.
+    /// in [`block_in_place`](super::block_in_place), but no more threads are started for that than there are processors. On a thread for blocking closures it must not block
+    /// for long: wakers that the watcher found may wait for that thread.
     pub fn on_thread_start(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         self.config.on_thread_start = Some(Box::new(hook));
         self

@@ -15,7 +15,6 @@ use super::free_slot;
 use crate::blocking::serves;
 use crate::context;
 use crate::processor::CLOSING;
-use crate::sched::find::wake;
 use crate::sched::{RuntimeRef, Sched};
 use crate::task;
 use crate::task::registry::Shard;
@@ -155,7 +154,7 @@ fn discard_all(runtime: RuntimeRef, patience: Patience) -> Result<(), Leftover> 
         }
         // 5. What is queued is dropped, until no task lives, no machine or blocking closure runs and no guest is left.
         discard_queued(sched);
-        wake_queued(sched);
+        sched.wake_queued();
         sched.discard_pinned();
         let leftover = leftover(sched);
         if leftover.tasks == 0 && leftover.threads == 0 && leftover.blocking == 0 {
@@ -188,7 +187,7 @@ fn finish(runtime: RuntimeRef) {
             drop(thread.join());
         }
     }
-    wake_queued(sched);
+    sched.wake_queued();
     // 7. Sockets and timers that were moved out of their tasks, or are waited for in a `block_on` that shutdown does not wait
     //    for, are dead from here on. Who waits for them is woken to see that. Their wakers and the hooks are the
     //    user's: what they throw must not leave the slot half closed.
@@ -199,11 +198,6 @@ fn finish(runtime: RuntimeRef) {
     // 8. The slot may serve another runtime.
     sched.recycle();
     free_slot(sched);
-}
-
-/// Wakes what `sysmon` found ready and no thread of the pool has woken: others may wait for that.
-fn wake_queued(sched: &'static Sched) {
-    std::iter::from_fn(|| sched.blocking.pop_waker()).for_each(wake);
 }
 
 /// Takes every queued task, wherever it is, and drops it.

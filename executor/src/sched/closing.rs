@@ -8,19 +8,26 @@
 
 use std::time::Duration;
 
-use super::Sched;
+use super::{RuntimeRef, Sched};
 use crate::clock::NEVER;
 use crate::park::Parker;
 
 impl Sched {
     /// Parks this thread, which waits in `block_on`, until it is unparked or a timer was due.
-    pub(crate) fn park_while_closing(&'static self, parker: &Parker) {
+    pub(crate) fn park_while_closing(&'static self, runtime: RuntimeRef, parker: &Parker) {
+        // As a guest: else the clock that is moved may be that of the next runtime.
+        if !self.enter(|| runtime.is_there()) {
+            return;
+        }
         let deadline = self.settled_deadline();
+        if deadline != NEVER {
+            self.clock.advance_to(deadline);
+        }
+        let left = deadline.saturating_sub(self.clock.now());
+        self.leave();
         if deadline == NEVER {
             return parker.park();
         }
-        self.clock.advance_to(deadline);
-        let left = deadline.saturating_sub(self.clock.now());
         if left == 0 || !parker.park_timeout(Duration::from_nanos(left)) {
             self.wake_due(self.clock.now());
         }

@@ -138,7 +138,7 @@ impl Sched {
 
     /// Whether what keeps the runtime from being dead wakes `sysmon` when it ends (see the head of the file).
     fn ends_with_a_wake(&'static self) -> bool {
-        let waits = self.live_tasks() > 0 || self.waits.is_any_waiting(self.runtime().generation);
+        let waits = self.live_tasks() > 0 || self.waits.is_anybody_there(self.runtime().generation);
         !waits
             || self.earliest_deadline() != NEVER
             || self.netpoll.waiters() > 0

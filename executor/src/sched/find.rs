@@ -22,11 +22,12 @@ use super::{Sched, count_found, die};
 use crate::clock::{self, NEVER};
 use crate::context;
 use crate::idle::{Left, Rested, Retired, Served};
+use crate::inject::BATCH;
 use crate::machine::{Grant, Machine, Parked};
 use crate::metrics::FoundIn;
 use crate::netpoll::Wait;
 use crate::processor::{CLOSING, ProcSlot, Processor, QUIT, SLICE_OVER};
-use crate::runq::Unit;
+use crate::runq::{CAPACITY, Unit};
 use crate::runtime::block_in_place;
 use crate::sys::atomic::Ordering::Relaxed;
 use crate::sys::{submit_fence, submit_fence_after_rmw};
@@ -274,7 +275,7 @@ impl Worker {
         }
         // 4.
         // SAFETY: this machine holds `p`.
-        let batch = sched.inject.pop_batch(sched.idle.procs() as usize, |unit| unsafe {
+        let batch = sched.inject.pop_batch(sched.idle.procs() as usize, BATCH, |unit| unsafe {
             p.push(unit);
         });
         if let Some(unit) = batch {
@@ -340,9 +341,19 @@ impl Worker {
         if after_global {
             return Look::Nothing;
         }
-        match sched.inject.pop() {
+        // As many as there were picks since the last look, which leaves both queues half of the picks: one would be a
+        // trickle beside local tasks that never end.
+        let most = p.look_every().min(CAPACITY.saturating_sub(p.queue.len_seen()));
+        let mut taken = 1;
+        let first = sched.inject.pop_batch(sched.idle.procs() as usize, most, |unit| {
+            taken += 1;
+            // SAFETY: this machine holds `p`.
+            unsafe { p.push(unit) };
+        });
+        match first {
             Some(unit) => {
                 self.looked_global = true;
+                p.give_way_later(taken);
                 Look::Task(unit)
             }
             None => Look::Nothing,

@@ -151,6 +151,7 @@ impl Heap {
         self.table[number as usize] = Place::TOMB;
         self.tombs += 1;
         self.trim();
+        self.shrink();
         if self.tombs > self.items.len() / 2 {
             self.clear_tombs();
         }
@@ -203,7 +204,12 @@ impl Heap {
             self.sift_down(0);
         }
         self.trim();
-        // Growth doubles, so halving at a quarter keeps both amortised.
+        self.shrink();
+    }
+
+    /// Gives memory back. Growth doubles, so halving at a quarter keeps both amortised.
+    #[inline]
+    fn shrink(&mut self) {
         let capacity = self.items.capacity();
         if capacity > SMALL && self.items.len() < capacity / 4 {
             self.items.shrink_to(capacity / 2);
