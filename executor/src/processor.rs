@@ -598,13 +598,6 @@ impl Processor {
         self.schedtick().wrapping_sub(self.own.gives_way_at.load(Relaxed)) as i32 >= 0
     }
 
-    /// So many tasks of the global queue have their turns: they are none of those that gave way.
-    pub(crate) fn give_way_later(&self, tasks: u32) {
-        if !self.may_give_way() {
-            self.own.gives_way_at.store(self.own.gives_way_at.load(Relaxed).wrapping_add(tasks), Relaxed);
-        }
-    }
-
     /// They give way to so many.
     pub(crate) fn gives_way_to(&self, ready: u32) {
         self.own.gives_way_at.store(self.schedtick().wrapping_add(ready + 1), Relaxed);

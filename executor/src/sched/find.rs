@@ -344,16 +344,13 @@ impl Worker {
         // As many as there were picks since the last look, which leaves both queues half of the picks: one would be a
         // trickle beside local tasks that never end.
         let most = p.look_every().min(CAPACITY.saturating_sub(p.queue.len_seen()));
-        let mut taken = 1;
-        let first = sched.inject.pop_batch(sched.idle.procs() as usize, most, |unit| {
-            taken += 1;
-            // SAFETY: this machine holds `p`.
-            unsafe { p.push(unit) };
+        // SAFETY: this machine holds `p`.
+        let first = sched.inject.pop_batch(sched.idle.procs() as usize, most, |unit| unsafe {
+            p.push(unit);
         });
         match first {
             Some(unit) => {
                 self.looked_global = true;
-                p.give_way_later(taken);
                 Look::Task(unit)
             }
             None => Look::Nothing,
