@@ -2,7 +2,7 @@
 //! itself with few processors and with many, and what share of the time that line would be busy (`--model`).
 //!
 //! 1. The counts are measured, with as many processors as it says, on however many CPUs there are. The share is a model: every
-//!    processor goes as fast as one alone, and a touch keeps the line from all others for [`TOUCH_NS`]. A share of 100 % is the
+//!    processor goes as fast as one alone, and a touch keeps the line from all others for `TOUCH_NS`. A share of 100 % is the
 //!    end of scaling by that line.
 //! 2. Lines that all processors share are two: the global queue with its lock, and the word of the idle processors with its
 //!    lists. A theft meets one other processor at one queue; the registry of tasks has a shard for each processor and is met by
