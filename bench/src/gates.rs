@@ -1,5 +1,5 @@
-//! What an operation of gmp's costs in counts that no busy machine changes: instructions, system calls, allocations, wakes of
-//! threads. `.ci/run` holds them against recorded ceilings (`--gates`).
+//! What an operation of gmp's costs in counts that no busy machine changes: instructions, those of them that are locked, system
+//! calls, allocations, wakes of threads. `.ci/run` holds them against recorded ceilings (`--gates`).
 //!
 //! 1. Each count is taken of `n` operations and of `2 n`, in processes of their own, and the difference divided by `n`: what
 //!    starting and stopping cost falls out.
@@ -10,7 +10,7 @@
 //!    runs the one with the fewest instructions counts.
 //! 4. There is no rescue: under valgrind every long poll would be a stuck one.
 //! 5. A count above its ceiling by 2 % fails. Instructions are those of the recorded compiler; with another one they are
-//!    printed and not compared.
+//!    printed and not compared, nor are the locked ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -20,6 +20,7 @@ use std::{fs, io};
 use serde::{Deserialize, Serialize};
 
 use crate::alloc;
+use crate::locked::Program;
 use crate::peers::gmp::Gmp;
 use crate::scenarios::{Batch, blocking, channel, spawn, switch, timer};
 
@@ -105,7 +106,7 @@ pub fn count(scenario: &str, procs: usize, ops: u64) -> Option<Counts> {
 ///
 /// # Errors
 ///
-/// valgrind or strace is not there or fails, or the file cannot be read or written.
+/// valgrind, strace, objdump or addr2line is not there or fails, or the file cannot be read or written.
 pub fn check(file: &Path, record: bool) -> io::Result<bool> {
     let rustc = env!("GMP_BENCH_RUSTC").to_owned();
     let recorded: Option<Ceilings> = if record { None } else { Some(serde_json::from_slice(&fs::read(file)?)?) };
@@ -114,13 +115,14 @@ pub fn check(file: &Path, record: bool) -> io::Result<bool> {
         println!("SKIPPED: instructions are not compared: recorded with {}, built by {rustc}", recorded.rustc);
     }
     let (mut ceilings, mut hold) = (BTreeMap::new(), true);
+    let program = Program::this()?;
     for gate in all() {
-        let figures = figures(&gate)?;
+        let figures = figures(&gate, &program)?;
         let limits = recorded.as_ref().map(|recorded| recorded.ceilings.get(gate.name).cloned().unwrap_or_default());
         for (what, figure) in &figures {
-            let mut line = format!("{:<16} {what:<14}{figure:>10.3}", gate.name);
+            let mut line = format!("{:<16} {what:<30}{figure:>10.3}", gate.name);
             if let Some(limits) = &limits {
-                let compared = same || what != "instructions";
+                let compared = same || !what.contains("instructions");
                 match limits.get(what) {
                     Some(ceiling) if compared && *figure > ceiling * (1.0 + MARGIN) + SLACK => {
                         line += &format!("  TOO MUCH: the ceiling is {ceiling:.3}");
@@ -146,7 +148,7 @@ pub fn check(file: &Path, record: bool) -> io::Result<bool> {
     Ok(hold)
 }
 
-fn figures(gate: &Gate) -> io::Result<Figures> {
+fn figures(gate: &Gate, program: &Program) -> io::Result<Figures> {
     let per_op = |once: u64, twice: u64| (twice as f64 - once as f64) / gate.ops as f64;
     let (once, twice) = (plain(gate, 1, 1)?, plain(gate, 1, 2)?);
     let mut figures = Figures::new();
@@ -154,6 +156,9 @@ fn figures(gate: &Gate) -> io::Result<Figures> {
     let (once, twice) = (plain(gate, 2, 1)?, plain(gate, 2, 2)?);
     figures.insert("wakes, 2P".into(), per_op(once.wakes, twice.wakes).max(0.0));
     figures.insert("instructions".into(), per_op(fewest_instructions(gate, 1)?, fewest_instructions(gate, 2)?));
+    let [locked, shared] = program.locked(gate)?;
+    figures.insert("locked instructions".into(), locked);
+    figures.insert("locked instructions, shared".into(), shared);
     figures.insert("system calls".into(), per_op(system_calls(gate, 1)?, system_calls(gate, 2)?).max(0.0));
     Ok(figures)
 }

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::gates::{self, Gate};
@@ -41,21 +41,11 @@ type Places = Vec<(Owner, f64)>;
 ///
 /// valgrind, objdump or addr2line is not there or fails.
 pub fn print() -> io::Result<()> {
-    let program = std::env::current_exe()?;
-    let locked = listed(&String::from_utf8_lossy(&gates::output(
-        Command::new("objdump").args(["-d", "--no-show-raw-insn"]).arg(&program),
-    )?));
+    let program = Program::this()?;
     for gate in gates::all() {
-        let places = places(&gate, &program, &locked)?;
-        let sum = |shared: bool| -> f64 {
-            places.iter().filter(|(owner, _)| owner.shared == shared).map(|(_, times)| times).sum()
-        };
-        println!(
-            "{:<16} {:>7.2} an operation, {:>7.2} of them on shared lines",
-            gate.name,
-            sum(false) + sum(true),
-            sum(true)
-        );
+        let places = program.places(&gate)?;
+        let [all, shared] = sums(&places);
+        println!("{:<16} {all:>7.2} an operation, {shared:>7.2} of them on shared lines", gate.name);
         for (i, (Owner { shared, name }, times)) in places.iter().enumerate() {
             if i < NAMED || *shared {
                 println!("    {times:>7.2}  {}{name}", if *shared { "SHARED " } else { "" });
@@ -65,26 +55,59 @@ pub fn print() -> io::Result<()> {
     Ok(())
 }
 
-fn places(gate: &Gate, program: &Path, locked: &HashSet<u64>) -> io::Result<Places> {
-    let [once, twice] = [1, 2].map(|times| {
-        let profile = gates::profile(gate, times)?;
-        Ok::<_, io::Error>(executed(&profile, &program.to_string_lossy(), locked))
-    });
-    let (once, twice) = (once?, twice?);
-    let mut addresses: Vec<u64> = twice.keys().copied().collect();
-    addresses.sort_unstable();
-    let arguments = addresses.iter().map(|address| format!("{address:#x}"));
-    let said = gates::output(Command::new("addr2line").arg("-aifCe").arg(program).args(arguments))?;
-    let names = named(&String::from_utf8_lossy(&said));
-    let mut sums: BTreeMap<Owner, f64> = BTreeMap::new();
-    for address in addresses {
-        let times = (twice[&address] as f64 - once.get(&address).copied().unwrap_or(0) as f64) / gate.ops() as f64;
-        *sums.entry(names.get(&address).cloned().unwrap_or_default()).or_default() += times;
+/// All of an operation, and those on shared lines.
+fn sums(places: &Places) -> [f64; 2] {
+    let sum = |which: fn(&Owner) -> bool| places.iter().filter(|(owner, _)| which(owner)).map(|(_, times)| times).sum();
+    [sum(|_| true), sum(|owner| owner.shared)]
+}
+
+/// This program, and where its locked instructions are.
+#[derive(Debug)]
+pub struct Program {
+    path: PathBuf,
+    locked: HashSet<u64>,
+}
+
+impl Program {
+    /// # Errors
+    ///
+    /// objdump is not there or fails.
+    pub fn this() -> io::Result<Program> {
+        let path = std::env::current_exe()?;
+        let listing = gates::output(Command::new("objdump").args(["-d", "--no-show-raw-insn"]).arg(&path))?;
+        Ok(Program { locked: listed(&String::from_utf8_lossy(&listing)), path })
     }
-    let own = |owner: &Owner| owner.name.contains("gmp_bench::alloc");
-    let mut places: Places = sums.into_iter().filter(|(owner, times)| *times >= 0.005 && !own(owner)).collect();
-    places.sort_by(|(_, a), (_, b)| b.total_cmp(a));
-    Ok(places)
+
+    /// The locked instructions of an operation: all of them, and those on shared lines.
+    ///
+    /// # Errors
+    ///
+    /// valgrind or addr2line is not there or fails.
+    pub fn locked(&self, gate: &Gate) -> io::Result<[f64; 2]> {
+        Ok(sums(&self.places(gate)?))
+    }
+
+    fn places(&self, gate: &Gate) -> io::Result<Places> {
+        let [once, twice] = [1, 2].map(|times| {
+            let profile = gates::profile(gate, times)?;
+            Ok::<_, io::Error>(executed(&profile, &self.path.to_string_lossy(), &self.locked))
+        });
+        let (once, twice) = (once?, twice?);
+        let mut addresses: Vec<u64> = twice.keys().copied().collect();
+        addresses.sort_unstable();
+        let arguments = addresses.iter().map(|address| format!("{address:#x}"));
+        let said = gates::output(Command::new("addr2line").arg("-aifCe").arg(&self.path).args(arguments))?;
+        let names = named(&String::from_utf8_lossy(&said));
+        let mut sums: BTreeMap<Owner, f64> = BTreeMap::new();
+        for address in addresses {
+            let times = (twice[&address] as f64 - once.get(&address).copied().unwrap_or(0) as f64) / gate.ops() as f64;
+            *sums.entry(names.get(&address).cloned().unwrap_or_default()).or_default() += times;
+        }
+        let own = |owner: &Owner| owner.name.contains("gmp_bench::alloc");
+        let mut places: Places = sums.into_iter().filter(|(owner, times)| *times >= 0.005 && !own(owner)).collect();
+        places.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        Ok(places)
+    }
 }
 
 /// The addresses of locked instructions in what objdump prints.
@@ -176,6 +199,12 @@ fn short(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sums_are_of_all_places_and_of_the_shared() {
+        let place = |shared, times| (Owner { shared, name: "f".into() }, times);
+        assert_eq!(sums(&vec![place(false, 2.0), place(true, 0.5), place(false, 1.0)]), [3.5, 0.5]);
+    }
 
     #[test]
     fn locked_instructions_are_found_in_a_listing() {
