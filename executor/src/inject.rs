@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use crate::runq::Unit;
+use crate::runq::{Ring, Unit};
 use crate::sys::atomic::{AtomicUsize, Ordering::Relaxed};
 use crate::sys::{Mutex, MutexGuard, rank};
 
@@ -46,11 +46,13 @@ impl Inject {
         self.len.store(queue.len(), Relaxed);
     }
 
-    /// Appends a batch in order (Go: `globrunqputbatch`).
-    pub(crate) fn push_batch(&self, units: impl Iterator<Item = Unit>) {
+    /// Appends a batch in order (Go: `globrunqputbatch`). Gives how many they were.
+    pub(crate) fn push_batch(&self, units: impl Iterator<Item = Unit>) -> usize {
         let mut queue = self.queue.lock();
+        let before = queue.len();
         queue.extend(units);
         self.len.store(queue.len(), Relaxed);
+        queue.len() - before
     }
 
     /// Puts a batch, in order, before everything that is queued (Go: `globrunqputhead`, unit by unit).
@@ -75,18 +77,25 @@ impl Inject {
         unit
     }
 
-    /// Takes `min(most, size, size / procs + 1)` units, at least one: the first is the answer, the others go to `rest` in order
-    /// (Go: `globrunqgetbatch`).
-    pub(crate) fn pop_batch(&self, procs: usize, most: usize, mut rest: impl FnMut(Unit)) -> Option<Unit> {
+    /// Takes `min(most, size, size / procs + 1)` units, at least one, and no more than there is room for: the first is the answer,
+    /// the others go to `into` in order (Go: `globrunqgetbatch`).
+    ///
+    /// # Safety
+    ///
+    /// The caller is the owner of `into`.
+    pub(crate) unsafe fn pop_batch<const N: usize>(&self, procs: usize, most: usize, into: &Ring<N>) -> Option<Unit> {
         if self.is_empty() {
             return None;
         }
+        // SAFETY: passed on.
+        let room = N - unsafe { into.len() };
         let mut queue = self.queue.lock();
         let size = queue.len();
-        let n = most.max(1).min(size).min(size / procs + 1);
+        let n = most.clamp(1, room + 1).min(size).min(size / procs + 1);
         let mut batch = queue.drain(..n);
         let first = batch.next();
-        batch.for_each(&mut rest);
+        // SAFETY: passed on.
+        unsafe { into.extend(batch) };
         self.taken(queue);
         first
     }

@@ -14,7 +14,7 @@ use std::panic::Location;
 
 use crate::budget::{BUDGET, REFUSALS};
 use crate::metrics::Counters;
-use crate::runq::{RunQueue, Unit};
+use crate::runq::{Overflow, RunQueue, Unit};
 use crate::sched::Sched;
 use crate::sys::atomic::{
     AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64,
@@ -649,13 +649,6 @@ impl Processor {
         self.own.batching.store(on, Relaxed);
     }
 
-    #[cold]
-    fn overflow(&self, units: &mut dyn Iterator<Item = Unit>) {
-        let mut count = 0;
-        self.sched.inject.push_batch(units.inspect(|_| count += 1));
-        self.own.counters.overflowed.add(count);
-    }
-
     /// A small random number (xorshift), to choose whom to steal from first.
     pub(crate) fn random(&self) -> u32 {
         let mut x = self.own.rng.load(Relaxed);
@@ -674,6 +667,13 @@ impl Processor {
     #[inline]
     pub(crate) unsafe fn push(&self, unit: Unit) -> bool {
         // SAFETY: passed on.
-        unsafe { self.queue.push(unit, |units| self.overflow(units)) }
+        unsafe { self.queue.push(unit, self) }
+    }
+}
+
+impl Overflow for Processor {
+    fn overflow(&self, units: impl Iterator<Item = Unit>) {
+        let count = self.sched.inject.push_batch(units);
+        self.own.counters.overflowed.add(count as u64);
     }
 }

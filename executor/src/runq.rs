@@ -1,14 +1,14 @@
-//! A processor's own queue: the run-next slot and a FIFO deque capped at [`CAPACITY`]. `sched` fills and empties it; the
-//! one file that knows the deque.
+//! A processor's own queue: the run-next slot, and behind it a FIFO ([`Ring`]) of at most [`CAPACITY`]. `sched` fills and empties
+//! it.
 //!
 //! 1. Only the machine that holds the processor (the owner) pushes, and only it fills the run-next slot. Anybody may take
 //!    out of either.
-//! 2. A unit is in one place at a time: taking it out of the slot or the deque is one locked instruction, and whoever wins
+//! 2. A unit is in one place at a time: taking it out of the slot or the ring is one locked instruction, and whoever wins
 //!    it owns the unit.
-//! 3. At most [`CAPACITY`] units are in the deque. What comes on top leaves with the older half, in order.
+//! 3. At most [`CAPACITY`] units are in the ring. What comes on top leaves with the older half, in order.
 //! 4. Once [`RunNext::condemn`] has put the sentinel into the slot it stays there until the owner gives the queue back: from
 //!    then on the queue belongs to no processor. The owner learns it from the sentinel coming out of the slot, or from a
-//!    second look at the slot after each push to the deque; whoever condemned it empties the deque after a fence. Whichever
+//!    second look at the slot after each push to the ring; whoever condemned it empties the ring after a fence. Whichever
 //!    fence came first, one of them sees a unit that was pushed meanwhile.
 
 use std::ptr::NonNull;
@@ -18,11 +18,11 @@ use crate::sys::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed},
 };
 
-#[cfg(not(gmp_loom))]
-pub(crate) use deque::RunQueue;
+mod ring;
 
-/// How many units a deque holds (Go: the length of `p.runq`).
-#[cfg(not(gmp_loom))]
+pub(crate) use ring::{Overflow, Ring};
+
+/// How many units a ring holds (Go: the length of `p.runq`).
 pub(crate) const CAPACITY: usize = 256;
 
 /// A task that is to run: a pointer that says nothing about what it points to. Whoever has the unit has the right, and the
@@ -127,7 +127,7 @@ impl RunNext {
             return None;
         }
         // AcqRel: Acquire costs nothing; Release pairs with the Acquire in `condemn`, so that whoever condemns the queue later
-        // sees what we pushed to the deque before. A thief that was faster left null.
+        // sees what we pushed to the ring before. A thief that was faster left null.
         let taken = self.0.swap(std::ptr::null_mut(), AcqRel);
         if taken == CONDEMNED {
             // Nobody else writes the slot of a condemned queue.
@@ -155,138 +155,24 @@ impl RunNext {
     }
 }
 
-#[cfg(not(gmp_loom))]
-mod deque {
-    use crossbeam_deque::{Steal, Stealer, Worker};
+/// The queue of one processor.
+#[repr(C)]
+pub(crate) struct RunQueue<const N: usize = CAPACITY> {
+    pub(crate) next: RunNext,
+    ring: Ring<N>,
+}
 
-    use super::{CAPACITY, RunNext, Unit};
-    use crate::sys::UnsafeCell;
-
-    /// The run-next slot and the deque of one processor.
-    pub(crate) struct RunQueue {
-        pub(crate) next: RunNext,
-        /// Touched by the owner only.
-        worker: UnsafeCell<Worker<Unit>>,
-        stealer: Stealer<Unit>,
+impl<const N: usize> RunQueue<N> {
+    pub(crate) fn new() -> Self {
+        RunQueue { next: RunNext::new(), ring: Ring::new() }
     }
+}
 
-    // SAFETY: `worker` is touched by the owner only (the contract of the unsafe functions); the rest is `Sync`.
-    unsafe impl Sync for RunQueue {}
-
-    /// What a theft brought.
-    #[derive(Debug)]
-    pub(crate) struct Loot {
-        /// The oldest of the stolen units, to be run first.
-        pub(crate) first: Unit,
-        /// How many more of them now lie in the thief's deque.
-        pub(crate) more: usize,
-    }
-
-    impl RunQueue {
-        pub(crate) fn new() -> Self {
-            let worker = Worker::new_fifo();
-            RunQueue { next: RunNext::new(), stealer: worker.stealer(), worker: UnsafeCell::new(worker) }
-        }
-
-        /// # Safety
-        ///
-        /// The caller holds the processor.
-        #[inline]
-        unsafe fn worker<R>(&self, f: impl FnOnce(&Worker<Unit>) -> R) -> R {
-            // SAFETY: the owner is one thread at a time, and the hand-over of a processor orders its accesses.
-            self.worker.with(|worker| f(unsafe { &*worker }))
-        }
-
-        /// Units in the deque. Exact for the owner but for thieves, who only take.
-        ///
-        /// # Safety
-        ///
-        /// The caller holds the processor.
-        #[inline]
-        pub(crate) unsafe fn len(&self) -> usize {
-            // SAFETY: passed on.
-            unsafe { self.worker(Worker::len) }
-        }
-
-        /// Appends `unit`. If the deque is full, its older half and then `unit` go into `overflow` instead, in order
-        /// (Go: `runqput`, `runqputslow`). Tells whether there were others.
-        ///
-        /// # Safety
-        ///
-        /// The caller holds the processor.
-        #[inline]
-        pub(crate) unsafe fn push(&self, unit: Unit, overflow: impl FnOnce(&mut dyn Iterator<Item = Unit>)) -> bool {
-            // SAFETY: passed on.
-            unsafe {
-                self.worker(|worker| {
-                    let queued = worker.len();
-                    if queued < CAPACITY {
-                        worker.push(unit);
-                    } else {
-                        let half = std::iter::from_fn(|| worker.pop()).take(CAPACITY / 2);
-                        overflow(&mut half.chain(std::iter::once(unit)));
-                    }
-                    queued > 0
-                })
-            }
-        }
-
-        /// Takes the oldest unit (Go: `runqget` behind `runnext`).
-        ///
-        /// # Safety
-        ///
-        /// The caller holds the processor.
-        #[inline]
-        pub(crate) unsafe fn pop(&self) -> Option<Unit> {
-            // SAFETY: passed on.
-            unsafe {
-                self.worker(|worker| {
-                    // The deque asks this too. Without it a yield of the bench took 38 ns instead of 32.
-                    if worker.is_empty() { None } else { worker.pop() }
-                })
-            }
-        }
-
-        /// Units in the deque as another thread sees them.
-        pub(crate) fn len_seen(&self) -> usize {
-            self.stealer.len()
-        }
-
-        /// Takes half of `self`, at most `limit`, into the deque of `into` (Go: `runqsteal`).
-        ///
-        /// # Safety
-        ///
-        /// The caller holds the processor of `into`.
-        pub(crate) unsafe fn steal_into(&self, into: &RunQueue, limit: usize) -> Option<Loot> {
-            // SAFETY: passed on.
-            unsafe {
-                into.worker(|worker| {
-                    let before = worker.len();
-                    // The owner of a deque that resizes makes thieves retry; a few times are enough, others look too.
-                    for _ in 0..4 {
-                        match self.stealer.steal_batch_with_limit_and_pop(worker, limit) {
-                            Steal::Success(first) => {
-                                return Some(Loot { first, more: worker.len().saturating_sub(before) });
-                            }
-                            Steal::Empty => return None,
-                            Steal::Retry => std::hint::spin_loop(),
-                        }
-                    }
-                    None
-                })
-            }
-        }
-
-        /// Takes one unit out of the deque from any thread.
-        pub(crate) fn steal_one(&self) -> Option<Unit> {
-            loop {
-                match self.stealer.steal() {
-                    Steal::Success(unit) => return Some(unit),
-                    Steal::Empty => return None,
-                    Steal::Retry => std::hint::spin_loop(),
-                }
-            }
-        }
+impl<const N: usize> std::ops::Deref for RunQueue<N> {
+    type Target = Ring<N>;
+    #[inline]
+    fn deref(&self) -> &Ring<N> {
+        &self.ring
     }
 }
 

@@ -51,7 +51,7 @@ use crate::sys::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
-use crate::sys::{Mutex, count_forks, fork_count, idle_fence, rank, submit_fence, try_print_error};
+use crate::sys::{Line, Mutex, count_forks, fork_count, idle_fence, rank, submit_fence, try_print_error};
 use crate::sysmon::Sysmon;
 use crate::task::registry::{FIRST_OUTSIDE, LocalTasks, OUTSIDE, Shard};
 use crate::waits::Waits;
@@ -144,18 +144,6 @@ pub(crate) struct Config {
 
 /// See `Builder::on_stuck`.
 pub(crate) type StuckHook = Box<dyn Fn(&StuckPoll) + Send + Sync>;
-
-/// Keeps what many threads write on cache lines of its own.
-#[repr(align(128))]
-pub(crate) struct Line<T>(T);
-
-impl<T> std::ops::Deref for Line<T> {
-    type Target = T;
-    #[inline]
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
 
 /// A runtime as users hold it: the slot and the generation that makes it this runtime and not a later one.
 #[derive(Clone, Copy)]

@@ -26,6 +26,19 @@ pub(crate) mod doubles;
 
 use atomic::{Ordering::SeqCst, fence};
 
+/// On cache lines of its own: many threads write it, and what lies beside it is not theirs.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Line<T>(pub(crate) T);
+
+impl<T> std::ops::Deref for Line<T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
 /// The ranks of all locks, lowest first: a thread that holds one takes only higher ones.
 pub(crate) mod rank {
     /// The process-wide lists: free slots, the default runtime.

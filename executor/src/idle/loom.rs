@@ -23,10 +23,9 @@ use crate::clock::NEVER;
 use crate::inject::Inject;
 use crate::machine::{Grant, Machine};
 use crate::park::Parker;
-use crate::runq::Replaced;
-use crate::runq::{RunNext, Unit};
+use crate::runq::{Overflow, Replaced, RunQueue, Unit};
 use crate::sys::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
-use crate::sys::doubles::{Deque, Poller};
+use crate::sys::doubles::Poller;
 use crate::sys::{UnsafeCell, idle_fence, submit_fence};
 
 /// At most so many preemptions, where all of them take too long: these faults are found with two or three.
@@ -52,9 +51,29 @@ struct Proc {
 
 /// The queue of a processor, in the models that have one.
 struct Local {
-    next: RunNext,
-    deque: Deque,
+    queue: RunQueue<4>,
     polling: AtomicBool,
+}
+
+impl Local {
+    fn new(polling: bool) -> Local {
+        Local { queue: RunQueue::new(), polling: AtomicBool::new(polling) }
+    }
+
+    /// Its owner pushes.
+    fn push(&self, unit: Unit) {
+        // SAFETY: the caller is the owner.
+        unsafe { self.queue.push(unit, &Never) };
+    }
+}
+
+/// No model queues so many.
+struct Never;
+
+impl Overflow for Never {
+    fn overflow(&self, _units: impl Iterator<Item = Unit>) {
+        unreachable!("a queue is full");
+    }
 }
 
 /// Mirrors `Sched`.
@@ -140,7 +159,7 @@ impl World {
     fn is_work_visible(&self) -> bool {
         !self.inject.is_empty()
             || self.procs.iter().filter_map(|p| p.local.as_ref()).any(|local| {
-                let queued = local.deque.len_seen();
+                let queued = local.queue.len_seen();
                 queued > 1 || queued == 1 && local.polling.load(Relaxed)
             })
     }
@@ -162,7 +181,7 @@ impl World {
     fn give_up(&'static self, slot: u32) {
         self.hold(slot);
         let local = self.procs[slot as usize].local.as_ref();
-        let work = !self.inject.is_empty() || local.is_some_and(|local| local.deque.len_seen() > 0);
+        let work = !self.inject.is_empty() || local.is_some_and(|local| local.queue.len_seen() > 0);
         if self.idle.hand_off(slot, || true, work, self) == HandedOff::Idle {
             if self.is_work_visible() {
                 self.idle.wake_one(self, None);
@@ -236,7 +255,9 @@ impl Host for World {
     fn bury(&'static self, slot: u32) {
         self.hold(slot);
         if let Some(local) = &self.procs[slot as usize].local {
-            self.inject.push_front(local.next.take().into_iter().chain(std::iter::from_fn(|| local.deque.take())));
+            // SAFETY: whoever held it has given it up under the lock.
+            let queued = std::iter::from_fn(|| unsafe { local.queue.pop() });
+            self.inject.push_front(local.queue.next.take().into_iter().chain(queued));
         }
     }
 
@@ -368,8 +389,8 @@ impl Worker {
         }
         world.procs.iter().enumerate().filter_map(|(i, p)| Some((i as u32, p.local.as_ref()?))).any(|(i, local)| {
             // `steal_lone`: in these models a processor stands still when it is looked at.
-            local.deque.take().is_some()
-                || i != slot && local.next.peek() != 0 && local.next.steal(local.next.peek()).is_some()
+            let next = &local.queue.next;
+            local.queue.steal_one().is_some() || i != slot && next.peek() != 0 && next.steal(next.peek()).is_some()
         })
     }
 

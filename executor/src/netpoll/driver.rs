@@ -21,7 +21,7 @@ use super::registration::{Kind, Registration, shut_down};
 use super::table::{Key, Table};
 use crate::sys::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sys::atomic::{AtomicBool, AtomicUsize};
-use crate::sys::{Mutex, assert_no_lock_held, rank};
+use crate::sys::{Line, Mutex, assert_no_lock_held, rank};
 
 /// Which way to the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,11 +106,6 @@ impl Driver {
     }
 }
 
-/// On a line of its own: every wait for I/O writes it.
-#[derive(Debug)]
-#[repr(align(128))]
-struct Line<T>(T);
-
 /// The netpoller of a runtime slot. Never freed.
 #[derive(Debug)]
 pub(crate) struct Netpoll {
@@ -120,7 +115,7 @@ pub(crate) struct Netpoll {
     breaks: Breaks,
     /// Whether events have to be asked for. Written by `open`, before the first registration.
     arms: AtomicBool,
-    /// Tasks that wait for I/O.
+    /// Tasks that wait for I/O. Every wait for it writes this.
     waiting: Line<AtomicUsize>,
     /// Whether a thread is in a blocking wait.
     blocked: AtomicBool,

@@ -1,14 +1,15 @@
-//! Models of the run-next slot: its owner against thieves and against `sysmon`. What is in the deque is crossbeam's to prove; see
-//! `sys::doubles` for what the other models assume of it.
+//! Models of the run-next slot and the ring: their owner against thieves and against `sysmon`. Those of the ring alone are in
+//! `loom/ring.rs`.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use loom::thread;
 
-use super::{Replaced, RunNext, Unit};
+mod ring;
+
+use super::{Overflow, Replaced, RunNext, RunQueue, Unit};
 use crate::inject::Inject;
-use crate::sys::doubles::Deque;
 use crate::sys::{UnsafeCell, idle_fence, submit_fence, submit_fence_after_rmw};
 
 /// A task whose memory says how often it was run. loom checks that whoever runs it sees what was written before.
@@ -100,24 +101,39 @@ fn r02_the_same_task_twice_in_the_slot_is_run_twice() {
     });
 }
 
-/// A processor's queue with its deque, and where its units go when it is condemned. The owner's steps mirror
+/// A processor's queue, and where its units go when it is condemned. The owner's steps mirror
 /// `Sched::ready_local`, `Sched::ready_yielded` and `Worker::find`, those of `sysmon` mirror `Sched::rescue`.
 struct Queue {
-    next: RunNext,
-    deque: Deque,
+    local: RunQueue<4>,
     global: Inject,
+}
+
+impl Overflow for Queue {
+    fn overflow(&self, _units: impl Iterator<Item = Unit>) {
+        unreachable!("no model here queues so many");
+    }
 }
 
 impl Queue {
     fn new() -> Arc<Self> {
-        Arc::new(Queue { next: RunNext::new(), deque: Deque::new(), global: Inject::new() })
+        Arc::new(Queue { local: RunQueue::new(), global: Inject::new() })
+    }
+
+    fn push(&self, unit: Unit) {
+        // SAFETY: the caller is the owner.
+        unsafe { self.local.push(unit, self) };
+    }
+
+    fn pop(&self) -> Option<Unit> {
+        // SAFETY: as above.
+        unsafe { self.local.pop() }
     }
 
     fn wake(&self, unit: Unit) {
-        match self.next.replace(unit) {
+        match self.local.next.replace(unit) {
             Replaced::Nothing => {}
             Replaced::Unit(displaced) => {
-                self.deque.push(displaced);
+                self.push(displaced);
                 submit_fence();
                 self.second_look();
             }
@@ -126,20 +142,20 @@ impl Queue {
     }
 
     fn yields(&self, unit: Unit) {
-        self.deque.push(unit);
+        self.push(unit);
     }
 
     /// Mirrors `Sched::after_push` and `Sched::spill`.
     fn second_look(&self) {
-        if self.next.is_condemned() {
-            self.global.push_batch(std::iter::from_fn(|| self.deque.take()));
+        if self.local.next.is_condemned() {
+            self.global.push_batch(std::iter::from_fn(|| self.pop()));
         }
     }
 
     /// A pick. With `look` it takes from the global queue first.
     fn pick(&self, look: bool) -> Option<Unit> {
-        if self.next.is_condemned() {
-            self.global.push_batch(std::iter::from_fn(|| self.deque.take()));
+        if self.local.next.is_condemned() {
+            self.global.push_batch(std::iter::from_fn(|| self.pop()));
             return None;
         }
         if look {
@@ -149,10 +165,10 @@ impl Queue {
                 return Some(unit);
             }
         }
-        if let Some(unit) = self.next.take() {
+        if let Some(unit) = self.local.next.take() {
             return Some(unit);
         }
-        let unit = self.deque.take()?;
+        let unit = self.pop()?;
         submit_fence_after_rmw();
         self.second_look();
         Some(unit)
@@ -160,23 +176,23 @@ impl Queue {
 
     /// Any thread.
     fn steal(&self) -> u32 {
-        let next = self.next.peek();
-        run(self.deque.take().or_else(|| if next == 0 { None } else { self.next.steal(next) }))
+        let next = self.local.next.peek();
+        run(self.local.steal_one().or_else(|| if next == 0 { None } else { self.local.next.steal(next) }))
     }
 
     fn rescue(self: &Arc<Self>) -> thread::JoinHandle<()> {
         let queue = self.clone();
         thread::spawn(move || {
-            let next = queue.next.condemn();
+            let next = queue.local.next.condemn();
             idle_fence();
-            queue.global.push_batch(next.into_iter().chain(std::iter::from_fn(|| queue.deque.take())));
+            queue.global.push_batch(next.into_iter().chain(std::iter::from_fn(|| queue.local.steal_one())));
         })
     }
 
     /// The owner is in a poll that never ends: nothing is left to it. Tells how many units are in the global queue.
     fn stranded_none(&self) -> u32 {
-        assert!(self.next.is_condemned());
-        assert_eq!(self.deque.len_seen(), 0, "a task is left in the queue of a poll that never ends");
+        assert!(self.local.next.is_condemned());
+        assert_eq!(self.local.len_seen(), 0, "a task is left in the queue of a poll that never ends");
         std::iter::from_fn(|| self.global.pop()).map(|unit| run(Some(unit))).sum()
     }
 }

@@ -27,7 +27,7 @@ use crate::machine::{Grant, Machine, Parked};
 use crate::metrics::FoundIn;
 use crate::netpoll::Wait;
 use crate::processor::{CLOSING, ProcSlot, Processor, QUIT, SLICE_OVER};
-use crate::runq::{CAPACITY, Unit};
+use crate::runq::Unit;
 use crate::runtime::block_in_place;
 use crate::sys::atomic::Ordering::Relaxed;
 use crate::sys::{submit_fence, submit_fence_after_rmw};
@@ -275,9 +275,7 @@ impl Worker {
         }
         // 4.
         // SAFETY: this machine holds `p`.
-        let batch = sched.inject.pop_batch(sched.idle.procs() as usize, BATCH, |unit| unsafe {
-            p.push(unit);
-        });
+        let batch = unsafe { sched.inject.pop_batch(sched.idle.procs() as usize, BATCH, &p.queue) };
         if let Some(unit) = batch {
             submit_fence();
             sched.after_push(p);
@@ -343,11 +341,8 @@ impl Worker {
         }
         // As many as there were picks since the last look, which leaves both queues half of the picks: one would be a
         // trickle beside local tasks that never end.
-        let most = p.look_every().min(CAPACITY.saturating_sub(p.queue.len_seen()));
         // SAFETY: this machine holds `p`.
-        let first = sched.inject.pop_batch(sched.idle.procs() as usize, most, |unit| unsafe {
-            p.push(unit);
-        });
+        let first = unsafe { sched.inject.pop_batch(sched.idle.procs() as usize, p.look_every(), &p.queue) };
         match first {
             Some(unit) => {
                 self.looked_global = true;

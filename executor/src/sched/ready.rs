@@ -106,7 +106,7 @@ impl Sched {
         }
     }
 
-    /// The owner's second look after a push to its deque and a fence: if the queue was condemned meanwhile, whoever did that
+    /// The owner's second look after a push to its ring and a fence: if the queue was condemned meanwhile, whoever did that
     /// may have emptied it before the push.
     #[inline]
     pub(crate) fn after_push(&'static self, p: &'static Processor) {
@@ -118,11 +118,9 @@ impl Sched {
     /// The owner of a condemned queue empties it into the global one.
     #[cold]
     fn spill(&'static self, p: &'static Processor) {
-        let mut spilled = 0;
         // SAFETY: only the owner calls this.
         let units = std::iter::from_fn(|| unsafe { p.queue.pop() });
-        self.inject.push_batch(units.inspect(|_| spilled += 1));
-        if spilled > 0 {
+        if self.inject.push_batch(units) > 0 {
             self.queued_globally();
         }
     }

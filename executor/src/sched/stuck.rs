@@ -7,7 +7,7 @@
 //!
 //! Rescue, all of it under the scheduler lock, which every change of a processor's owner takes but for the two steps of
 //! `block_in_place`. First: the processor is still the table's and is still in that very poll; else nothing is done. Then
-//! (1) the sentinel goes into its run-next slot, and a fence; (2) what was in the slot and then the deque, taken as a thief
+//! (1) the sentinel goes into its run-next slot, and a fence; (2) what was in the slot and then the ring, taken as a thief
 //! takes it, go to the global queue as one batch in order; (3) a fresh processor replaces it in the table and goes to a
 //! machine that wants one, else to the idle list, and a machine is woken for the work.
 //!

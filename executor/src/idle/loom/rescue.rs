@@ -3,17 +3,16 @@
 
 use loom::thread;
 
-use super::{bounded, machine, unit};
+use super::{Never, bounded, machine, unit};
 use crate::idle::{HandedOff, Host, Idle, Rested, Retired, Served};
 use crate::inject::Inject;
 use crate::machine::{Grant, Machine};
 use crate::park::Parker;
-use crate::runq::{Replaced, RunNext, Unit};
+use crate::runq::{Replaced, RunQueue, Unit};
 use crate::sys::atomic::{
     AtomicPtr, AtomicU32, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
-use crate::sys::doubles::Deque;
 use crate::sys::{Mutex, UnsafeCell, idle_fence, rank, submit_fence, submit_fence_after_rmw};
 
 /// The one slot.
@@ -21,8 +20,7 @@ const SLOT: u32 = 0;
 
 /// Mirrors `Processor`.
 struct Processor {
-    next: RunNext,
-    deque: Deque,
+    queue: RunQueue<4>,
     polls: AtomicU32,
     status: AtomicU32,
     /// What only the owner touches; loom checks that owners come one after another.
@@ -35,8 +33,7 @@ unsafe impl Sync for Processor {}
 impl Processor {
     fn new() -> Self {
         Processor {
-            next: RunNext::new(),
-            deque: Deque::new(),
+            queue: RunQueue::new(),
             polls: AtomicU32::new(0),
             status: AtomicU32::new(0),
             own: UnsafeCell::new(0),
@@ -46,6 +43,16 @@ impl Processor {
     fn owned(&self) {
         // SAFETY: the caller is the owner; loom checks that nobody else thinks so.
         self.own.with_mut(|own| unsafe { *own += 1 });
+    }
+
+    fn push(&self, unit: Unit) {
+        // SAFETY: the caller is the owner.
+        unsafe { self.queue.push(unit, &Never) };
+    }
+
+    fn pop(&self) -> Option<Unit> {
+        // SAFETY: as above.
+        unsafe { self.queue.pop() }
     }
 
     /// Mirrors `begin_poll` and `end_poll`.
@@ -125,9 +132,9 @@ impl Table {
                 return None;
             }
             self.stuck.fetch_add(1, AcqRel);
-            let next = p.next.condemn();
+            let next = p.queue.next.condemn();
             idle_fence();
-            let queued = std::iter::from_fn(|| p.deque.take());
+            let queued = std::iter::from_fn(|| p.queue.steal_one());
             self.inject.push_batch(next.into_iter().chain(queued));
             self.renew();
             Some(!self.inject.is_empty())
@@ -142,7 +149,7 @@ impl Table {
                 return None;
             }
             p.bump_polls();
-            Some(p.deque.len_seen() > 0 || p.next.peek() != 0 || !self.inject.is_empty())
+            Some(p.queue.len_seen() > 0 || p.queue.next.peek() != 0 || !self.inject.is_empty())
         });
         self.went_on(taken)
     }
@@ -159,15 +166,13 @@ impl Table {
     fn return_husk(&'static self, husk: &'static Processor) {
         self.spill(husk);
         husk.owned();
-        husk.next.pardon();
+        husk.queue.next.pardon();
         self.spare.lock().push(husk);
         self.stuck.fetch_sub(1, AcqRel);
     }
 
     fn spill(&'static self, p: &'static Processor) {
-        let mut spilled = 0;
-        self.inject.push_batch(std::iter::from_fn(|| p.deque.take()).inspect(|_| spilled += 1));
-        if spilled > 0 {
+        if self.inject.push_batch(std::iter::from_fn(|| p.pop())) > 0 {
             self.queued_globally();
         }
     }
@@ -180,18 +185,18 @@ impl Table {
     }
 
     fn after_push(&'static self, p: &'static Processor) {
-        if p.next.is_condemned() {
+        if p.queue.next.is_condemned() {
             self.spill(p);
         }
     }
 
     /// Mirrors `Sched::ready_local` for a wake.
     fn ready_local(&'static self, p: &'static Processor, unit: Unit) {
-        match p.next.replace(unit) {
+        match p.queue.next.replace(unit) {
             Replaced::Nothing => {}
             Replaced::Unit(displaced) => {
                 p.owned();
-                p.deque.push(displaced);
+                p.push(displaced);
                 submit_fence();
                 self.after_push(p);
                 if self.idle.should_wake() {
@@ -210,7 +215,7 @@ impl Table {
     /// Mirrors `Sched::give_up`, in a poll.
     fn give_up(&'static self, p: &'static Processor) {
         p.bump_polls();
-        let work = p.deque.len_seen() > 0 || p.next.peek() != 0 || !self.inject.is_empty();
+        let work = p.queue.len_seen() > 0 || p.queue.next.peek() != 0 || !self.inject.is_empty();
         match self.idle.hand_off(SLOT, || self.is_current(p), work, self) {
             HandedOff::ToMachine => {}
             HandedOff::Husk => self.return_husk(p),
@@ -318,7 +323,7 @@ impl Worker {
                 continue;
             };
             p.owned();
-            if p.next.is_condemned() {
+            if p.queue.next.is_condemned() {
                 self.p = None;
                 table.return_husk(p);
                 continue;
@@ -340,10 +345,10 @@ impl Worker {
                     }
                 }
             }
-            if p.next.take().is_some() {
+            if p.queue.next.take().is_some() {
                 return true;
             }
-            if p.deque.take().is_some() {
+            if p.pop().is_some() {
                 submit_fence_after_rmw();
                 table.after_push(p);
                 return true;
@@ -561,7 +566,7 @@ fn r03_a_husk_is_traded_for_an_idle_processor() {
         let status = p.enter_blocking();
         assert!(p.leave_blocking(status));
         let mut p = p;
-        if p.next.is_condemned() {
+        if p.queue.next.is_condemned() {
             // Mirrors `Sched::trade_husk`.
             if table.idle.take(table).is_some() {
                 p.bump_polls();

@@ -12,13 +12,12 @@ fn with_queues(procs: u32, units: usize, goal: usize) -> &'static World {
             world.gate = Some(Parker::new());
         }
         for proc in &mut world.procs {
-            let local = Local { next: RunNext::new(), deque: Deque::new(), polling: AtomicBool::new(false) };
-            proc.local = Some(local);
+            proc.local = Some(Local::new(false));
             proc.asked = Some(AtomicBool::new(false));
         }
     });
     let last = world.procs.last().and_then(|p| p.local.as_ref());
-    (0..units).for_each(|_| last.expect("a queue").deque.push(unit()));
+    (0..units).for_each(|_| last.expect("a queue").push(unit()));
     world
 }
 
@@ -65,8 +64,8 @@ fn r01_a_dying_processor_that_is_given_up_wakes_a_machine_for_its_tasks() {
 fn r01_a_machine_that_quits_wakes_another_one_for_the_rest() {
     bounded(2, || {
         let world = with_queues(3, 1, 2);
-        // One in the deque and one in the slot are not for others to see.
-        assert_eq!(world.procs[2].local.as_ref().unwrap().next.replace(unit()), Replaced::Nothing);
+        // One in the ring and one in the slot are not for others to see.
+        assert_eq!(world.procs[2].local.as_ref().unwrap().queue.next.replace(unit()), Replaced::Nothing);
         let slots = [take(world), take(world), take(world)];
         let parked = Worker::parked(world);
         slots[..2].iter().for_each(|slot| world.give_up(*slot));

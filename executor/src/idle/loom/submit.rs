@@ -78,19 +78,18 @@ fn r01_submit_beside_one_that_finds_no_processor() {
 fn r01_a_task_behind_a_poll_against_a_machine_going_idle() {
     bounded(3, || {
         let world = World::with(2, 1, |world| {
-            let local = Local { next: RunNext::new(), deque: Deque::new(), polling: AtomicBool::new(true) };
-            world.procs[0].local = Some(local);
+            world.procs[0].local = Some(Local::new(true));
         });
         let slots = [take(world), take(world)];
         let worker = Worker::start(world, slots[1], false);
         let local = world.procs[slots[0] as usize].local.as_ref().unwrap();
         // Mirrors `Sched::ready_local`, for the second of two spawns.
-        assert_eq!(local.next.replace(unit()), Replaced::Nothing);
-        let displaced = match local.next.replace(unit()) {
+        assert_eq!(local.queue.next.replace(unit()), Replaced::Nothing);
+        let displaced = match local.queue.next.replace(unit()) {
             Replaced::Unit(displaced) => displaced,
             _ => unit(),
         };
-        local.deque.push(displaced);
+        local.push(displaced);
         submit_fence();
         if world.idle.should_wake() {
             world.idle.wake_one(world, None);
@@ -106,8 +105,7 @@ fn r01_sysmon_does_not_sleep_beside_a_lone_task() {
     bounded(3, || {
         let world = World::with(2, 2, |world| {
             for proc in &mut world.procs {
-                let local = Local { next: RunNext::new(), deque: Deque::new(), polling: AtomicBool::new(true) };
-                proc.local = Some(local);
+                proc.local = Some(Local::new(true));
             }
         });
         let worker = Worker::parked(world);
@@ -120,7 +118,8 @@ fn r01_sysmon_does_not_sleep_beside_a_lone_task() {
                     world.sysmon.park();
                 }
                 long_poll.park();
-                let waits = world.procs.iter().filter_map(|p| p.local.as_ref()).any(|local| local.next.peek() != 0);
+                let waits =
+                    world.procs.iter().filter_map(|p| p.local.as_ref()).any(|local| local.queue.next.peek() != 0);
                 if waits && world.idle.should_wake() {
                     world.idle.wake_one(world, None);
                 }
@@ -129,7 +128,7 @@ fn r01_sysmon_does_not_sleep_beside_a_lone_task() {
         // A `block_on` thread takes the first processor and makes a task ready, then computes.
         let slot = world.idle.acquire(machine(), None, world).unwrap();
         let local = world.procs[slot as usize].local.as_ref().unwrap();
-        assert_eq!(local.next.replace(unit()), Replaced::Nothing);
+        assert_eq!(local.queue.next.replace(unit()), Replaced::Nothing);
         world.count();
         long_poll.unpark();
         sysmon.join().unwrap();
