@@ -54,6 +54,13 @@ pub mod time {
     };
 }
 
+/// Go's channels: many send, many receive, each message goes to one.
+pub mod chan {
+    pub use gmp_executor::chan::{
+        Closed, Receiver, Recv, RecvError, Send, SendError, Sender, TryRecvError, TrySendError, bounded, unbounded,
+    };
+}
+
 /// Sockets on the netpoller.
 pub mod net {
     pub use gmp_net::tcp;

@@ -25,9 +25,11 @@ mod machine;
 mod mailbox;
 mod park;
 mod runq;
+mod sudog;
 #[cfg(not(gmp_loom))]
 mod waits;
 
+mod hchan;
 mod idle;
 mod timers;
 
@@ -59,6 +61,11 @@ pub mod task;
 pub mod time;
 #[cfg(not(gmp_loom))]
 mod trace;
+
+#[cfg(not(gmp_loom))]
+pub mod chan;
+#[cfg(not(gmp_loom))]
+mod cold;
 
 #[cfg(not(gmp_loom))]
 pub mod runtime;

@@ -18,6 +18,7 @@ pub use crate::sched::deadlock::LeakedTask;
 pub use crate::sched::stuck::{StuckIn, StuckPoll};
 pub use block_in_place::block_in_place;
 pub use block_on::block_on;
+pub(crate) use block_on::on as block_on_in;
 pub use builder::Builder;
 pub(crate) use default::peek as default_if_any;
 pub use metrics::{FoundIn, Metrics};

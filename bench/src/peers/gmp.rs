@@ -48,8 +48,8 @@ impl Peer for Gmp {
     const NAME: &'static str = "gmp";
 
     type Join<T: Send + 'static> = Join<T>;
-    type Sender = async_channel::Sender<u64>;
-    type Receiver = async_channel::Receiver<u64>;
+    type Sender = gmp::chan::Sender<u64>;
+    type Receiver = gmp::chan::Receiver<u64>;
     type Mutex = async_lock::Mutex<()>;
     type Listener = TcpListener;
     type Stream = TcpStream;
@@ -117,7 +117,7 @@ impl Peer for Gmp {
     }
 
     fn channel(capacity: usize) -> (Self::Sender, Self::Receiver) {
-        async_channel::bounded(capacity)
+        gmp::chan::bounded(capacity)
     }
 
     async fn send(sender: &Self::Sender, number: u64) {

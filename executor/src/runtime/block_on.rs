@@ -266,7 +266,7 @@ impl Drop for Blocking {
 }
 
 #[track_caller]
-pub(super) fn on<F: Future>(runtime: RuntimeRef, future: F) -> F::Output {
+pub(crate) fn on<F: Future>(runtime: RuntimeRef, future: F) -> F::Output {
     assert!(runtime.is_of_this_process(), "{FORKED}");
     assert!(runtime.is_there(), "{SHUT_DOWN}");
     let blocking = Blocking::new(runtime, Wait::of_block_on(Location::caller(), runtime.generation));

@@ -1,0 +1,457 @@
+//! A channel without its handles (Go: hchan): the buffer and the two lines of those who wait. `chan` puts handles, futures
+//! and the budget around it.
+//!
+//! All of it is behind one lock, which is held for a few instructions and never while anything of the user's runs: messages
+//! are moved under it, and dropped outside.
+//!
+//! 1. A message is in one place: with its sender, in the buffer, or in the place of a receiver that was served with it.
+//! 2. A receiver stands in line only while there is nothing to receive, a sender only while there is no room: never both. So
+//!    nobody who comes later gets ahead of the line, and messages come out in the order in which they went in.
+//! 3. Who makes the reason of a wait untrue serves the first in line under the same lock: a message goes straight into the
+//!    receiver's place (Go: sendDirect), a sender's message out of its place into the buffer. Nobody is woken to look again.
+//! 4. A receiver that was served and is dropped puts the message back before all others, or into the place of the next in
+//!    line. The buffer may hold more than its capacity then; senders wait until it holds less. After the end, who asks once
+//!    more gets it.
+//! 5. Once closed, nobody stands in line. What is in the buffer is received as before, unless nobody is left to receive it:
+//!    then it is dropped.
+//! 6. The hint is written under the lock and read without it. It says what the next operation will probably find, so that who
+//!    is going to wait has cloned its waker before it takes the lock. Nothing relies on it.
+
+use std::collections::VecDeque;
+use std::task::{Poll, Waker};
+
+use crate::sudog::{Line, Phase, Sudog, wake};
+use crate::sys::atomic::{AtomicU8, Ordering::Relaxed};
+use crate::sys::{OwnMutex, rank};
+
+/// In the hint: there is a message, or there will be none.
+const CAN_TAKE: u8 = 1;
+/// In the hint: there is room, or there will be none.
+const CAN_PUT: u8 = 2;
+
+/// So many messages have their memory at once; a buffer for more grows.
+const RESERVED_MAX: usize = 1024;
+
+/// See the head of the file.
+pub(crate) struct Hchan<T> {
+    /// Invariant 6.
+    hint: AtomicU8,
+    capacity: usize,
+    core: OwnMutex<Core<T>>,
+}
+
+/// Guarded by `Hchan::core`.
+struct Core<T> {
+    buffer: VecDeque<T>,
+    /// Who waits for a message.
+    takers: Line<T>,
+    /// Who waits for room, each with its message in its place.
+    putters: Line<T>,
+    /// Who waits for the end.
+    watchers: Line<T>,
+    closed: bool,
+}
+
+/// Why nothing was put.
+#[derive(Debug)]
+pub(crate) enum NotPut<T> {
+    Full(T),
+    Closed(T),
+}
+
+/// Why nothing was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotTaken {
+    Empty,
+    Closed,
+}
+
+impl<T> Core<T> {
+    /// Puts a message where it is to go. `Ok` has the waker of the receiver that was served.
+    #[inline]
+    fn put(&mut self, value: T, capacity: usize) -> Result<Option<Waker>, NotPut<T>> {
+        if self.closed {
+            return Err(NotPut::Closed(value));
+        }
+        if !self.takers.is_empty() {
+            return Ok(self.takers.serve(|place| *place = Some(value)).and_then(|((), waker)| waker));
+        }
+        if self.buffer.len() < capacity {
+            self.buffer.push_back(value);
+            return Ok(None);
+        }
+        Err(NotPut::Full(value))
+    }
+
+    /// Takes the oldest message, and lets the first sender in line have the room. `Ok` has its waker.
+    #[inline]
+    fn take(&mut self, capacity: usize) -> Result<(T, Option<Waker>), NotTaken> {
+        if let Some(value) = self.buffer.pop_front() {
+            if self.putters.is_empty() || self.buffer.len() >= capacity {
+                return Ok((value, None));
+            }
+            let Some((next, waker)) = self.putters.serve(Option::take) else {
+                return Ok((value, None));
+            };
+            self.buffer.extend(next);
+            return Ok((value, waker));
+        }
+        // Without a buffer the message comes out of the sender's place.
+        if let Some((Some(value), waker)) = self.putters.serve(Option::take) {
+            return Ok((value, waker));
+        }
+        Err(if self.closed { NotTaken::Closed } else { NotTaken::Empty })
+    }
+
+    #[inline]
+    fn hint(&self, capacity: usize) -> u8 {
+        if self.closed {
+            return CAN_TAKE | CAN_PUT;
+        }
+        let take = !self.buffer.is_empty() || !self.putters.is_empty();
+        let put = self.buffer.len() < capacity || !self.takers.is_empty();
+        u8::from(take) * CAN_TAKE | u8::from(put) * CAN_PUT
+    }
+}
+
+impl<T> Hchan<T> {
+    pub(crate) fn bounded(capacity: usize) -> Self {
+        let core = Core {
+            buffer: VecDeque::with_capacity(if capacity > RESERVED_MAX { 0 } else { capacity }),
+            takers: Line::new(),
+            putters: Line::new(),
+            watchers: Line::new(),
+            closed: false,
+        };
+        Hchan { hint: AtomicU8::new(core.hint(capacity)), capacity, core: OwnMutex::new(rank::LEAF, core) }
+    }
+
+    pub(crate) fn unbounded() -> Self {
+        Hchan::bounded(usize::MAX)
+    }
+
+    pub(crate) fn capacity(&self) -> Option<usize> {
+        (self.capacity != usize::MAX).then_some(self.capacity)
+    }
+
+    /// Messages in the buffer.
+    pub(crate) fn len(&self) -> usize {
+        self.core.lock().buffer.len()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.core.lock().closed
+    }
+
+    /// Runs `f` under the lock, and writes down what it has changed.
+    #[inline]
+    fn change<R>(&self, f: impl FnOnce(&mut Core<T>) -> R) -> R {
+        let mut core = self.core.lock();
+        let result = f(&mut core);
+        self.hint.store(core.hint(self.capacity), Relaxed);
+        result
+    }
+
+    /// Puts a message without waiting.
+    #[inline]
+    pub(crate) fn try_put(&self, value: T) -> Result<(), NotPut<T>> {
+        let waker = self.change(|core| core.put(value, self.capacity))?;
+        wake(waker);
+        Ok(())
+    }
+
+    /// Takes a message without waiting.
+    #[inline]
+    pub(crate) fn try_take(&self) -> Result<T, NotTaken> {
+        let (value, waker) = self.change(|core| core.take(self.capacity))?;
+        wake(waker);
+        Ok(value)
+    }
+
+    /// Puts the message that is in the place, or stands in line with it. The error gives it back.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the future of the place, which stays where it is until [`Hchan::leave_put`], and is of this channel.
+    #[inline]
+    pub(crate) unsafe fn poll_put(&self, sudog: &Sudog<T>, waker: &Waker) -> Poll<Result<(), T>> {
+        match sudog.phase() {
+            Phase::Out => {}
+            Phase::InLine => {
+                // SAFETY: passed on.
+                if unsafe { self.still_waits(sudog, waker) } {
+                    return Poll::Pending;
+                }
+                // SAFETY: passed on.
+                return unsafe { self.poll_put(sudog, waker) };
+            }
+            Phase::Served => {
+                // SAFETY: its future calls, and the place is out of line.
+                unsafe { sudog.end() };
+                return Poll::Ready(Ok(()));
+            }
+            Phase::Refused => {
+                // SAFETY: as above.
+                let value = unsafe { sudog.end() };
+                return Poll::Ready(Err(value.expect("who was refused has its message")));
+            }
+        }
+        let mut spare = self.clone_unless(CAN_PUT, waker);
+        loop {
+            // SAFETY: its future calls, and the place is in no line.
+            let value = unsafe { sudog.end() }.expect("a future that is ready is not polled again");
+            let put = self.change(|core| match core.put(value, self.capacity) {
+                Ok(served) => Poll::Ready(Ok(served)),
+                Err(NotPut::Closed(value)) => Poll::Ready(Err(value)),
+                Err(NotPut::Full(value)) => {
+                    // SAFETY: in no line, its future calls, and keeps it (contract).
+                    unsafe {
+                        sudog.put(value);
+                        if let Some(waker) = spare.take() {
+                            core.putters.push(sudog, waker);
+                        }
+                    }
+                    Poll::Pending
+                }
+            });
+            match put {
+                Poll::Ready(Ok(served)) => {
+                    wake(served);
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Err(value)) => return Poll::Ready(Err(value)),
+                Poll::Pending if sudog.phase() != Phase::Out => return Poll::Pending,
+                Poll::Pending => spare = Some(waker.clone()),
+            }
+        }
+    }
+
+    /// Takes a message, or stands in line for one.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the future of the place, which stays where it is until [`Hchan::leave_take`], and is of this channel.
+    #[inline]
+    pub(crate) unsafe fn poll_take(&self, sudog: &Sudog<T>, waker: &Waker) -> Poll<Result<T, NotTaken>> {
+        match sudog.phase() {
+            Phase::Out => {}
+            Phase::InLine => {
+                // SAFETY: passed on.
+                if unsafe { self.still_waits(sudog, waker) } {
+                    return Poll::Pending;
+                }
+                // SAFETY: passed on.
+                return unsafe { self.poll_take(sudog, waker) };
+            }
+            Phase::Served => {
+                // SAFETY: its future calls, and the place is out of line.
+                let value = unsafe { sudog.end() };
+                return Poll::Ready(Ok(value.expect("who was served has its message")));
+            }
+            Phase::Refused => {
+                // SAFETY: as above.
+                unsafe { sudog.end() };
+                return Poll::Ready(Err(NotTaken::Closed));
+            }
+        }
+        let mut spare = self.clone_unless(CAN_TAKE, waker);
+        loop {
+            enum Step<T> {
+                Taken(T, Option<Waker>),
+                Closed,
+                Lined,
+                Needs,
+            }
+            let step = self.change(|core| match core.take(self.capacity) {
+                Ok((value, waker)) => Step::Taken(value, waker),
+                Err(NotTaken::Closed) => Step::Closed,
+                Err(NotTaken::Empty) => match spare.take() {
+                    Some(waker) => {
+                        // SAFETY: in no line, its future calls, and keeps it (contract).
+                        unsafe { core.takers.push(sudog, waker) };
+                        Step::Lined
+                    }
+                    None => Step::Needs,
+                },
+            });
+            match step {
+                Step::Taken(value, waker) => {
+                    wake(waker);
+                    return Poll::Ready(Ok(value));
+                }
+                Step::Closed => return Poll::Ready(Err(NotTaken::Closed)),
+                Step::Lined => return Poll::Pending,
+                Step::Needs => spare = Some(waker.clone()),
+            }
+        }
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the future of the place, which stays where it is until [`Hchan::leave_closed`], and is of this channel.
+    pub(crate) unsafe fn poll_closed(&self, sudog: &Sudog<T>, waker: &Waker) -> Poll<()> {
+        // SAFETY: passed on.
+        if sudog.phase() == Phase::InLine && unsafe { self.still_waits(sudog, waker) } {
+            return Poll::Pending;
+        }
+        let mut spare = Some(waker.clone());
+        self.change(|core| {
+            if core.closed {
+                return Poll::Ready(());
+            }
+            // SAFETY: not closed, so not refused: in no line, its future calls, and keeps it (contract).
+            unsafe { core.watchers.push(sudog, spare.take().expect("it was just cloned")) };
+            Poll::Pending
+        })
+    }
+
+    /// The sender goes away: what it did not put stays in its place.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the future of the place.
+    #[inline]
+    pub(crate) unsafe fn leave_put(&self, sudog: &Sudog<T>) {
+        if sudog.phase() == Phase::InLine {
+            // SAFETY: passed on.
+            unsafe { self.leave(sudog, |core| &mut core.putters) };
+        }
+    }
+
+    /// The receiver goes away: what it was served goes to others.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the future of the place.
+    #[inline]
+    pub(crate) unsafe fn leave_take(&self, sudog: &Sudog<T>) {
+        if sudog.phase() != Phase::Out {
+            // SAFETY: passed on.
+            if let Some(value) = unsafe { self.end_take(sudog) } {
+                self.put_back(value);
+            }
+        }
+    }
+
+    /// Ends a wait for a message, and gives the message if there is one.
+    ///
+    /// # Safety
+    ///
+    /// Nobody polls the place meanwhile. Those who call this at once take turns.
+    #[cold]
+    pub(crate) unsafe fn end_take(&self, sudog: &Sudog<T>) -> Option<T> {
+        let (waker, value) = self.change(|core| {
+            // SAFETY: under the lock, and in this line.
+            let waker = if sudog.phase() == Phase::InLine { unsafe { core.takers.remove(sudog) } } else { None };
+            // SAFETY: out of line, and whoever else might touch it is kept away by the lock (contract).
+            (waker, unsafe { sudog.end() })
+        });
+        drop(waker);
+        value
+    }
+
+    /// Who waited for the end goes away.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the future of the place.
+    pub(crate) unsafe fn leave_closed(&self, sudog: &Sudog<T>) {
+        // SAFETY: passed on.
+        unsafe { self.leave(sudog, |core| &mut core.watchers) };
+    }
+
+    /// Takes a place out of its line, if it is still there.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the future of the place, which is or was in that line.
+    #[cold]
+    unsafe fn leave(&self, sudog: &Sudog<T>, line: impl FnOnce(&mut Core<T>) -> &mut Line<T>) {
+        let waker = self.change(|core| match sudog.phase() {
+            // SAFETY: under the lock, and in this line (contract).
+            Phase::InLine => unsafe { line(core).remove(sudog) },
+            _ => None,
+        });
+        drop(waker);
+    }
+
+    /// A message comes back: it is the oldest.
+    #[cold]
+    pub(crate) fn put_back(&self, value: T) {
+        let waker = self.change(|core| {
+            if core.takers.is_empty() {
+                core.buffer.push_front(value);
+                return None;
+            }
+            core.takers.serve(|place| *place = Some(value)).and_then(|((), waker)| waker)
+        });
+        wake(waker);
+    }
+
+    /// Whether a place that was in line still is; then it has this waker.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the future of the place.
+    #[cold]
+    unsafe fn still_waits(&self, sudog: &Sudog<T>, waker: &Waker) -> bool {
+        let look = || sudog.phase() == Phase::InLine;
+        {
+            let _core = self.core.lock();
+            // SAFETY: in line, and the lock is held.
+            if !look() || unsafe { sudog.will_wake(waker) } {
+                return look();
+            }
+        }
+        let mut spare = Some(waker.clone());
+        let core = self.core.lock();
+        let waits = look();
+        if waits {
+            // SAFETY: as above.
+            spare = unsafe { sudog.set_waker(spare.take().expect("it was just cloned")) };
+        }
+        drop(core);
+        drop(spare);
+        waits
+    }
+
+    /// A clone of the waker if the hint says that it will be needed.
+    #[inline]
+    fn clone_unless(&self, can: u8, waker: &Waker) -> Option<Waker> {
+        (self.hint.load(Relaxed) & can == 0).then(|| waker.clone())
+    }
+
+    /// Ends the channel: nothing is put any more, and nobody waits. With `discard` nobody will take what is in it. Tells
+    /// whether it was this call that closed it (Go: closechan).
+    #[cold]
+    pub(crate) fn close(&self, discard: bool) -> bool {
+        let (first, rest) = self.change(|core| {
+            let first = !core.closed;
+            core.closed = true;
+            (first, if discard { std::mem::take(&mut core.buffer) } else { VecDeque::new() })
+        });
+        if first {
+            // Nobody joins a line any more.
+            while let Some(waker) = self.refuse_one() {
+                wake(waker);
+            }
+        }
+        drop(rest);
+        first
+    }
+
+    /// Ends one wait, of whatever kind. `None` if nobody waits.
+    fn refuse_one(&self) -> Option<Option<Waker>> {
+        self.change(|core| {
+            [&mut core.takers, &mut core.putters, &mut core.watchers]
+                .into_iter()
+                .find(|line| !line.is_empty())
+                .map(Line::refuse)
+        })
+    }
+}
+
+#[cfg(all(test, gmp_loom))]
+mod loom;

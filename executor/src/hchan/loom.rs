@@ -1,0 +1,230 @@
+//! Models of a channel: messages that are handed over, taken back and refused, beside each other.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Poll, Wake, Waker};
+
+use loom::thread;
+
+use super::{Hchan, NotTaken};
+use crate::park::Parker;
+use crate::sudog::Sudog;
+
+/// Three threads with locks have more schedules than a test may take: at most two preemptions, which is where such faults
+/// are found.
+fn bounded(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(model);
+}
+
+struct Unparks(Parker);
+
+impl Wake for Unparks {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn parker() -> (Arc<Unparks>, Waker) {
+    let parker = Arc::new(Unparks(Parker::new()));
+    (parker.clone(), parker.into())
+}
+
+fn send(hchan: &Hchan<u8>, message: u8) -> Result<(), u8> {
+    let sudog = pin!(Sudog::new(Some(message)));
+    let (parker, waker) = parker();
+    loop {
+        // SAFETY: the place is pinned here, and out of line when the poll is ready.
+        match unsafe { hchan.poll_put(&sudog, &waker) } {
+            Poll::Ready(result) => return result,
+            Poll::Pending => parker.0.park(),
+        }
+    }
+}
+
+fn recv(hchan: &Hchan<u8>) -> Result<u8, NotTaken> {
+    let sudog = pin!(Sudog::new(None));
+    let (parker, waker) = parker();
+    loop {
+        // SAFETY: as above.
+        match unsafe { hchan.poll_take(&sudog, &waker) } {
+            Poll::Ready(result) => return result,
+            Poll::Pending => parker.0.park(),
+        }
+    }
+}
+
+/// Polls once, and gives up if that is not enough.
+fn recv_cancelled(hchan: &Hchan<u8>) -> Option<u8> {
+    let sudog = pin!(Sudog::new(None));
+    // SAFETY: the place is pinned here until it has left.
+    let poll = unsafe { hchan.poll_take(&sudog, Waker::noop()) };
+    if let Poll::Ready(result) = poll {
+        return result.ok();
+    }
+    // SAFETY: as above.
+    unsafe { hchan.leave_take(&sudog) };
+    None
+}
+
+/// As above. Tells whether the message was sent.
+fn send_cancelled(hchan: &Hchan<u8>, message: u8) -> bool {
+    let sudog = pin!(Sudog::new(Some(message)));
+    // SAFETY: the place is pinned here until it has left.
+    let poll = unsafe { hchan.poll_put(&sudog, Waker::noop()) };
+    // SAFETY: as above.
+    unsafe { hchan.leave_put(&sudog) };
+    // SAFETY: as above; what was not sent is still in the place.
+    poll == Poll::Ready(Ok(())) || unsafe { sudog.end() }.is_none()
+}
+
+fn channels() -> [fn() -> Hchan<u8>; 3] {
+    [|| Hchan::bounded(0), || Hchan::bounded(1), Hchan::unbounded]
+}
+
+/// Two messages come in their order, whoever waits for whom, and then the end.
+#[test]
+fn r19_messages_come_in_order_and_then_the_end() {
+    for channel in channels() {
+        bounded(move || {
+            let hchan = Arc::new(channel());
+            let sender = {
+                let hchan = hchan.clone();
+                thread::spawn(move || {
+                    assert_eq!(send(&hchan, 1), Ok(()));
+                    assert_eq!(send(&hchan, 2), Ok(()));
+                    hchan.close(false);
+                })
+            };
+            assert_eq!([recv(&hchan), recv(&hchan), recv(&hchan)], [Ok(1), Ok(2), Err(NotTaken::Closed)]);
+            sender.join().unwrap();
+        });
+    }
+}
+
+/// Two senders and two receivers: each message comes once.
+#[test]
+fn r19_each_message_comes_to_one() {
+    for channel in channels() {
+        bounded(move || {
+            let hchan = Arc::new(channel());
+            let threads: Vec<_> = (1..=2)
+                .map(|message| {
+                    let hchan = hchan.clone();
+                    thread::spawn(move || {
+                        assert_eq!(send(&hchan, message), Ok(()));
+                        0
+                    })
+                })
+                .collect();
+            let other = {
+                let hchan = hchan.clone();
+                thread::spawn(move || recv(&hchan).unwrap())
+            };
+            let sum = recv(&hchan).unwrap() + other.join().unwrap();
+            assert_eq!(sum, 3);
+            threads.into_iter().for_each(|thread| assert_eq!(thread.join().unwrap(), 0));
+        });
+    }
+}
+
+/// A receiver that goes away beside the sender takes nothing with it.
+#[test]
+fn r19_a_receiver_that_goes_away_loses_nothing() {
+    for channel in channels() {
+        bounded(move || {
+            let hchan = Arc::new(channel());
+            let quitter = {
+                let hchan = hchan.clone();
+                thread::spawn(move || recv_cancelled(&hchan))
+            };
+            let sender = {
+                let hchan = hchan.clone();
+                thread::spawn(move || {
+                    for message in 1..=2 {
+                        assert_eq!(send(&hchan, message), Ok(()));
+                    }
+                    hchan.close(false);
+                })
+            };
+            let mut sum = 0;
+            while let Ok(message) = recv(&hchan) {
+                sum += message;
+            }
+            sum += quitter.join().unwrap().unwrap_or(0);
+            // It may have come back after the end was seen.
+            sum += hchan.try_take().unwrap_or(0);
+            assert_eq!(sum, 3);
+            sender.join().unwrap();
+        });
+    }
+}
+
+/// A sender that goes away has sent its message or has it still.
+#[test]
+fn r19_a_sender_that_goes_away_has_sent_or_not() {
+    for channel in channels() {
+        bounded(move || {
+            let hchan = Arc::new(channel());
+            let quitter = {
+                let hchan = hchan.clone();
+                thread::spawn(move || {
+                    let sent = send_cancelled(&hchan, 1);
+                    assert_eq!(send(&hchan, 2), Ok(()));
+                    hchan.close(false);
+                    sent
+                })
+            };
+            let mut received = Vec::new();
+            while let Ok(message) = recv(&hchan) {
+                received.push(message);
+            }
+            let sent = quitter.join().unwrap();
+            assert_eq!(received, if sent { vec![1, 2] } else { vec![2] });
+        });
+    }
+}
+
+/// A close beside a send and a receive: the message is received, or its sender has it back.
+#[test]
+fn r19_a_close_loses_nothing() {
+    for channel in channels() {
+        bounded(move || {
+            let hchan = Arc::new(channel());
+            let sender = {
+                let hchan = hchan.clone();
+                thread::spawn(move || send(&hchan, 1))
+            };
+            let closer = {
+                let hchan = hchan.clone();
+                thread::spawn(move || assert!(hchan.close(false)))
+            };
+            let received = recv(&hchan);
+            match sender.join().unwrap() {
+                Ok(()) => assert_eq!(received, Ok(1)),
+                Err(message) => assert_eq!((message, received), (1, Err(NotTaken::Closed))),
+            }
+            closer.join().unwrap();
+        });
+    }
+}
+
+/// Who waits for the end comes to it.
+#[test]
+fn r01_the_end_is_told() {
+    loom::model(|| {
+        let hchan = Arc::new(Hchan::<u8>::bounded(1));
+        let closer = {
+            let hchan = hchan.clone();
+            thread::spawn(move || hchan.close(true))
+        };
+        let sudog = pin!(Sudog::new(None));
+        let (parker, waker) = parker();
+        // SAFETY: the place is pinned here, and out of line when the poll is ready.
+        while unsafe { hchan.poll_closed(&sudog, &waker) }.is_pending() {
+            parker.0.park();
+        }
+        assert!(closer.join().unwrap());
+    });
+}

@@ -1,0 +1,279 @@
+//! Who waits, and in what order (Go: sudog, waitq): a place inside the future that waits, and the line that it stands in.
+//! Channels (`hchan`) and locks (`gate`) keep their lines under a lock of theirs; nothing is allocated for a wait.
+//!
+//! 1. A place is in at most one line. While it is, it belongs to the lock of that line; before and afterwards to its future.
+//! 2. A place leaves its line under the lock: it is served, refused, or leaves by itself. A future that is dropped leaves
+//!    first, so what is in a line is alive.
+//! 3. The phase is written last: who served a place touches it no more, for its future may be gone at once.
+//! 4. Wakers are cloned before the lock is taken, and woken or dropped after it is released.
+//!
+//! | phase   | the place belongs to | who leaves it                                                    |
+//! |---------|----------------------|------------------------------------------------------------------|
+//! | out     | its future           | `Line::push` → in line                                           |
+//! | in line | the lock of its line | `Line::serve` → served · `Line::refuse` → refused · `leave` → out |
+//! | served  | its future           | `Sudog::end` → out                                               |
+//! | refused | its future           | `Sudog::end` → out                                               |
+
+use std::marker::PhantomPinned;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+use std::task::Waker;
+
+use crate::sys::atomic::{
+    AtomicU8,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use crate::sys::{UnsafeCell, assert_no_lock_held};
+
+/// Where a place is. See the table above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Out,
+    InLine,
+    Served,
+    Refused,
+}
+
+const OUT: u8 = Phase::Out as u8;
+const IN_LINE: u8 = Phase::InLine as u8;
+const SERVED: u8 = Phase::Served as u8;
+const REFUSED: u8 = Phase::Refused as u8;
+
+/// A place in a line, part of the future that waits, with what it gives or gets.
+pub(crate) struct Sudog<T> {
+    phase: AtomicU8,
+    /// Guarded as the table above says.
+    place: UnsafeCell<Place<T>>,
+    _pinned: PhantomPinned,
+}
+
+struct Place<T> {
+    waker: Option<Waker>,
+    value: Option<T>,
+    previous: Option<NonNull<Sudog<T>>>,
+    next: Option<NonNull<Sudog<T>>>,
+}
+
+// SAFETY: the place is touched by its future, or under the lock of its line (invariant 1), and what it holds may be sent.
+unsafe impl<T: Send> Send for Sudog<T> {}
+// SAFETY: as above; a shared reference alone gives nothing but the phase.
+unsafe impl<T: Send> Sync for Sudog<T> {}
+
+impl<T> Sudog<T> {
+    /// A place with what it gives, in no line.
+    #[inline]
+    pub(crate) fn new(value: Option<T>) -> Self {
+        Sudog {
+            phase: AtomicU8::new(OUT),
+            place: UnsafeCell::new(Place { waker: None, value, previous: None, next: None }),
+            _pinned: PhantomPinned,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn phase(&self) -> Phase {
+        // Acquire: pairs with the Release in `leave_line`: its future sees what it was served.
+        match self.phase.load(Acquire) {
+            OUT => Phase::Out,
+            IN_LINE => Phase::InLine,
+            SERVED => Phase::Served,
+            _ => Phase::Refused,
+        }
+    }
+
+    /// The wait is over for its future: the place may be used again. Gives what is in it.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the future of the place, which is in no line.
+    #[inline]
+    pub(crate) unsafe fn end(&self) -> Option<T> {
+        self.phase.store(OUT, Relaxed);
+        // SAFETY: in no line, so the place is its future's (invariant 1).
+        unsafe { self.with(|place| place.value.take()) }
+    }
+
+    /// Puts a value back that [`Sudog::end`] gave.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Sudog::end`].
+    #[inline]
+    pub(crate) unsafe fn put(&self, value: T) {
+        // SAFETY: as in `end`.
+        unsafe { self.with(|place| place.value = Some(value)) }
+    }
+
+    /// Another waker than before, for a place in line. Gives the old one, to be dropped without the lock.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the lock of the line.
+    pub(crate) unsafe fn set_waker(&self, waker: Waker) -> Option<Waker> {
+        // SAFETY: the lock is held.
+        unsafe { self.with(|place| place.waker.replace(waker)) }
+    }
+
+    /// Whether the place in line has a waker that wakes the same.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the lock of the line.
+    pub(crate) unsafe fn will_wake(&self, waker: &Waker) -> bool {
+        // SAFETY: the lock is held.
+        unsafe { self.with(|place| place.waker.as_ref().is_some_and(|own| own.will_wake(waker))) }
+    }
+
+    /// # Safety
+    ///
+    /// The caller is who the place belongs to (invariant 1).
+    #[inline]
+    unsafe fn with<R>(&self, f: impl FnOnce(&mut Place<T>) -> R) -> R {
+        // SAFETY: nobody else touches it, by the contract.
+        self.place.with_mut(|place| f(unsafe { &mut *place }))
+    }
+}
+
+/// Those who wait, the oldest first. It is behind the lock that its places belong to.
+pub(crate) struct Line<T> {
+    first: Option<NonNull<Sudog<T>>>,
+    last: Option<NonNull<Sudog<T>>>,
+}
+
+// SAFETY: the places are touched under the lock of the line alone (invariant 1), and what they hold may be sent.
+unsafe impl<T: Send> Send for Line<T> {}
+
+impl<T> Line<T> {
+    pub(crate) const fn new() -> Self {
+        Line { first: None, last: None }
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// Puts a place at the end.
+    ///
+    /// # Safety
+    ///
+    /// The place is in no line, belongs to the caller, and stays where it is until it has left.
+    #[inline]
+    pub(crate) unsafe fn push(&mut self, sudog: &Sudog<T>, waker: Waker) {
+        let at = NonNull::from(sudog);
+        let previous = self.last.replace(at);
+        // SAFETY: the caller's (contract).
+        unsafe {
+            sudog.with(|place| {
+                place.waker = Some(waker);
+                place.previous = previous;
+                place.next = None;
+            });
+        }
+        match previous {
+            // SAFETY: in this line, so alive (invariant 2), and under its lock.
+            Some(previous) => unsafe { previous.as_ref().with(|place| place.next = Some(at)) },
+            None => self.first = Some(at),
+        }
+        sudog.phase.store(IN_LINE, Relaxed);
+    }
+
+    /// Puts a place before all others, as [`Line::push`] puts it behind them.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Line::push`].
+    pub(crate) unsafe fn push_front(&mut self, sudog: &Sudog<T>, waker: Waker) {
+        let at = NonNull::from(sudog);
+        let next = self.first.replace(at);
+        // SAFETY: the caller's (contract).
+        unsafe {
+            sudog.with(|place| {
+                place.waker = Some(waker);
+                place.previous = None;
+                place.next = next;
+            });
+        }
+        match next {
+            // SAFETY: in this line, so alive (invariant 2), and under its lock.
+            Some(next) => unsafe { next.as_ref().with(|place| place.previous = Some(at)) },
+            None => self.last = Some(at),
+        }
+        sudog.phase.store(IN_LINE, Relaxed);
+    }
+
+    /// Takes the first out and gives it its due: `f` puts into its place what it gets, or takes what it gives. `None` if
+    /// nobody waits. The waker is to be woken without the lock.
+    #[inline]
+    pub(crate) fn serve<R>(&mut self, f: impl FnOnce(&mut Option<T>) -> R) -> Option<(R, Option<Waker>)> {
+        self.take_first(SERVED, f)
+    }
+
+    /// Takes the first out with nothing: there will be nothing any more. The waker is to be woken without the lock.
+    pub(crate) fn refuse(&mut self) -> Option<Waker> {
+        self.take_first(REFUSED, |_| ())?.1
+    }
+
+    #[inline]
+    fn take_first<R>(&mut self, phase: u8, f: impl FnOnce(&mut Option<T>) -> R) -> Option<(R, Option<Waker>)> {
+        let first = self.first?;
+        // SAFETY: in this line, so alive (invariant 2) until the phase is written.
+        let sudog = unsafe { first.as_ref() };
+        // SAFETY: under the lock of its line, which `self` is behind.
+        let (done, waker, next) =
+            unsafe { sudog.with(|place| (f(&mut place.value), place.waker.take(), place.next.take())) };
+        self.first = next;
+        match next {
+            // SAFETY: as above.
+            Some(next) => unsafe { next.as_ref().with(|place| place.previous = None) },
+            None => self.last = None,
+        }
+        sudog.leave_line(phase);
+        Some((done, waker))
+    }
+
+    /// Takes a place out that is in this line. Gives its waker, to be dropped without the lock.
+    ///
+    /// # Safety
+    ///
+    /// The place is in this line.
+    pub(crate) unsafe fn remove(&mut self, sudog: &Sudog<T>) -> Option<Waker> {
+        // SAFETY: under the lock of its line.
+        let (waker, previous, next) =
+            unsafe { sudog.with(|place| (place.waker.take(), place.previous.take(), place.next.take())) };
+        match previous {
+            // SAFETY: in this line, so alive (invariant 2), and under its lock.
+            Some(previous) => unsafe { previous.as_ref().with(|place| place.next = next) },
+            None => self.first = next,
+        }
+        match next {
+            // SAFETY: as above.
+            Some(next) => unsafe { next.as_ref().with(|place| place.previous = previous) },
+            None => self.last = previous,
+        }
+        sudog.leave_line(OUT);
+        waker
+    }
+}
+
+impl<T> Sudog<T> {
+    /// The last touch of a place that was in line (invariant 3).
+    #[inline]
+    fn leave_line(&self, phase: u8) {
+        // Release: pairs with the Acquire in `phase`.
+        self.phase.store(phase, Release);
+    }
+}
+
+/// Wakes, if there is somebody to wake, and goes on also if the waker panics: that was reported by the panic hook, and
+/// whoever wakes here has nothing to do with it.
+#[inline]
+pub(crate) fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        assert_no_lock_held();
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+            // Its destructor is foreign code too, and may panic again.
+            std::mem::forget(payload);
+        }
+    }
+}
