@@ -55,6 +55,11 @@ mod sched;
 mod sysmon;
 #[cfg(not(gmp_loom))]
 pub mod task;
+// The parts of it that have models.
+#[cfg(gmp_loom)]
+mod task {
+    mod state;
+}
 #[cfg(not(gmp_loom))]
 pub mod time;
 #[cfg(not(gmp_loom))]
