@@ -46,6 +46,7 @@ pub use yield_now::{YieldNow, yield_now};
 
 use local::{Home, HomeRef, Set};
 
+pub(crate) mod arena;
 mod join;
 pub(crate) mod local;
 mod local_set;
