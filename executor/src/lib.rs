@@ -55,9 +55,10 @@ mod sched;
 mod sysmon;
 #[cfg(not(gmp_loom))]
 pub mod task;
-// The parts of it that have models.
+/// What the models see of it.
 #[cfg(gmp_loom)]
 mod task {
+    mod arena;
     mod state;
 }
 #[cfg(not(gmp_loom))]

@@ -39,6 +39,7 @@ use cell::Task;
 use local::{HomeRef, Set};
 use registry::Refused;
 
+pub(crate) mod arena;
 mod bound;
 mod cell;
 mod join;
