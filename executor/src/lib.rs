@@ -57,6 +57,12 @@ mod sched;
 mod sysmon;
 #[cfg(not(gmp_loom))]
 pub mod task;
+/// What the models see of it.
+#[cfg(gmp_loom)]
+mod task {
+    mod arena;
+    mod state;
+}
 #[cfg(not(gmp_loom))]
 pub mod time;
 #[cfg(not(gmp_loom))]

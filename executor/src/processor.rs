@@ -22,6 +22,7 @@ use crate::sys::atomic::{
 };
 use crate::sys::{Mutex, rank, thread_id};
 use crate::task::Id;
+use crate::task::arena::Arena;
 use crate::task::registry::Shard;
 use crate::timers::Timers;
 
@@ -170,6 +171,9 @@ pub(crate) struct Processor {
     pub(crate) index: u32,
     seen: Seen,
     own: Own,
+    /// Memory of the tasks spawned here. Owned by the machine that holds the processor; it stays, with what is left in it, when
+    /// the object is another runtime's.
+    pub(crate) arena: Arena,
 }
 
 /// Written by the owner, read by thieves and `sysmon`; a few bits come from outside.
@@ -264,6 +268,7 @@ impl Processor {
                 ended_in: AtomicU32::new(0),
                 counters: Counters::default(),
             },
+            arena: Arena::new(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The one module that names atomics, cells, locks, futexes and threads. Every other file takes them from here, so that
 //! the same code runs on std and inside loom.
 //!
-//! 1. The cfgs `gmp_loom`, `gmp_shuttle` and `gmp_tsan` appear here and in the module list of `lib.rs`, nowhere else.
+//! 1. The cfgs `gmp_loom`, `gmp_shuttle`, `gmp_tsan` and `gmp_asan` appear here and in the module list of `lib.rs`, nowhere else.
 //! 2. Store-load ordering is only ever made by one of the named fences below; data is handed over by Release and
 //!    Acquire operations. loom models exactly that, and the thread sanitizer understands it.
 //! 3. A lock has a rank. A thread takes locks in rising rank only, and holds none while user code runs. Debug builds
@@ -57,9 +57,15 @@ pub(crate) mod rank {
     pub(crate) const DESCRIPTOR: u8 = 7;
     /// The global queue.
     pub(crate) const INJECT: u8 = 8;
+    /// The memory of tasks that are spawned from outside.
+    pub(crate) const ARENA: u8 = 9;
     /// A leaf: nothing is locked under it.
-    pub(crate) const LEAF: u8 = 9;
+    pub(crate) const LEAF: u8 = 10;
 }
+
+/// Whether the cells of many tasks lie in one allocation. Not for tools that look for what is used after it was freed: they
+/// know allocations only.
+pub(crate) const TASKS_SHARE_PAGES: bool = !cfg!(any(miri, gmp_asan));
 
 /// Submit side of the sleep protocol: work was published before it, idle and spinning counts are read after it.
 /// Its partner is [`idle_fence`]. Whichever comes first in the total order, one side sees the other.

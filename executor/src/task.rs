@@ -1,23 +1,20 @@
-//! Tasks (G): an `async-task` cell around the user's future, and what the scheduler knows of it. `sched` runs units, which
-//! are made and taken apart here; this is the one file that names `async-task`'s runnables.
+//! Tasks (G): a future, its state and what the scheduler knows of it. `sched` runs units, which are made and taken apart here.
 //!
-//! 1. A task is live from its entry in the registry until its future is dropped. The registry holds a counted reference
-//!    meanwhile: a task that waits for nothing, or that nobody can wake, still has its future dropped at shutdown.
-//! 2. The future is polled and dropped inside `catch_unwind`, and so is the output: `async-task` never sees a panic of
-//!    theirs.
-//! 3. `schedule` never drops a task and never runs user code: it only pushes. Dropping there would run a destructor inside
+//! 1. A task is live until its future is dropped. Until then something leads to it, also to one that waits for nothing or
+//!    that nobody can wake: its future is dropped at shutdown.
+//! 2. The future is polled and dropped inside `catch_unwind`, and so is the output: a panic of theirs goes to the handle.
+//! 3. A wake never drops a task and never runs user code: it only pushes. Dropping there would run a destructor inside
 //!    `wake`, under whatever lock the waker's caller holds.
 //! 4. Everything needed of a task is read before it is pushed: afterwards another thread may run it to its end and free it.
-//! 5. A task belongs to a runtime, which runs and drops it on any of its threads, or to a local set (`local`), which
-//!    keeps both the registry entry and the runnable.
+//! 5. A task belongs to a runtime, which runs and drops it on any of its threads and has it in a cell of ours (`cell`, `state`),
+//!    or to a local set (`local`), which has it in one of `async-task` (`bound`). Run queues hold none but the first kind.
 //!
-//! `Meta::word`:
+//! The word of a cell that is not its state, and with it ids:
 //!
 //! | bits   | mean                                                                                    |
 //! |--------|-----------------------------------------------------------------------------------------|
-//! | 63     | aborted: set by any handle, seen by the next poll, which drops the future. Set under the lock of the task's shard |
-//! | 62     | ended: the future is gone. Set under the lock of the task's shard                        |
-//! | 61     | a blocking closure: queued for the pool. Written once, before the task is queued        |
+//! | 63, 62 | nothing here; flags of `bound`                                                          |
+//! | 61     | a blocking closure: queued for the pool                                                 |
 //! | 53–60  | shard of the registry; the last one stands for all local sets, which number on their own |
 //! | 26–52  | index in the shard                                                                      |
 //! | 0–25   | how many tasks the shard had seen before, so that ids of live tasks and their like differ |
@@ -28,159 +25,33 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use async_task::{Runnable, ScheduleInfo, WithInfo};
-
 use crate::leak::Counted;
 use crate::processor::Processor;
 use crate::runq::Unit;
-use crate::sched::{How, RuntimeRef, Sched};
+use crate::sched::{How, RuntimeRef};
 use crate::sys::assert_no_lock_held;
-use crate::sys::atomic::{
-    AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-};
 
 pub use join::{AbortHandle, JoinError, JoinHandle};
 pub use local_set::{LocalEnterGuard, LocalSet, spawn_local};
 pub use yield_now::{YieldNow, yield_now};
 
-use local::{Home, HomeRef, Set};
+use cell::Task;
+use local::{HomeRef, Set};
+use registry::Refused;
 
+pub(crate) mod arena;
+mod bound;
+mod cell;
 mod join;
 pub(crate) mod local;
 mod local_set;
 pub(crate) mod registry;
+mod state;
 mod yield_now;
 
-const ABORTED: u64 = 1 << 63;
-const ENDED: u64 = 1 << 62;
 const BLOCKING: u64 = 1 << 61;
 /// What is no part of the id.
-const FLAGS: u64 = ABORTED | ENDED | BLOCKING;
-
-/// What the scheduler knows of a task. It lies in the task's cell.
-#[derive(Debug)]
-pub(crate) struct Meta {
-    owner: Owner,
-    /// Where the task was spawned.
-    pub(crate) location: &'static Location<'static>,
-    /// See the head of the file. The id is written once, before the task is pushed; the bits that come later are written under
-    /// the lock of the task's shard, or of its set.
-    word: AtomicU64,
-}
-
-/// What a task belongs to: the address of a runtime slot or of a set's home. The lowest bits say which.
-#[derive(Debug, Clone, Copy)]
-struct Owner(*const ());
-
-// SAFETY: it stands for a reference to one of two types that are `Sync`, for ever.
-unsafe impl Send for Owner {}
-// SAFETY: as above.
-unsafe impl Sync for Owner {}
-
-/// What an [`Owner`] stands for.
-enum OwnedBy {
-    Runtime(&'static Sched),
-    /// The task is in a local set; `pinned`: it is that of a thread of its own.
-    Set {
-        home: &'static Home,
-        pinned: bool,
-    },
-}
-
-impl Owner {
-    const RUNTIME: usize = 0;
-    const SET: usize = 1;
-    const PINNED: usize = 2;
-    const TAGS: usize = 3;
-
-    fn runtime(sched: &'static Sched) -> Owner {
-        Owner::new(std::ptr::from_ref(sched), Self::RUNTIME)
-    }
-
-    fn set(home: &'static Home) -> Owner {
-        Owner::new(std::ptr::from_ref(home), Self::SET)
-    }
-
-    fn pinned(home: &'static Home) -> Owner {
-        Owner::new(std::ptr::from_ref(home), Self::PINNED)
-    }
-
-    fn new<T>(owner: *const T, tag: usize) -> Owner {
-        const { assert!(align_of::<T>() > Owner::TAGS) };
-        Owner(owner.map_addr(|address| address | tag).cast())
-    }
-
-    #[inline]
-    fn get(self) -> OwnedBy {
-        let owner = self.0.map_addr(|address| address & !Self::TAGS);
-        match self.0.addr() & Self::TAGS {
-            // SAFETY: `runtime` made it.
-            Self::RUNTIME => OwnedBy::Runtime(unsafe { &*owner.cast() }),
-            // SAFETY: `set` or `pinned` made it.
-            tag => OwnedBy::Set { home: unsafe { &*owner.cast() }, pinned: tag == Self::PINNED },
-        }
-    }
-}
-
-impl Meta {
-    /// The runtime of a task that belongs to one.
-    #[inline]
-    fn sched(&self) -> &'static Sched {
-        match self.owner.get() {
-            OwnedBy::Runtime(sched) => sched,
-            OwnedBy::Set { .. } => unreachable!("a task of a set was sent to a runtime"),
-        }
-    }
-
-    /// The home of a task that belongs to a set.
-    fn home(&self) -> &'static Home {
-        match self.owner.get() {
-            OwnedBy::Set { home, .. } => home,
-            OwnedBy::Runtime(_) => unreachable!("a task of a runtime was sent to a set"),
-        }
-    }
-
-    /// Whether the task is in a local set, and not that of a thread of its own.
-    fn is_local(&self) -> bool {
-        matches!(self.owner.get(), OwnedBy::Set { pinned: false, .. })
-    }
-
-    #[inline]
-    fn id(&self) -> Id {
-        Id(self.word.load(Relaxed) & !FLAGS)
-    }
-
-    /// The task gets its name. Nobody else knows it yet.
-    fn set_id(&self, id: Id) {
-        self.word.store(self.word.load(Relaxed) & FLAGS | id.0, Relaxed);
-    }
-
-    fn is_blocking(&self) -> bool {
-        self.word.load(Relaxed) & BLOCKING != 0
-    }
-
-    #[inline]
-    fn is_aborted(&self) -> bool {
-        // Acquire: pairs with `abort`; the task sees what its aborter did before.
-        self.word.load(Acquire) & ABORTED != 0
-    }
-
-    /// The lock of the shard is held.
-    fn abort(&self) {
-        // Release: pairs with the Acquire in `is_aborted`.
-        self.word.store(self.word.load(Relaxed) | ABORTED, Release);
-    }
-
-    fn is_ended(&self) -> bool {
-        self.word.load(Relaxed) & ENDED != 0
-    }
-
-    /// The lock of the shard is held.
-    fn end(&self) {
-        self.word.store(self.word.load(Relaxed) | ENDED, Relaxed);
-    }
-}
+const FLAGS: u64 = !0 << 61;
 
 /// Names a task: no two live tasks of a runtime have the same one. A number may come back after the task has ended.
 ///
@@ -259,7 +130,12 @@ impl std::fmt::Debug for Id {
 pub(crate) enum Failure {
     Aborted,
     Panicked(Payload),
+    Shutdown,
+    SetDropped,
 }
+
+/// What a task comes to.
+type Outcome<T> = Result<Output<T>, Failure>;
 
 /// A panic's payload on its way to the handle. It is a value of the user's: its destructor may panic too. No larger than
 /// the box, as every task has room for it.
@@ -320,77 +196,6 @@ pub(crate) fn swallow(destructor: impl FnOnce()) {
     }
 }
 
-/// The user's future with its meta data.
-struct Guarded<F> {
-    /// Null once the future is gone. Valid before: the meta data lies in the same cell.
-    meta: *const Meta,
-    /// Gone if `meta` is null.
-    future: ManuallyDrop<F>,
-}
-
-// SAFETY: the pointer leads to a `Sync` value in the same allocation.
-unsafe impl<F: Send> Send for Guarded<F> {}
-
-impl<F> Guarded<F> {
-    /// Drops the future, takes the task out of the registry and gives back the panic of a destructor.
-    fn end(&mut self) -> Result<(), Box<dyn Any + Send>> {
-        let meta = std::mem::replace(&mut self.meta, std::ptr::null());
-        if meta.is_null() {
-            return Ok(());
-        }
-        assert_no_lock_held();
-        // SAFETY: the future was there as `meta` was not null, and is never touched again.
-        let result = caught(|| unsafe { ManuallyDrop::drop(&mut self.future) });
-        // SAFETY: the meta data lies in the cell that this future lies in.
-        registry::remove(unsafe { &*meta });
-        result
-    }
-}
-
-impl<F: Future> Future for Guarded<F> {
-    type Output = Result<Output<F::Output>, Failure>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // SAFETY: the future is never moved out of the pinned `self`, only dropped in place.
-        let this = unsafe { self.get_unchecked_mut() };
-        // SAFETY: the future is there, as `async-task` polls nothing that was ready; so is its meta data.
-        let meta = unsafe { &*this.meta };
-        if meta.is_aborted() {
-            return Poll::Ready(Err(match this.end() {
-                Ok(()) => Failure::Aborted,
-                Err(payload) => Failure::Panicked(Payload::new(payload)),
-            }));
-        }
-        // SAFETY: structural pinning, as above.
-        let future = unsafe { Pin::new_unchecked(&mut *this.future) };
-        let result = match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(output)) => Ok(Output(ManuallyDrop::new(output))),
-            Err(payload) => Err(Failure::Panicked(Payload::new(payload))),
-        };
-        Poll::Ready(match (this.end(), result) {
-            (Ok(()), result) => result,
-            // The first panic is the one to tell of.
-            (Err(second), Err(first)) => {
-                swallow(|| drop(second));
-                Err(first)
-            }
-            (Err(payload), Ok(output)) => {
-                drop(output);
-                Err(Failure::Panicked(Payload::new(payload)))
-            }
-        })
-    }
-}
-
-impl<F> Drop for Guarded<F> {
-    fn drop(&mut self) {
-        if let Err(payload) = self.end() {
-            swallow(|| drop(payload));
-        }
-    }
-}
-
 /// Makes a task of `future` on the runtime and queues it. If the runtime is shut down the future is dropped at once and
 /// the handle says so (Go: `newproc`).
 pub(crate) fn spawn<F>(runtime: RuntimeRef, location: &'static Location<'static>, future: F) -> JoinHandle<F::Output>
@@ -402,8 +207,12 @@ where
         return spawn_counted(runtime, location, Box::pin(future));
     }
     // SAFETY: future and output are `Send` and 'static.
-    let (runnable, handle) = unsafe { cell(Owner::runtime(runtime.sched), location, 0, future, schedule) };
-    enter(runtime, runnable, |runnable| runtime.sched.spawned(into_unit(runnable)));
+    let (task, join) = unsafe { cell::new(runtime.sched, location, 0, future) };
+    let handle = JoinHandle::new(join);
+    // SAFETY: the task is new.
+    if unsafe { enter(runtime, task) } {
+        runtime.sched.spawned(task.into_unit());
+    }
     handle
 }
 
@@ -419,11 +228,15 @@ fn spawn_counted<T: Send + 'static>(
     let future = Counted::new(future, false);
     let tally = future.tally().clone();
     // SAFETY: future and output are `Send` and 'static.
-    let (runnable, handle) = unsafe { cell(Owner::runtime(runtime.sched), location, 0, future, schedule) };
-    enter(runtime, runnable, |runnable| {
-        registry::tell(runnable.metadata(), tally);
-        runtime.sched.spawned(into_unit(runnable));
-    });
+    let (task, join) = unsafe { cell::new(runtime.sched, location, 0, future) };
+    let handle = JoinHandle::new(join);
+    // SAFETY: the task is new, and not queued before it is.
+    unsafe {
+        if enter(runtime, task) {
+            registry::tell(task, tally);
+            runtime.sched.spawned(task.into_unit());
+        }
+    }
     handle
 }
 
@@ -449,10 +262,13 @@ where
         }
     }
 
-    let (owner, closure) = (Owner::runtime(runtime.sched), Closure(Some(f)));
     // SAFETY: closure and output are `Send` and 'static.
-    let (runnable, handle) = unsafe { cell(owner, location, BLOCKING, closure, schedule_blocking) };
-    enter(runtime, runnable, Runnable::schedule);
+    let (task, join) = unsafe { cell::new(runtime.sched, location, BLOCKING, Closure(Some(f))) };
+    let handle = JoinHandle::new(join);
+    // SAFETY: the task is new.
+    if unsafe { enter(runtime, task) } {
+        runtime.sched.push_blocking(task.into_unit());
+    }
     handle
 }
 
@@ -477,83 +293,49 @@ where
     handle
 }
 
-/// Enters a task, and queues it for the first time by `queue`.
-fn enter(runtime: RuntimeRef, runnable: Runnable<Meta>, queue: impl FnOnce(Runnable<Meta>)) {
-    match registry::insert(runtime, &runnable) {
-        Ok(()) => queue(runnable),
-        // The future is dropped here, after the registry's lock was let go.
-        Err(registry::Closed) => drop(runnable),
-    }
-}
-
-/// Makes a task, which is to be entered and queued. `kind` is its flags.
+/// Enters a task. Tells whether the caller is to queue it; if not, the runtime is shut down and the future was dropped.
 ///
 /// # Safety
 ///
-/// The future may be polled and dropped wherever its owner and `schedule` bring the runnable, and its output wherever the
-/// handle may go, for as long as they live.
-unsafe fn cell<F: Future>(
-    owner: Owner,
-    location: &'static Location<'static>,
-    kind: u64,
-    future: F,
-    schedule: impl Fn(Runnable<Meta>, ScheduleInfo) + Copy + Send + Sync + 'static,
-) -> (Runnable<Meta>, JoinHandle<F::Output>) {
-    let meta = Meta { owner, location, word: AtomicU64::new(Id::NONE.0 | kind) };
-    let future = |meta: &Meta| Guarded { meta, future: ManuallyDrop::new(future) };
-    // SAFETY: passed on; the schedule function is a function without state, and any waker may move anywhere.
-    let (runnable, task) =
-        unsafe { async_task::Builder::new().metadata(meta).spawn_unchecked(future, WithInfo(schedule)) };
-    let meta = std::ptr::from_ref(task.metadata());
-    // SAFETY: the handle keeps the cell alive as long as it has not let go of `task`.
-    let handle = unsafe { JoinHandle::new(task.fallible(), meta) };
-    (runnable, handle)
-}
-
-fn schedule(runnable: Runnable<Meta>, info: ScheduleInfo) {
-    let sched = runnable.metadata().sched();
-    let how = if info.woken_while_running { How::Yielded } else { How::Woken };
-    sched.ready(into_unit(runnable), how);
-}
-
-/// For a closure: it is queued when it is spawned, and never again.
-fn schedule_blocking(runnable: Runnable<Meta>, _: ScheduleInfo) {
-    let sched = runnable.metadata().sched();
-    sched.push_blocking(into_unit(runnable));
-}
-
-#[inline]
-fn into_unit(runnable: Runnable<Meta>) -> Unit {
-    Unit::new(runnable.into_raw())
-}
-
-#[inline]
-fn from_unit(unit: Unit) -> Runnable<Meta> {
-    // SAFETY: every unit was made by `into_unit`, and is the sole right to its task.
-    unsafe { Runnable::from_raw(unit.into_raw()) }
+/// The task is new: the caller has its unit.
+unsafe fn enter(runtime: RuntimeRef, task: Task) -> bool {
+    // SAFETY: passed on. What is refused is nowhere, so the unit is still ours.
+    let Err(refused) = (unsafe { registry::insert(runtime, task) }) else {
+        return true;
+    };
+    discard(task.into_unit());
+    match refused {
+        Refused::Closed => false,
+        Refused::Full => panic!("more than {} live tasks were spawned in one place", Id::INDICES),
+    }
 }
 
 /// Whether the task was aborted. It stays where it is.
 pub(crate) fn is_aborted(unit: &Unit) -> bool {
-    // SAFETY: the unit keeps the task, and the runnable made of it for the moment is forgotten.
-    let runnable = ManuallyDrop::new(unsafe { Runnable::<Meta>::from_raw(unit.as_raw()) });
-    runnable.metadata().is_aborted()
+    // SAFETY: the unit keeps the task.
+    unsafe { Task::of_unit(unit).is_aborted() }
 }
 
 /// Polls the task once, on `p` if the thread has a processor.
 #[inline]
 pub(crate) fn run(unit: Unit, p: Option<&Processor>) {
     assert_no_lock_held();
-    let runnable = from_unit(unit);
-    if let Some(p) = p {
-        let meta = runnable.metadata();
-        p.polls_for(meta.id(), meta.location);
+    let task = Task::from_unit(unit);
+    // SAFETY: the unit was ours, and is again if the task was woken. The slot of a runtime is there for ever.
+    unsafe {
+        let sched = task.sched();
+        if let Some(p) = p {
+            p.polls_for(task.id(), task.location());
+        }
+        if cell::run(task) {
+            sched.ready(task.into_unit(), How::Yielded);
+        }
     }
-    runnable.run();
 }
 
 /// Drops the task's future without polling it; its handle says "runtime shut down".
 pub(crate) fn discard(unit: Unit) {
     assert_no_lock_held();
-    drop(from_unit(unit));
+    // SAFETY: the unit was ours.
+    unsafe { cell::discard(Task::from_unit(unit)) };
 }

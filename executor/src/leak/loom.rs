@@ -7,7 +7,7 @@ use loom::thread;
 
 use super::Tally;
 
-/// A task around a tally, and what async-task does with its wakes. Everything but the tally is relaxed: what orders the
+/// A task around a tally, and what its cell does with its wakes. Everything but the tally is relaxed: what orders the
 /// threads is the tally.
 struct Task {
     tally: Tally,

@@ -3,12 +3,11 @@
 use std::any::Any;
 use std::panic::Location;
 use std::pin::Pin;
-use std::ptr::NonNull;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
-use async_task::FallibleTask;
-
-use super::{Failure, Id, Meta, Output, registry};
+use super::bound::{self, Bound};
+use super::cell::{self, Join};
+use super::{Failure, Id};
 use crate::budget::poll_charge;
 
 /// Waits for a task's output. Dropping it detaches the task, which goes on.
@@ -27,15 +26,18 @@ use crate::budget::poll_charge;
 /// ```
 #[must_use = "dropping a handle detaches its task; say `drop` if that is meant"]
 pub struct JoinHandle<T> {
-    /// `None` only while it is dropped.
-    task: Option<FallibleTask<Result<Output<T>, Failure>, Meta>>,
-    /// In the task's cell, which `task` keeps alive.
-    meta: NonNull<Meta>,
+    task: Kind<T>,
     /// It was ready once.
     is_taken: bool,
 }
 
-// SAFETY: the pointer leads to a `Sync` value; the output moves to whoever awaits the handle.
+/// What kind of task it is.
+enum Kind<T> {
+    Cell(Join<T>),
+    Bound(Bound<T>),
+}
+
+// SAFETY: what leads to the task may be used from any thread; the output moves to whoever awaits the handle.
 unsafe impl<T: Send> Send for JoinHandle<T> {}
 // SAFETY: a shared handle gives out nothing of the output.
 unsafe impl<T: Send> Sync for JoinHandle<T> {}
@@ -43,17 +45,13 @@ unsafe impl<T: Send> Sync for JoinHandle<T> {}
 impl<T> Unpin for JoinHandle<T> {}
 
 impl<T> JoinHandle<T> {
-    /// # Safety
-    ///
-    /// `meta` is the meta data of `task`.
-    pub(super) unsafe fn new(task: FallibleTask<Result<Output<T>, Failure>, Meta>, meta: *const Meta) -> Self {
-        // SAFETY: a reference was behind it.
-        JoinHandle { task: Some(task), meta: unsafe { NonNull::new_unchecked(meta.cast_mut()) }, is_taken: false }
+    #[inline]
+    pub(super) fn new(task: Join<T>) -> Self {
+        JoinHandle { task: Kind::Cell(task), is_taken: false }
     }
 
-    fn meta(&self) -> &Meta {
-        // SAFETY: `task` is there until the drop and keeps the cell.
-        unsafe { self.meta.as_ref() }
+    pub(super) fn bound(task: Bound<T>) -> Self {
+        JoinHandle { task: Kind::Bound(task), is_taken: false }
     }
 
     /// Asks the task to end: its future is dropped before its next poll, and the handle gives a cancelled [`JoinError`].
@@ -69,7 +67,10 @@ impl<T> JoinHandle<T> {
     /// });
     /// ```
     pub fn abort(&self) {
-        registry::abort(self.meta());
+        match &self.task {
+            Kind::Cell(task) => task.abort(),
+            Kind::Bound(task) => task.abort(),
+        }
     }
 
     /// A handle that can abort the task from elsewhere. It keeps the task's memory, but not its future.
@@ -86,8 +87,11 @@ impl<T> JoinHandle<T> {
     /// ```
     #[must_use]
     pub fn abort_handle(&self) -> AbortHandle {
-        let id = self.id();
-        AbortHandle { live: registry::waker(self.meta()).map(|waker| (waker, self.meta)), id }
+        let live = match &self.task {
+            Kind::Cell(task) => task.abort_handle().map(Live::Cell),
+            Kind::Bound(task) => task.abort_handle().map(Live::Bound),
+        };
+        AbortHandle { live, id: self.id() }
     }
 
     /// Whether the task has ended.
@@ -103,13 +107,34 @@ impl<T> JoinHandle<T> {
     /// ```
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.task.as_ref().is_none_or(FallibleTask::is_finished)
+        match &self.task {
+            Kind::Cell(task) => task.is_finished(),
+            Kind::Bound(task) => task.is_finished(),
+        }
     }
 
     /// The task's name.
     #[must_use]
     pub fn id(&self) -> Id {
-        self.meta().id()
+        match &self.task {
+            Kind::Cell(task) => task.id(),
+            Kind::Bound(task) => task.id(),
+        }
+    }
+
+    #[cold]
+    fn error(&self, failure: Failure) -> JoinError {
+        let location = match &self.task {
+            Kind::Cell(task) => task.location(),
+            Kind::Bound(task) => task.location(),
+        };
+        let why = match failure {
+            Failure::Aborted => Why::Cancelled,
+            Failure::Panicked(payload) => Why::Panicked(payload.into_inner()),
+            Failure::Shutdown => Why::Shutdown,
+            Failure::SetDropped => Why::SetDropped,
+        };
+        JoinError { id: self.id(), location, why }
     }
 }
 
@@ -122,29 +147,25 @@ impl<T> Future for JoinHandle<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(!self.is_taken, "a `JoinHandle` was polled after it was ready");
         let charge = ready!(poll_charge(cx));
-        let (id, location) = (self.id(), self.meta().location);
-        let task = self.task.as_mut().expect("a handle has its task until it is dropped");
-        let result = ready!(Pin::new(task).poll(cx));
-        charge.made_progress();
+        let outcome = ready!(match &mut self.task {
+            Kind::Cell(task) => task.poll(cx),
+            Kind::Bound(task) => task.poll(cx),
+        });
         self.is_taken = true;
-        Poll::Ready(match result {
-            Some(Ok(output)) => Ok(output.into_inner()),
-            Some(Err(Failure::Aborted)) => Err(JoinError { id, location, why: Why::Cancelled }),
-            Some(Err(Failure::Panicked(payload))) => {
-                Err(JoinError { id, location, why: Why::Panicked(payload.into_inner()) })
-            }
-            None => {
-                let why = if self.meta().is_local() { Why::SetDropped } else { Why::Shutdown };
-                Err(JoinError { id, location, why })
-            }
+        charge.made_progress();
+        Poll::Ready(match outcome {
+            Ok(output) => Ok(output.into_inner()),
+            Err(failure) => Err(self.error(failure)),
         })
     }
 }
 
 impl<T> Drop for JoinHandle<T> {
+    #[inline]
     fn drop(&mut self) {
-        if let Some(task) = self.task.take() {
-            task.detach();
+        match &mut self.task {
+            Kind::Cell(task) => task.leave(self.is_taken),
+            Kind::Bound(task) => task.leave(),
         }
     }
 }
@@ -158,12 +179,18 @@ impl<T> std::fmt::Debug for JoinHandle<T> {
 /// Aborts a task; see [`JoinHandle::abort_handle`].
 #[derive(Clone)]
 pub struct AbortHandle {
-    /// None if the task had ended when the handle was made. The waker keeps the cell that the pointer leads into.
-    live: Option<(Waker, NonNull<Meta>)>,
+    /// None if the task had ended when the handle was made.
+    live: Option<Live>,
     id: Id,
 }
 
-// SAFETY: the pointer leads to a `Sync` value that the waker beside it keeps alive.
+#[derive(Clone)]
+enum Live {
+    Cell(cell::Abort),
+    Bound(bound::Abort),
+}
+
+// SAFETY: what leads to the task may be used from any thread, and keeps what it leads to.
 unsafe impl Send for AbortHandle {}
 // SAFETY: as above.
 unsafe impl Sync for AbortHandle {}
@@ -171,9 +198,10 @@ unsafe impl Sync for AbortHandle {}
 impl AbortHandle {
     /// Asks the task to end; see [`JoinHandle::abort`].
     pub fn abort(&self) {
-        if let Some((_, meta)) = &self.live {
-            // SAFETY: the waker keeps the cell.
-            registry::abort(unsafe { meta.as_ref() });
+        match &self.live {
+            Some(Live::Cell(task)) => task.abort(),
+            Some(Live::Bound(task)) => task.abort(),
+            None => {}
         }
     }
 
@@ -181,8 +209,8 @@ impl AbortHandle {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         match &self.live {
-            // SAFETY: the waker keeps the cell.
-            Some((_, meta)) => registry::waker(unsafe { meta.as_ref() }).is_none(),
+            Some(Live::Cell(task)) => task.is_finished(),
+            Some(Live::Bound(task)) => task.is_finished(),
             None => true,
         }
     }

@@ -24,8 +24,9 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use async_task::{Runnable, ScheduleInfo};
 
+use super::bound::{self, Meta};
 use super::registry::Closed;
-use super::{Id, JoinHandle, Meta, Owner, cell};
+use super::{Id, JoinHandle};
 use crate::clock;
 use crate::context;
 use crate::leak::Counted;
@@ -138,13 +139,13 @@ impl HomeRef {
         future: F,
     ) -> (Option<Id>, JoinHandle<F::Output>) {
         // SAFETY: invariant 1 of this file for the future; the output is in the handle, which stays where the output may be.
-        let (runnable, handle) = unsafe { cell(Owner::set(self.home), location, 0, future, schedule) };
+        let (runnable, handle) = unsafe { bound::new(self.home, location, false, future, schedule) };
         let entered = self.home.insert(self.generation, &runnable);
         match entered {
             Ok(_) => runnable.schedule(),
             Err(Closed) => drop(runnable),
         }
-        (entered.ok(), handle)
+        (entered.ok(), JoinHandle::bound(handle))
     }
 
     /// Makes the task of a thread of its own; the set is its. Gives the task's name. Its wakers are counted if `runtime` is to
@@ -186,13 +187,13 @@ impl HomeRef {
         future: F,
     ) -> (Id, JoinHandle<F::Output>) {
         // SAFETY: passed on; the output is in the handle, which stays where the output may be.
-        let (runnable, handle) = unsafe { cell(Owner::pinned(self.home), location, 0, future, schedule) };
+        let (runnable, handle) = unsafe { bound::new(self.home, location, true, future, schedule) };
         let id = self
             .home
             .insert(self.generation, &runnable)
             .unwrap_or_else(|Closed| unreachable!("a home was just opened"));
         self.home.mailbox.put(runnable);
-        (id, handle)
+        (id, JoinHandle::bound(handle))
     }
 }
 
@@ -221,7 +222,6 @@ impl Home {
     /// The future of this task is gone.
     pub(super) fn remove(&self, meta: &Meta) {
         let mut live = self.live.lock();
-        meta.end();
         let waker = live.tasks.remove(&meta.id());
         drop(live);
         drop(waker);

@@ -1,20 +1,18 @@
 //! The registry of live tasks, in shards: one for each slot of the processor table, a few for tasks from outside. `task` enters and removes tasks,
-//! shutdown wakes them all through it, and abort finds a task's waker here.
+//! shutdown wakes them all through it.
 //!
 //! 1. A task enters before it is first queued, under the lock that shutdown takes to close the shard: it either is in or
 //!    learns that the runtime is closed.
-//! 2. An entry holds a counted reference to the task's cell (its waker), and leaves under the lock that says so in its meta data.
-//! 3. Wakers are woken and dropped outside the lock. They are cloned under it: they are `async-task`'s own, and a clone of
-//!    theirs counts up and runs no user code.
+//! 2. An entry leads to the task's cell and lives on the reference of ALIVE: it leaves before the future is said to be gone.
+//! 3. Wakers are made under the lock, where the entry keeps the cell, and woken and dropped outside.
 //! 4. Where leaks are looked for, what is to be told of a task lies beside its entry, and comes and goes with it.
 
 use std::panic::Location;
 use std::sync::Arc;
 use std::task::Waker;
 
-use async_task::Runnable;
-
-use super::{Id, Meta, OwnedBy};
+use super::Id;
+use super::cell::Task;
 use crate::context;
 use crate::leak::Tally;
 use crate::sched::RuntimeRef;
@@ -24,6 +22,15 @@ use crate::sys::{Mutex, rank};
 /// The runtime is shut down, or another one has its slot.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Closed;
+
+/// Why a task was not entered.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Refused {
+    /// As [`Closed`].
+    Closed,
+    /// No id can name another task of the shard.
+    Full,
+}
 
 /// The live tasks that were spawned on one processor, or from outside with it as the shard chosen.
 pub(crate) struct Shard {
@@ -126,13 +133,13 @@ pub(crate) struct WaitingTask {
 }
 
 enum Entry {
-    Task(Waker),
+    Task(Task),
     /// The next free entry, or [`END`].
     Free(u32),
 }
 
 // An idle task pays for its entry.
-const _: () = assert!(size_of::<Entry>() == size_of::<Waker>());
+const _: () = assert!(size_of::<Entry>() == 2 * size_of::<Task>());
 
 impl Slab {
     #[inline]
@@ -155,32 +162,32 @@ impl Slab {
         }
     }
 
-    /// Puts `waker` into a free entry and gives its index. `Err` if no id can name another one.
+    /// Puts `task` into a free entry and gives its index. `None` if no id can name another one.
     #[inline]
-    fn enter(&mut self, waker: Waker) -> Result<u32, Waker> {
+    fn enter(&mut self, task: Task) -> Option<u32> {
         let index = self.free;
         if index == END {
-            return self.enter_unused(waker);
+            return self.enter_unused(task);
         }
-        let Entry::Free(next) = std::mem::replace(self.entry(index), Entry::Task(waker)) else {
+        let Entry::Free(next) = std::mem::replace(self.entry(index), Entry::Task(task)) else {
             unreachable!("a task is on the free list of the registry");
         };
         self.free = next;
-        Ok(index)
+        Some(index)
     }
 
     /// [`Slab::enter`] where no entry was used before.
-    fn enter_unused(&mut self, waker: Waker) -> Result<u32, Waker> {
+    fn enter_unused(&mut self, task: Task) -> Option<u32> {
         let index = self.used;
         if index as usize >= Id::INDICES {
-            return Err(waker);
+            return None;
         }
         if index as usize == self.chunks.len() * CHUNK {
             self.grow();
         }
         self.used += 1;
-        *self.entry(index) = Entry::Task(waker);
-        Ok(index)
+        *self.entry(index) = Entry::Task(task);
+        Some(index)
     }
 }
 
@@ -218,7 +225,8 @@ impl Shard {
                     return;
                 };
                 let tasks = entries.iter().filter_map(|entry| match entry {
-                    Entry::Task(waker) => Some(waker.clone()),
+                    // SAFETY: invariant 2.
+                    Entry::Task(task) => Some(unsafe { task.waker() }),
                     Entry::Free(_) => None,
                 });
                 tasks.collect()
@@ -233,31 +241,26 @@ impl Shard {
         waiting.extend(slab.told.iter().flatten().filter_map(Told::waiting));
     }
 
-    fn insert(&self, generation: u32, waker: Waker, meta: &Meta) -> Result<(), (Closed, Waker)> {
+    /// # Safety
+    ///
+    /// The task was never queued, and its future is there.
+    unsafe fn insert(&self, generation: u32, task: Task) -> Result<(), Refused> {
         let mut slab = self.slab.lock();
         if slab.generation != generation {
-            return Err((Closed, waker));
+            return Err(Refused::Closed);
         }
-        let index = match slab.enter(waker) {
-            Ok(index) => index,
-            Err(waker) => {
-                drop(slab);
-                drop(waker);
-                panic!("more than {} live tasks were spawned in one place", Id::INDICES);
-            }
-        };
-        meta.set_id(Id::new(self.index, index, slab.count));
+        let index = slab.enter(task).ok_or(Refused::Full)?;
+        // SAFETY: passed on.
+        unsafe { task.set_id(Id::new(self.index, index, slab.count)) };
         slab.count += 1;
         self.live.store(self.live.load(Relaxed) + 1, Relaxed);
         Ok(())
     }
 
-    fn remove(&self, meta: &Meta) -> Entry {
-        let index = meta.id().index();
+    fn remove(&self, index: u32) {
         let mut slab = self.slab.lock();
-        meta.end();
         let free = slab.free;
-        let entry = std::mem::replace(slab.entry(index), Entry::Free(free));
+        *slab.entry(index) = Entry::Free(free);
         slab.free = index;
         if !slab.told.is_empty() {
             slab.forget(index);
@@ -271,53 +274,41 @@ impl Shard {
             slab.used = 0;
             slab.free = END;
         }
-        entry
-    }
-
-    /// The waker of this task, if its future is still there; `abort`: the task is told to end.
-    fn waker(&self, meta: &Meta, abort: bool) -> Option<Waker> {
-        let mut slab = self.slab.lock();
-        if meta.is_ended() {
-            return None;
-        }
-        if abort {
-            meta.abort();
-        }
-        // The entry is its own: it would have ended under this lock.
-        match slab.entry(meta.id().index()) {
-            Entry::Task(waker) => Some(waker.clone()),
-            Entry::Free(_) => None,
-        }
     }
 }
 
 /// Enters a task that is about to be queued for the first time.
-pub(super) fn insert(runtime: RuntimeRef, runnable: &Runnable<Meta>) -> Result<(), Closed> {
+///
+/// # Safety
+///
+/// It was never queued, and its future is there.
+pub(super) unsafe fn insert(runtime: RuntimeRef, task: Task) -> Result<(), Refused> {
     // The shards close one after the other: who was refused by one is not let in by the next.
     if !runtime.is_open() {
-        return Err(Closed);
+        return Err(Refused::Closed);
     }
     let sched = runtime.sched;
-    let waker = runnable.waker();
     let index = match context::processor_of(sched) {
         Some(p) if p.index < FIRST_OUTSIDE => p.index,
         Some(p) => p.index % FIRST_OUTSIDE,
         // Any will do, as long as the next one is another.
-        None => FIRST_OUTSIDE + (waker.data() as u32 >> 7) % OUTSIDE,
+        None => FIRST_OUTSIDE + (task.address() as u32 >> 7) % OUTSIDE,
     };
-    let shard = sched.shard(index);
-    shard.insert(runtime.generation, waker, runnable.metadata()).map_err(|(closed, waker)| {
-        drop(waker);
-        closed
-    })
+    // SAFETY: passed on.
+    unsafe { sched.shard(index).insert(runtime.generation, task) }
 }
 
 /// What is to be told of a task that has just entered and is not queued yet.
+///
+/// # Safety
+///
+/// Its future is there.
 #[cold]
-pub(super) fn tell(meta: &Meta, tally: Arc<Tally>) {
-    let id = meta.id();
-    let told = Told { id, location: meta.location, tally };
-    let mut slab = meta.sched().shard(id.shard()).slab.lock();
+pub(super) unsafe fn tell(task: Task, tally: Arc<Tally>) {
+    // SAFETY: passed on.
+    let (id, location, sched) = unsafe { (task.id(), task.location(), task.sched()) };
+    let told = Told { id, location, tally };
+    let mut slab = sched.shard(id.shard()).slab.lock();
     let at = id.index() as usize;
     if slab.told.len() <= at {
         slab.told.resize_with(at + 1, || None);
@@ -326,44 +317,16 @@ pub(super) fn tell(meta: &Meta, tally: Arc<Tally>) {
 }
 
 /// The future of this task is gone.
-pub(super) fn remove(meta: &Meta) {
-    let id = meta.id();
+///
+/// # Safety
+///
+/// ALIVE is still set, by its reference the cell is kept.
+pub(super) unsafe fn remove(task: Task) {
+    // SAFETY: passed on.
+    let (id, sched) = unsafe { (task.id(), task.sched()) };
     if id == Id::NONE {
         return;
     }
-    match meta.owner.get() {
-        OwnedBy::Runtime(sched) => {
-            drop(sched.shard(id.shard()).remove(meta));
-            sched.task_ended();
-        }
-        OwnedBy::Set { home, .. } => home.remove(meta),
-    }
-}
-
-/// Aborts the task, if it is still live.
-pub(super) fn abort(meta: &Meta) {
-    if let Some(waker) = find_waker(meta, true) {
-        if meta.is_blocking() {
-            // It is queued, and a wake does nothing, or it runs, and is left alone.
-            meta.sched().abort_blocking();
-        } else {
-            waker.wake();
-        }
-    }
-}
-
-/// A counted reference to the task, if it is still live.
-pub(super) fn waker(meta: &Meta) -> Option<Waker> {
-    find_waker(meta, false)
-}
-
-fn find_waker(meta: &Meta, abort: bool) -> Option<Waker> {
-    let id = meta.id();
-    if id == Id::NONE {
-        return None;
-    }
-    match meta.owner.get() {
-        OwnedBy::Runtime(sched) => sched.shard(id.shard()).waker(meta, abort),
-        OwnedBy::Set { home, .. } => home.waker(meta, abort),
-    }
+    sched.shard(id.shard()).remove(id.index());
+    sched.task_ended();
 }

@@ -12,7 +12,7 @@ struct Runtime {
     world: &'static World,
     closing: AtomicBool,
     shutdown: Parker,
-    /// The task is in a queue. Assumed of async-task: of several wakes one schedules.
+    /// The task is in a queue. Of several wakes one schedules: `task::state`.
     scheduled: AtomicBool,
     registry: Mutex<()>,
     /// Written under `registry`, read without.

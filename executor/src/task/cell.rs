@@ -1,0 +1,667 @@
+//! The cell of a task that goes through run queues: one piece of memory with a header, which is the same for all, and the
+//! future, which its outcome replaces. `task` makes, runs and discards cells, wakers and handles lead to them; who may do
+//! what, and when the memory goes, is `state`'s.
+//!
+//! 1. The header is written before the word says that there is a task, and only the id after that, by who has the unit, before
+//!    it is first queued.
+//! 2. What a step needs of the cell is read before the change of the word that lets it go, and before a push: afterwards
+//!    another thread may run the task to its end and free it.
+//! 3. A wake only pushes. Nothing here runs the user's code but [`poll`], [`abandon`], the drop of an outcome and the clone, wake
+//!    and drop of the waker in the cell, which is that of who waits for the task.
+//! 4. All tasks have one waker vtable, so that `Waker::will_wake` knows two wakers of a task, and one indirect call polls.
+
+use std::alloc::Layout;
+use std::any::Any;
+use std::marker::PhantomData;
+use std::mem::{ManuallyDrop, MaybeUninit, offset_of};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
+
+use super::state::{Completed, Left, State, Woken};
+use super::{BLOCKING, FLAGS, Failure, Id, Outcome, Output, Payload, caught, registry, swallow};
+use crate::runq::Unit;
+use crate::sched::{How, Sched};
+use crate::sys::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sys::{UnsafeCell, assert_no_lock_held};
+
+/// What is the same in all cells. A task that waits pays for it.
+#[repr(C)]
+struct Header {
+    /// At the beginning: `state` says why.
+    state: State,
+    vtable: &'static Vtable,
+    sched: &'static Sched,
+    /// Where the task was spawned.
+    location: &'static Location<'static>,
+    /// The id and the kind: see `task`. Written before the task is queued.
+    word: AtomicU64,
+    /// Of who waits for the task. Guarded by the word: invariant 4 of `state`.
+    waker: UnsafeCell<MaybeUninit<Waker>>,
+}
+
+const _: () = assert!(size_of::<Header>() <= 56 && offset_of!(Header, state) == 0);
+
+/// What differs from one type of future to the next.
+struct Vtable {
+    /// Polls the future, whose outcome is then in the cell if it tells that it has ended.
+    poll: unsafe fn(Task) -> bool,
+    /// Drops the future and puts the failure into the cell.
+    abandon: unsafe fn(Task, Failure),
+    drop_outcome: unsafe fn(Task),
+    /// Where the outcome lies, from the beginning of the cell.
+    outcome: usize,
+    layout: Layout,
+}
+
+#[repr(C)]
+struct Cell<F: Future> {
+    header: Header,
+    stage: Stage<F>,
+}
+
+/// ALIVE and COMPLETE in the word say which it is.
+#[repr(C)]
+union Stage<F: Future> {
+    future: ManuallyDrop<F>,
+    outcome: ManuallyDrop<Outcome<F::Output>>,
+}
+
+impl<F: Future> Cell<F> {
+    const VTABLE: &'static Vtable = &Vtable {
+        poll: poll::<F>,
+        abandon: abandon::<F>,
+        drop_outcome: drop_outcome::<F>,
+        outcome: offset_of!(Cell<F>, stage),
+        layout: Layout::new::<Cell<F>>(),
+    };
+}
+
+/// Leads to a cell, and says nothing of who keeps it there: that is written where one is kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Task(NonNull<Header>);
+
+// SAFETY: what is done through it is guarded by the word, and futures and outcomes of cells are `Send`.
+unsafe impl Send for Task {}
+
+/// Makes a task, which is queued as soon as the caller has queued its unit, and the handle's part of it. `kind` is its flags.
+///
+/// # Safety
+///
+/// Future and output are `Send`, and live for as long as they are kept.
+#[inline]
+pub(super) unsafe fn new<F: Future>(
+    sched: &'static Sched,
+    location: &'static Location<'static>,
+    kind: u64,
+    future: F,
+) -> (Task, Join<F::Output>) {
+    let cell: *mut Cell<F> = Box::into_raw(Box::<Cell<F>>::new_uninit()).cast();
+    // SAFETY: the memory is ours, and large enough. The word comes last (invariant 1).
+    unsafe {
+        (&raw mut (*cell).header.vtable).write(Cell::<F>::VTABLE);
+        (&raw mut (*cell).header.sched).write(sched);
+        (&raw mut (*cell).header.location).write(location);
+        (&raw mut (*cell).header.word).write(AtomicU64::new(Id::NONE.0 | kind));
+        (&raw mut (*cell).stage.future).write(ManuallyDrop::new(future));
+        (*cell).header.state.publish();
+        let task = Task(NonNull::new_unchecked(cell.cast()));
+        (task, Join { task, _output: PhantomData })
+    }
+}
+
+impl Task {
+    #[inline]
+    pub(super) fn from_unit(unit: Unit) -> Task {
+        Task(unit.into_raw().cast())
+    }
+
+    /// Of a unit that stays where it is.
+    pub(super) fn of_unit(unit: &Unit) -> Task {
+        Task(unit.as_raw().cast())
+    }
+
+    /// The right to run the task, or to discard it, once. Who has it says so.
+    #[inline]
+    pub(super) fn into_unit(self) -> Unit {
+        Unit::new(self.0.cast())
+    }
+
+    /// Of two tasks that there are at a time it differs.
+    pub(super) fn address(self) -> usize {
+        self.0.addr().get()
+    }
+
+    /// # Safety
+    ///
+    /// The cell is kept for as long as the answer is used.
+    #[inline]
+    unsafe fn header<'a>(self) -> &'a Header {
+        // SAFETY: the header was written before anybody got the pointer; what changes in it is behind cells.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// # Safety
+    ///
+    /// The cell is kept.
+    #[inline]
+    pub(super) unsafe fn sched(self) -> &'static Sched {
+        // SAFETY: passed on.
+        unsafe { self.header() }.sched
+    }
+
+    /// # Safety
+    ///
+    /// The cell is kept.
+    #[inline]
+    pub(super) unsafe fn location(self) -> &'static Location<'static> {
+        // SAFETY: passed on.
+        unsafe { self.header() }.location
+    }
+
+    /// # Safety
+    ///
+    /// The cell is kept.
+    #[inline]
+    pub(super) unsafe fn id(self) -> Id {
+        // SAFETY: passed on.
+        Id(unsafe { self.header() }.word.load(Relaxed) & !FLAGS)
+    }
+
+    /// The task gets its name. Nobody asks for it yet.
+    ///
+    /// # Safety
+    ///
+    /// The cell is kept, and the task was never queued.
+    pub(super) unsafe fn set_id(self, id: Id) {
+        // SAFETY: passed on.
+        let word = &unsafe { self.header() }.word;
+        word.store(word.load(Relaxed) & FLAGS | id.0, Relaxed);
+    }
+
+    /// # Safety
+    ///
+    /// The cell is kept.
+    pub(super) unsafe fn is_aborted(self) -> bool {
+        // SAFETY: passed on.
+        unsafe { self.header() }.state.is_aborted()
+    }
+
+    /// A waker of a reference that the caller gives to it, or keeps for as long as it is used and then forgets it.
+    ///
+    /// # Safety
+    ///
+    /// The reference is there.
+    #[inline]
+    unsafe fn into_waker(self) -> Waker {
+        // SAFETY: the functions of the vtable do what is asked of them, from any thread.
+        unsafe { Waker::from_raw(RawWaker::new(self.0.as_ptr().cast_const().cast(), &WAKER)) }
+    }
+
+    /// A waker with a reference of its own.
+    ///
+    /// # Safety
+    ///
+    /// The cell is kept meanwhile.
+    pub(super) unsafe fn waker(self) -> Waker {
+        // SAFETY: passed on.
+        unsafe {
+            self.header().state.add_ref();
+            self.into_waker()
+        }
+    }
+
+    /// # Safety
+    ///
+    /// It is a cell of `F`, which is kept.
+    #[inline]
+    unsafe fn stage<F: Future>(self) -> *mut Stage<F> {
+        // SAFETY: passed on.
+        unsafe { &raw mut (*self.0.as_ptr().cast::<Cell<F>>()).stage }
+    }
+
+    /// Where the outcome of a task whose output is `T` lies.
+    ///
+    /// # Safety
+    ///
+    /// The cell is kept.
+    #[inline]
+    unsafe fn outcome<T>(self) -> *mut Outcome<T> {
+        // SAFETY: the offset is that of the stage, inside the cell.
+        unsafe { self.0.as_ptr().byte_add(self.header().vtable.outcome).cast() }
+    }
+
+    /// The waker of who waits for the task.
+    ///
+    /// # Safety
+    ///
+    /// It is there, and the caller's (invariant 4 of `state`).
+    #[inline]
+    unsafe fn take_waker(self) -> Waker {
+        // SAFETY: passed on.
+        unsafe { self.header().waker.with(|waker| (*waker).assume_init_read()) }
+    }
+
+    /// Queues a task that was idle.
+    ///
+    /// # Safety
+    ///
+    /// The caller has the unit.
+    #[inline]
+    unsafe fn ready(self) {
+        // SAFETY: passed on.
+        let sched = unsafe { self.sched() };
+        sched.ready(self.into_unit(), How::Woken);
+    }
+
+    /// The last reference is gone.
+    ///
+    /// # Safety
+    ///
+    /// It was the caller's, and future and outcome are gone.
+    #[inline(never)]
+    unsafe fn free(self) {
+        // SAFETY: the memory is ours (invariant 6 of `state`), and was allocated with this layout.
+        unsafe {
+            let header = self.header();
+            let layout = header.vtable.layout;
+            header.state.retire();
+            std::alloc::dealloc(self.0.as_ptr().cast(), layout);
+        }
+    }
+}
+
+/// Polls the task once. Tells whether it was woken meanwhile; the caller then has the unit again, and queues it.
+///
+/// # Safety
+///
+/// The caller has the unit.
+#[inline]
+#[must_use]
+pub(super) unsafe fn run(task: Task) -> bool {
+    // SAFETY: the unit is ours, and so the future from here on (invariant 2 of `state`). It keeps the cell until `finish`, or
+    // until `stop` says that it is not ours any more.
+    unsafe {
+        let header = task.header();
+        if header.state.start() {
+            (header.vtable.abandon)(task, Failure::Aborted);
+        } else if !(header.vtable.poll)(task) {
+            return header.state.stop();
+        }
+        finish(task);
+    }
+    false
+}
+
+/// Drops the task's future without polling it.
+///
+/// # Safety
+///
+/// The caller has the unit.
+pub(super) unsafe fn discard(task: Task) {
+    // SAFETY: as in `run`.
+    unsafe {
+        let header = task.header();
+        let _ = header.state.start();
+        (header.vtable.abandon)(task, Failure::Shutdown);
+        finish(task);
+    }
+}
+
+/// The future is gone and the outcome in the cell: hands it over.
+///
+/// # Safety
+///
+/// The caller had the unit.
+#[inline]
+unsafe fn finish(task: Task) {
+    // SAFETY: ALIVE is still set, and its reference ours to end; after `complete` the cell is kept where it says so.
+    unsafe {
+        let header = task.header();
+        // Before who waits for it is woken: see `Sched::task_ended`.
+        registry::remove(task);
+        match header.state.complete() {
+            Completed::Joined => {}
+            Completed::Wake => wake_joiner(task),
+            Completed::Unwanted => {
+                (header.vtable.drop_outcome)(task);
+                if header.state.end() {
+                    task.free();
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+///
+/// `complete` has just said so.
+unsafe fn wake_joiner(task: Task) {
+    // SAFETY: the waker is ours, and ALIVE's reference keeps the cell until we let it go.
+    let waker = unsafe {
+        let waker = task.take_waker();
+        if task.header().state.let_go() {
+            task.free();
+        }
+        waker
+    };
+    assert_no_lock_held();
+    waker.wake();
+}
+
+/// See [`Vtable::poll`].
+///
+/// # Safety
+///
+/// It is a cell of `F`, and running, by the caller.
+unsafe fn poll<F: Future>(task: Task) -> bool {
+    // SAFETY: ALIVE's reference is there for as long as the poll goes on, and the waker is forgotten.
+    let waker = ManuallyDrop::new(unsafe { task.into_waker() });
+    // SAFETY: passed on.
+    let stage = unsafe { task.stage::<F>() };
+    let mut is_gone = false;
+    let polled = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: the future is there, and ours (invariant 2 of `state`). It is dropped in place, never moved.
+        unsafe {
+            let future = Pin::new_unchecked(&mut *(*stage).future);
+            let Poll::Ready(output) = future.poll(&mut Context::from_waker(&waker)) else {
+                return false;
+            };
+            let output = Output(ManuallyDrop::new(output));
+            is_gone = true;
+            ManuallyDrop::drop(&mut (*stage).future);
+            (&raw mut (*stage).outcome).write(ManuallyDrop::new(Ok(output)));
+        }
+        true
+    }));
+    match polled {
+        Ok(ended) => ended,
+        Err(payload) => {
+            // SAFETY: passed on; a future whose destructor panics is gone too.
+            unsafe { panicked(stage, is_gone, payload) };
+            true
+        }
+    }
+}
+
+/// The poll has panicked, or the drop of a future that was ready.
+///
+/// # Safety
+///
+/// The future is there, unless it `is_gone`, and the caller's.
+#[cold]
+#[inline(never)]
+unsafe fn panicked<F: Future>(stage: *mut Stage<F>, is_gone: bool, payload: Box<dyn Any + Send>) {
+    if !is_gone {
+        // The first panic is the one to tell of.
+        // SAFETY: passed on; it is not touched again.
+        swallow(|| unsafe { ManuallyDrop::drop(&mut (*stage).future) });
+    }
+    // SAFETY: the room is free.
+    unsafe { fail(stage, Failure::Panicked(Payload::new(payload))) };
+}
+
+/// # Safety
+///
+/// The future is gone and the room the caller's.
+unsafe fn fail<F: Future>(stage: *mut Stage<F>, failure: Failure) {
+    // SAFETY: passed on.
+    unsafe { (&raw mut (*stage).outcome).write(ManuallyDrop::new(Err(failure))) };
+}
+
+/// See [`Vtable::abandon`].
+///
+/// # Safety
+///
+/// It is a cell of `F`, and running, by the caller.
+#[cold]
+unsafe fn abandon<F: Future>(task: Task, why: Failure) {
+    assert_no_lock_held();
+    // SAFETY: passed on.
+    let stage = unsafe { task.stage::<F>() };
+    // SAFETY: the future is there, ours, and never touched again.
+    let dropped = caught(|| unsafe { ManuallyDrop::drop(&mut (*stage).future) });
+    let failure = match (dropped, why) {
+        (Err(payload), Failure::Aborted) => Failure::Panicked(Payload::new(payload)),
+        (Err(payload), why) => {
+            drop(Payload::new(payload));
+            why
+        }
+        (Ok(()), why) => why,
+    };
+    // SAFETY: the future is gone.
+    unsafe { fail(stage, failure) };
+}
+
+/// See [`Vtable::drop_outcome`].
+///
+/// # Safety
+///
+/// It is a cell of `F`, with an outcome that is the caller's and is not touched again.
+unsafe fn drop_outcome<F: Future>(task: Task) {
+    // SAFETY: passed on. What is in it swallows panics.
+    unsafe { ManuallyDrop::drop(&mut (*task.stage::<F>()).outcome) };
+}
+
+/// The waker of all tasks. Its data is a [`Task`], with a reference.
+static WAKER: RawWakerVTable = RawWakerVTable::new(clone_waker, wake, wake_by_ref, drop_waker);
+
+fn of_waker(data: *const ()) -> Task {
+    // SAFETY: a waker of ours was made of a pointer that is not null.
+    Task(unsafe { NonNull::new_unchecked(data.cast_mut().cast()) })
+}
+
+unsafe fn clone_waker(data: *const ()) -> RawWaker {
+    // SAFETY: the waker has a reference.
+    unsafe { of_waker(data).header() }.state.add_ref();
+    RawWaker::new(data, &WAKER)
+}
+
+unsafe fn wake(data: *const ()) {
+    let task = of_waker(data);
+    // SAFETY: the waker has a reference until the word is changed; then the cell is ours if that says so.
+    unsafe {
+        match task.header().state.wake_and_let_go() {
+            Woken::Queue => task.ready(),
+            Woken::Nothing => {}
+            Woken::Free => task.free(),
+        }
+    }
+}
+
+unsafe fn wake_by_ref(data: *const ()) {
+    let task = of_waker(data);
+    // SAFETY: the waker has a reference; the unit is ours if the word says so.
+    unsafe {
+        if task.header().state.wake() {
+            task.ready();
+        }
+    }
+}
+
+unsafe fn drop_waker(data: *const ()) {
+    let task = of_waker(data);
+    // SAFETY: the waker has a reference, and the cell is ours if it was the last.
+    unsafe {
+        if task.header().state.let_go() {
+            task.free();
+        }
+    }
+}
+
+/// A handle's part of a task: JOIN, and its reference.
+pub(super) struct Join<T> {
+    task: Task,
+    _output: PhantomData<T>,
+}
+
+impl<T> Join<T> {
+    #[inline]
+    fn state(&self) -> &State {
+        // SAFETY: JOIN's reference keeps the cell until `leave`.
+        unsafe { &self.task.header().state }
+    }
+
+    pub(super) fn id(&self) -> Id {
+        // SAFETY: as above.
+        unsafe { self.task.id() }
+    }
+
+    pub(super) fn location(&self) -> &'static Location<'static> {
+        // SAFETY: as above.
+        unsafe { self.task.location() }
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.state().is_complete()
+    }
+
+    pub(super) fn abort(&self) {
+        // SAFETY: as above.
+        unsafe { abort(self.task) };
+    }
+
+    /// `None` if the future is gone.
+    pub(super) fn abort_handle(&self) -> Option<Abort> {
+        self.state().try_ref().then(|| Abort { task: self.task })
+    }
+
+    /// Takes the outcome, or leaves a waker. It may be ready once.
+    #[inline]
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<T>> {
+        if self.state().is_complete() || self.register(cx.waker()) {
+            // SAFETY: the outcome is there, and ours (invariant 3 of `state`); it is taken once.
+            return Poll::Ready(unsafe { self.task.outcome::<T>().read() });
+        }
+        Poll::Pending
+    }
+
+    /// Leaves a waker in the cell. Tells whether the task is complete, for which nobody is woken then.
+    fn register(&mut self, waker: &Waker) -> bool {
+        let mut former = None;
+        // SAFETY: the cell is kept. The waker in it may be looked at while JOIN_WAKER is set, and is ours once it is taken back.
+        let slot = unsafe { &self.task.header().waker };
+        if self.state().has_waker() {
+            // SAFETY: as above: nobody writes it.
+            if slot.with(|registered| unsafe { (*registered).assume_init_ref().will_wake(waker) }) {
+                return false;
+            }
+        }
+        let waker = waker.clone();
+        if self.state().has_waker() {
+            if !self.state().take_back() {
+                return true;
+            }
+            // SAFETY: it was there, and is ours again.
+            former = Some(unsafe { self.task.take_waker() });
+        }
+        // SAFETY: JOIN_WAKER is clear, so the room is ours, and empty.
+        slot.with_mut(|slot| unsafe { (*slot).write(waker) });
+        let is_complete = !self.state().registered();
+        if is_complete {
+            // SAFETY: it stayed ours.
+            drop(unsafe { self.task.take_waker() });
+        }
+        drop(former);
+        is_complete
+    }
+
+    /// The handle is dropped. Call it once; `is_taken`: a poll was ready.
+    #[inline]
+    pub(super) fn leave(&mut self, is_taken: bool) {
+        if is_taken {
+            self.let_go();
+        } else {
+            self.leave_untaken();
+        }
+    }
+
+    /// The task is complete, and its outcome gone.
+    #[inline]
+    fn let_go(&mut self) {
+        if self.state().let_go_handle() {
+            // SAFETY: it was the last reference.
+            unsafe { self.task.free() };
+        }
+    }
+
+    fn leave_untaken(&mut self) {
+        let mut former = None;
+        loop {
+            match self.state().leave() {
+                Left::Gone => break,
+                Left::TakeWaker => {
+                    if self.state().take_back() {
+                        // SAFETY: it was there, and is ours again.
+                        former = Some(unsafe { self.task.take_waker() });
+                    }
+                }
+                Left::DropOutcome => {
+                    // SAFETY: the outcome is ours (invariant 3 of `state`), and what is in it swallows panics.
+                    unsafe { self.task.outcome::<T>().drop_in_place() };
+                    self.let_go();
+                    break;
+                }
+            }
+        }
+        // It is the user's, and the handle is gone.
+        drop(former);
+    }
+}
+
+/// An abort handle's reference to a task.
+pub(super) struct Abort {
+    task: Task,
+}
+
+// SAFETY: it does nothing but change the word.
+unsafe impl Sync for Abort {}
+
+impl Abort {
+    fn state(&self) -> &State {
+        // SAFETY: the reference keeps the cell.
+        unsafe { &self.task.header().state }
+    }
+
+    pub(super) fn abort(&self) {
+        // SAFETY: as above.
+        unsafe { abort(self.task) };
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        !self.state().is_alive()
+    }
+}
+
+impl Clone for Abort {
+    fn clone(&self) -> Self {
+        self.state().add_ref();
+        Abort { task: self.task }
+    }
+}
+
+impl Drop for Abort {
+    fn drop(&mut self) {
+        if self.state().let_go() {
+            // SAFETY: it was the last reference.
+            unsafe { self.task.free() };
+        }
+    }
+}
+
+/// # Safety
+///
+/// The cell is kept meanwhile.
+unsafe fn abort(task: Task) {
+    // SAFETY: passed on; the unit is ours if the word says so.
+    unsafe {
+        let header = task.header();
+        if header.state.abort() {
+            task.ready();
+        } else if header.word.load(Relaxed) & BLOCKING != 0 && header.state.is_alive() {
+            // It is queued, or it runs, and is left alone.
+            header.sched.abort_blocking();
+        }
+    }
+}

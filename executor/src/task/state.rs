@@ -1,0 +1,337 @@
+//! The state word of a task's cell: flags and a count of references, changed in one step. `cell` does what a change says is
+//! to be done; nothing here touches anything but the word.
+//!
+//! **0 means: free memory, no task.** Whoever looks at the word of memory that may be free, or be given to another task at
+//! that moment, goes by that ([`State::try_ref`]).
+//!
+//! | phase            | SCHEDULED | RUNNING | ALIVE | COMPLETE | who leaves it                                                   |
+//! |------------------|-----------|---------|-------|----------|-----------------------------------------------------------------|
+//! | idle             |     0     |    0    |   1   |    0     | `wake`, `wake_and_let_go`, `abort`: → queued, and they queue it |
+//! | queued           |     1     |    0    |   1   |    0     | `start`, by who has the unit: → running                         |
+//! | running          |     0     |    1    |   1   |    0     | `stop`: → idle · a wake: → running, woken · `complete`, `end`   |
+//! | running, woken   |     1     |    1    |   1   |    0     | `stop`: → queued, and the poller queues it · `complete`, `end`  |
+//! | complete         |    any    |    0    |   0   |    1     | the last reference: → free                                      |
+//!
+//! | flag       | says                                                                | set by                  | cleared by                        |
+//! |------------|---------------------------------------------------------------------|-------------------------|-----------------------------------|
+//! | JOIN       | the handle exists; once COMPLETE is set the outcome is its          | `new`                   | `leave`, `let_go_handle`          |
+//! | JOIN_WAKER | the waker in the cell is there, and whoever completes the task may take it | `registered`     | `take_back`; not after COMPLETE   |
+//! | ABORTED    | the future is to be dropped, not polled again                       | `abort`                 | nobody                            |
+//!
+//! A reference each have: ALIVE, JOIN, every waker, every abort handle. The unit and the poll have none: only who polls, or
+//! drops the future in place of a poll, ends ALIVE, so the cell cannot go before they have done.
+//!
+//! 1. Of the wakes between two starts one queues the task. A wake is a read-modify-write also where it changes nothing: the
+//!    coming poll must see what its waker wrote. Each of them is Release and `start` is Acquire; as the word is only ever
+//!    changed by read-modify-writes, from `new` to the last reference, `start` sees everything that came before any of them:
+//!    the wakes, the poll before on another thread, the abort.
+//! 2. The future belongs to who has the unit, from `start` to `stop`, `complete` or `end`.
+//! 3. The outcome is written before `complete`. If JOIN is set there, in that very step, it is the handle's, which takes it or
+//!    drops it; else it is still the completer's, and dropped before ALIVE ends (`Completed::Unwanted`, then `end`). JOIN is
+//!    never set again, so it is dropped once.
+//! 4. The waker in the cell belongs to the handle while JOIN_WAKER is clear. While it is set and COMPLETE is not, both sides
+//!    only look at it, and whoever clears JOIN_WAKER or sets COMPLETE first takes it. A completer that takes it keeps ALIVE's
+//!    reference meanwhile.
+//! 5. References are raised by who has one, and by `try_ref` while ALIVE is set. So if ALIVE is not set and one is left, that
+//!    one is the last for sure, and a load that sees it is as good as the read-modify-write (`let_go_handle`).
+//! 6. Who lets the last reference go has the memory, and nobody reads any of it afterwards but the word, in `try_ref`.
+
+use crate::sys::atomic::{
+    AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+
+const SCHEDULED: usize = 1;
+const RUNNING: usize = 2;
+const ALIVE: usize = 4;
+const COMPLETE: usize = 8;
+const JOIN: usize = 16;
+const JOIN_WAKER: usize = 32;
+const ABORTED: usize = 64;
+/// One reference. The bits from here on count them.
+const REFERENCE: usize = 128;
+
+/// More references than this are a program that leaks wakers, or is about to run over the count.
+const REFERENCES_MAX: usize = isize::MAX as usize;
+
+/// From a poll, or a drop in its place, to the end of the future.
+const COMPLETED: usize = COMPLETE.wrapping_sub(RUNNING + ALIVE);
+
+/// See the head of the file.
+#[derive(Debug)]
+#[repr(transparent)]
+pub(super) struct State(AtomicUsize);
+
+/// What is to be done after [`State::wake_and_let_go`].
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Woken {
+    /// The caller has the unit and queues it.
+    Queue,
+    Nothing,
+    /// The caller had the last reference.
+    Free,
+}
+
+/// What is to be done after [`State::complete`].
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Completed {
+    /// Nothing: the cell is not the caller's any more.
+    Joined,
+    /// The waker in the cell is the caller's, who takes it out, then lets one reference go, then wakes it.
+    Wake,
+    /// There is no handle. Nothing has changed: the caller drops the outcome, then calls [`State::end`].
+    Unwanted,
+}
+
+/// What the handle that is dropped has to do; see [`State::leave`].
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Left {
+    /// Nothing: the reference is gone.
+    Gone,
+    /// To take its waker out, then to leave again.
+    TakeWaker,
+    /// To drop the outcome if it did not take it, then to call [`State::let_go_handle`].
+    DropOutcome,
+}
+
+/// Only one reference is counted in `word`.
+#[inline]
+fn is_last(word: usize) -> bool {
+    word < 2 * REFERENCE
+}
+
+impl State {
+    /// The word of a new task, which is queued and has a handle. Stored by [`State::publish`].
+    const NEW: usize = SCHEDULED | ALIVE | JOIN | (2 * REFERENCE);
+
+    /// The rest of the cell is written: from here on [`State::try_ref`] finds the task.
+    #[inline]
+    pub(super) fn publish(&self) {
+        // Release: pairs with the Acquire in `try_ref`, which finds the cell without having been given it.
+        self.0.store(State::NEW, Release);
+    }
+
+    /// The last reference is gone, and the memory goes back.
+    #[inline]
+    pub(super) fn retire(&self) {
+        // Release: pairs with the Acquire of whoever takes the memory from a free list and looks at the word.
+        self.0.store(0, Release);
+    }
+
+    /// Queued → running. Tells whether the task was aborted. Only who has the unit may call it.
+    #[inline]
+    #[must_use]
+    pub(super) fn start(&self) -> bool {
+        // Acquire: pairs with the Release of each change before (invariant 1).
+        let before = self.0.fetch_add(RUNNING - SCHEDULED, Acquire);
+        debug_assert_eq!(before & (SCHEDULED | RUNNING | ALIVE), SCHEDULED | ALIVE, "a task ran that was not queued");
+        before & ABORTED != 0
+    }
+
+    /// The poll was not ready: running → idle, or → queued if it was woken meanwhile. Tells whether the caller has to queue it;
+    /// if not, the task is not the caller's any more.
+    #[inline]
+    #[must_use]
+    pub(super) fn stop(&self) -> bool {
+        // Release: pairs with the Acquire in `start`, which may be another thread's (invariant 1).
+        self.0.fetch_sub(RUNNING, Release) & SCHEDULED != 0
+    }
+
+    /// A wake. Tells whether the caller has the unit now, and has to queue it.
+    #[inline]
+    #[must_use]
+    pub(super) fn wake(&self) -> bool {
+        self.schedule(0)
+    }
+
+    /// The task is to end before its next poll. Tells whether the caller has the unit now, and has to queue it.
+    #[must_use]
+    pub(super) fn abort(&self) -> bool {
+        self.schedule(ABORTED)
+    }
+
+    #[inline]
+    fn schedule(&self, flags: usize) -> bool {
+        let mut word = self.0.load(Relaxed);
+        while word & ALIVE != 0 {
+            // Release: pairs with the Acquire in `start` (invariant 1).
+            match self.0.compare_exchange_weak(word, word | SCHEDULED | flags, Release, Relaxed) {
+                Ok(_) => return word & (SCHEDULED | RUNNING) == 0,
+                Err(now) => word = now,
+            }
+        }
+        false
+    }
+
+    /// [`State::wake`] and the end of the waker in one step.
+    #[inline]
+    pub(super) fn wake_and_let_go(&self) -> Woken {
+        let mut word = self.0.load(Relaxed);
+        while word & ALIVE != 0 {
+            // Release: as in `schedule`; and what was done with the reference comes before the memory goes.
+            match self.0.compare_exchange_weak(word, (word | SCHEDULED) - REFERENCE, Release, Relaxed) {
+                Ok(_) if word & (SCHEDULED | RUNNING) == 0 => return Woken::Queue,
+                Ok(_) => return Woken::Nothing,
+                Err(now) => word = now,
+            }
+        }
+        if self.let_go() { Woken::Free } else { Woken::Nothing }
+    }
+
+    /// Whether the task was aborted.
+    pub(super) fn is_aborted(&self) -> bool {
+        self.0.load(Relaxed) & ABORTED != 0
+    }
+
+    /// Whether the future is there.
+    #[inline]
+    pub(super) fn is_alive(&self) -> bool {
+        // Acquire: pairs with `complete` and `end`; who learns that the future is gone sees what its drop did.
+        self.0.load(Acquire) & ALIVE != 0
+    }
+
+    /// Whether the outcome is there, or was. The handle may take it then.
+    #[inline]
+    pub(super) fn is_complete(&self) -> bool {
+        // Acquire: pairs with `complete`; the handle sees the outcome.
+        self.0.load(Acquire) & COMPLETE != 0
+    }
+
+    /// The future is gone, and the outcome in the cell.
+    #[inline]
+    pub(super) fn complete(&self) -> Completed {
+        let mut word = self.0.load(Relaxed);
+        while word & JOIN != 0 {
+            let wake = word & JOIN_WAKER != 0;
+            let kept = if wake { 0 } else { REFERENCE };
+            // AcqRel: Release pairs with the Acquire in `is_complete`, `registered`, `take_back` and `leave`, for the outcome, and
+            // with that of the last reference; Acquire with the Release in `registered`, for the waker.
+            match self.0.compare_exchange_weak(word, word.wrapping_add(COMPLETED) - kept, AcqRel, Relaxed) {
+                Ok(_) => return if wake { Completed::Wake } else { Completed::Joined },
+                Err(now) => word = now,
+            }
+        }
+        Completed::Unwanted
+    }
+
+    /// The future and the outcome are gone. Tells whether the reference of ALIVE was the last.
+    #[inline]
+    #[must_use]
+    pub(super) fn end(&self) -> bool {
+        // AcqRel: as in `let_go`.
+        is_last(self.0.fetch_add(COMPLETED.wrapping_sub(REFERENCE), AcqRel))
+    }
+
+    /// One reference more, for who has one.
+    #[inline]
+    pub(super) fn add_ref(&self) {
+        // Relaxed: who gets it gets it from who has one.
+        let before = self.0.fetch_add(REFERENCE, Relaxed);
+        if before > REFERENCES_MAX {
+            // What would be freed is still in use.
+            std::process::abort();
+        }
+    }
+
+    /// One reference, if the future is there. Anybody may ask, also of memory that may be free or another task's.
+    #[must_use]
+    pub(super) fn try_ref(&self) -> bool {
+        let mut word = self.0.load(Relaxed);
+        while word & ALIVE != 0 && word <= REFERENCES_MAX {
+            // Acquire: pairs with the Release in `publish`.
+            match self.0.compare_exchange_weak(word, word + REFERENCE, Acquire, Relaxed) {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
+        }
+        false
+    }
+
+    /// Lets one reference go. Tells whether it was the last.
+    #[inline]
+    #[must_use]
+    pub(super) fn let_go(&self) -> bool {
+        // AcqRel: Release for what was done with this reference, Acquire for what was done with the others, before the memory
+        // goes; each pairs with the other.
+        is_last(self.0.fetch_sub(REFERENCE, AcqRel))
+    }
+
+    /// The handle has put a waker into the cell, and JOIN_WAKER was clear. `false`: the task is complete, the outcome is there,
+    /// and the waker still the handle's.
+    #[must_use]
+    pub(super) fn registered(&self) -> bool {
+        // Acquire: pairs with `complete`, for the outcome.
+        let mut word = self.0.load(Acquire);
+        while word & COMPLETE == 0 {
+            debug_assert_eq!(word & (JOIN | JOIN_WAKER), JOIN, "a waker was registered twice, or by nobody's handle");
+            // Release: pairs with the Acquire in `complete`, for the waker. Acquire: as above.
+            match self.0.compare_exchange_weak(word, word | JOIN_WAKER, Release, Acquire) {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
+        }
+        false
+    }
+
+    /// Whether the handle has a waker in the cell, which it may look at. The handle asks.
+    #[inline]
+    pub(super) fn has_waker(&self) -> bool {
+        // Relaxed: only the handle itself sets and clears it.
+        self.0.load(Relaxed) & JOIN_WAKER != 0
+    }
+
+    /// The handle takes back the waker that it put into the cell. `false`: the task is complete, and who completed it has the
+    /// waker.
+    #[must_use]
+    pub(super) fn take_back(&self) -> bool {
+        // Acquire: pairs with `complete`, for the outcome.
+        let mut word = self.0.load(Acquire);
+        while word & COMPLETE == 0 {
+            debug_assert_eq!(word & (JOIN | JOIN_WAKER), JOIN | JOIN_WAKER, "a handle took back what it never gave");
+            // Relaxed: what is in the cell is the handle's own. Acquire: as above.
+            match self.0.compare_exchange_weak(word, word & !JOIN_WAKER, Relaxed, Acquire) {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
+        }
+        false
+    }
+
+    /// The handle is dropped.
+    pub(super) fn leave(&self) -> Left {
+        // Acquire: pairs with `complete`, for the outcome.
+        let mut word = self.0.load(Acquire);
+        loop {
+            if word & COMPLETE != 0 {
+                return Left::DropOutcome;
+            }
+            if word & JOIN_WAKER != 0 {
+                return Left::TakeWaker;
+            }
+            // Release: what was done with the reference comes before the memory goes. It is not the last: ALIVE has one.
+            // Acquire: as above.
+            match self.0.compare_exchange_weak(word, word - JOIN - REFERENCE, Release, Acquire) {
+                Ok(_) => return Left::Gone,
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// The handle of a complete task lets its reference go. Tells whether it was the last.
+    #[inline]
+    #[must_use]
+    pub(super) fn let_go_handle(&self) -> bool {
+        // Acquire: as in `let_go`. Nobody can raise the count any more if it is one (invariant 5).
+        if is_last(self.0.load(Acquire)) {
+            return true;
+        }
+        // AcqRel: as in `let_go`.
+        is_last(self.0.fetch_sub(JOIN + REFERENCE, AcqRel))
+    }
+}
+
+#[cfg(all(test, gmp_loom))]
+mod loom;
