@@ -256,7 +256,7 @@ fn one_cell_at_a_time_stays_in_one_page() {
 #[test]
 fn no_one_waits_for_all_that_came_back() {
     let arena = Arena::new();
-    let count = if cfg!(miri) { PUT_AWAY_IDLE + 200 } else { 3 * PUT_AWAY_IDLE + 5 };
+    let count = if cfg!(miri) { PUT_AWAY + PUT_AWAY_IDLE + 50 } else { 3 * PUT_AWAY_IDLE + 5 };
     let cells: Vec<_> = (0..count).map(|_| Taken::take(&arena, 1, 1, 1)).collect();
     let free_count = || -> usize {
         let pages = arena.pages.lock();
