@@ -624,12 +624,12 @@ impl Arena {
             for _ in 0..at_most {
                 let mut cell = self.own.with(|own| (*own).returned);
                 if cell.is_null() {
-                    if !self.has_returned() {
-                        return false;
-                    }
                     // Acquire: pairs with the Release in `give`, of all that are on the stack: each push goes on with
                     // what the one before it has released.
                     cell = self.returned.0.swap(null_mut(), Acquire);
+                    if cell.is_null() {
+                        return false;
+                    }
                 }
                 let rest = (*cell).next.with(|next| *next);
                 self.own.with_mut(|own| (*own).returned = rest);
