@@ -1,9 +1,8 @@
 //! Memory of tasks: pages of cells of one size, which a processor takes and gives back without a lock or a locked
 //! instruction. `task` makes its cells in it, `processor` has one arena in each of its objects, shutdown walks them.
 //!
-//! 1. An arena has one owner at a time: the machine that holds its processor (or, of a [`SharedArena`], its lock). The
-//!    owner alone takes cells, puts cells into their pages, opens pages and gives them back. Handing the processor over
-//!    orders this, so the owner's fields are plain.
+//! 1. An arena has one owner at a time: the machine that holds its processor. The owner alone takes cells, puts cells into
+//!    their pages, opens pages and gives them back. Handing the processor over orders this, so the owner's fields are plain.
 //! 2. The first word of a cell is an atomic that is 0 while the cell is free, and any thread may read or CAS it as long as
 //!    [`Arena::walk`] shows it. Whoever has a cell makes its fields first and stores the word last (Release); whoever lets it
 //!    go stores 0 last (Release) and then calls [`Arena::free`]. Nothing else of a cell is read without a count in its word.
@@ -637,42 +636,6 @@ impl Arena {
             }
         }
         true
-    }
-}
-
-/// An arena for tasks that are spawned by threads without a processor: whoever has the lock owns it.
-pub(crate) struct SharedArena {
-    lock: Mutex<()>,
-    /// Owned under `lock`.
-    arena: Arena,
-}
-
-impl SharedArena {
-    pub(crate) fn new() -> Self {
-        SharedArena { lock: Mutex::new(rank::ARENA, ()), arena: Arena::new() }
-    }
-
-    /// As [`Arena::alloc`]. What it gives goes back by [`Arena::free`].
-    ///
-    /// # Safety
-    ///
-    /// The arena neither moves nor goes from now on while there are cells.
-    pub(crate) unsafe fn alloc(&self, layout: Layout) -> Option<NonNull<u8>> {
-        let _lock = self.lock.lock();
-        // SAFETY: who has the lock owns the arena.
-        unsafe { self.arena.alloc(layout) }
-    }
-
-    /// As [`Arena::trim`].
-    pub(crate) fn trim(&self) {
-        let _lock = self.lock.lock();
-        // SAFETY: as above.
-        unsafe { self.arena.trim() }
-    }
-
-    /// As [`Arena::walk`].
-    pub(crate) fn walk(&self, f: impl FnMut(NonNull<AtomicUsize>)) {
-        self.arena.walk(f);
     }
 }
 

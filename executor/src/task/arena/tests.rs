@@ -460,39 +460,3 @@ fn r23_owners_freers_and_a_walker() {
         assert_eq!(arena.page_count(), 0);
     }
 }
-
-#[test]
-fn whoever_has_the_lock_owns_a_shared_arena() {
-    let arena = Arc::new(SharedArena::new());
-    let count = if cfg!(miri) { 200 } else { 20_000 };
-    let threads: Vec<_> = (0..3_u8)
-        .map(|mark| {
-            let arena = arena.clone();
-            thread::spawn(move || {
-                let mut cells = Vec::new();
-                for _ in 0..count {
-                    let lock = arena.lock.lock();
-                    let cell = Taken::take(&arena.arena, 4, 1, mark);
-                    drop(lock);
-                    cells.push(cell);
-                    if cells.len() == 100 {
-                        cells.drain(..).for_each(|cell| cell.free(None));
-                    }
-                }
-                cells.drain(..).for_each(|cell| cell.free(None));
-            })
-        })
-        .collect();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
-    let mut alive = 0;
-    // SAFETY: `walk` shows words that are there.
-    arena.walk(|word| alive += usize::from(unsafe { word.as_ref() }.load(Relaxed) != 0));
-    assert_eq!(alive, 0);
-    // SAFETY: the arena stays, and nothing is done with what it may give.
-    if let Some(cell) = unsafe { arena.alloc(layout(100, 8)) } {
-        // SAFETY: as above.
-        unsafe { Arena::free(cell, None) };
-    }
-    arena.trim();
-    assert_eq!(arena.arena.page_count(), 0);
-}
