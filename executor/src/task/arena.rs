@@ -58,7 +58,7 @@ const fn class_of(layout: Layout) -> Option<usize> {
         return None;
     }
     match size {
-        0..=256 => Some((size + 15) / 16 - 1),
+        0..=256 => Some(size.div_ceil(16) - 1),
         257..=512 => Some(16 + (size - 257) / 64),
         513..=1024 => Some(20 + (size - 513) / 128),
         _ => None,
