@@ -96,6 +96,12 @@ pub(crate) fn processor_of(sched: &'static Sched) -> Option<&'static Processor> 
     CURRENT.with(|c| c.processor.get()).filter(|p| std::ptr::eq(p.sched, sched))
 }
 
+/// The processor this thread holds, of whatever runtime.
+#[inline]
+pub(crate) fn processor() -> Option<&'static Processor> {
+    CURRENT.with(|c| c.processor.get())
+}
+
 /// The processor whose budget the running task lives on.
 #[inline]
 pub(crate) fn constrained_processor() -> Option<&'static Processor> {

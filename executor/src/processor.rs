@@ -224,6 +224,8 @@ struct Own {
     batching: AtomicBool,
     /// What `polls` was when the future of a task last ended here.
     ended_in: AtomicU32,
+    /// The number of the next task in the arena; at the beginning of a block that block is still to be taken.
+    next_task: AtomicU64,
     counters: Counters,
 }
 
@@ -266,6 +268,7 @@ impl Processor {
                 rng: AtomicU32::new(index.wrapping_mul(0x9e37_79b9) | 1),
                 batching: AtomicBool::new(false),
                 ended_in: AtomicU32::new(0),
+                next_task: AtomicU64::new(0),
                 counters: Counters::default(),
             },
             arena: Arena::new(),
@@ -631,6 +634,17 @@ impl Processor {
         let may = passed >= (1 << self.seen.backoff.load(Relaxed)) - 1;
         self.own.spawns_passed.store(if may { 0 } else { passed + 1 }, Relaxed);
         may
+    }
+
+    /// A number for a task in the arena, which no other of the runtime has.
+    #[inline]
+    pub(crate) fn next_task_number(&self) -> u64 {
+        let mut number = self.own.next_task.load(Relaxed);
+        if number % Id::BLOCK == 0 {
+            number = self.sched.take_block();
+        }
+        self.own.next_task.store(number + 1, Relaxed);
+        number
     }
 
     /// A task's future is gone.

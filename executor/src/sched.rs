@@ -51,9 +51,12 @@ use crate::sys::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
-use crate::sys::{Line, Mutex, count_forks, fork_count, idle_fence, rank, submit_fence, try_print_error};
+use crate::sys::{
+    Line, Mutex, count_forks, fork_count, idle_fence, rank, submit_fence, submit_fence_after_rmw, try_print_error,
+};
 use crate::sysmon::Sysmon;
 use crate::task::registry::{FIRST_OUTSIDE, LocalTasks, OUTSIDE, Shard};
+use crate::task::{self, Id};
 use crate::waits::Waits;
 use stuck::StuckPoll;
 
@@ -77,6 +80,10 @@ pub(crate) struct Sched {
     closing: AtomicBool,
     /// Wakers are counted, and lists kept of who waits: `Builder::detect_deadlocks`. Written when a runtime is built.
     detects: AtomicBool,
+    /// The generation of the runtime, if tasks that are spawned on its processors need not be in the registry; else 0.
+    in_arenas: AtomicU32,
+    /// Blocks of numbers that processors took for the tasks in their arenas.
+    blocks: AtomicU64,
     /// [`fork_count`] when the runtime was built.
     forks: AtomicUsize,
     /// Slots made so far; the first `idle.slots()` are in use.
@@ -199,6 +206,8 @@ impl Sched {
             generation: AtomicU32::new(0),
             closing: AtomicBool::new(false),
             detects: AtomicBool::new(false),
+            in_arenas: AtomicU32::new(0),
+            blocks: AtomicU64::new(0),
             forks: AtomicUsize::new(0),
             table: [const { AtomicPtr::new(std::ptr::null_mut()) }; PROCS_MAX],
             outside: std::array::from_fn(|i| Line(Shard::new(FIRST_OUTSIDE + i as u32))),
@@ -241,6 +250,7 @@ impl Sched {
         // Shutdown took the hooks out: this one runs no user code.
         drop(before);
         let generation = self.generation.load(Relaxed) + 1;
+        self.in_arenas.store(if self.detects() { 0 } else { generation }, Relaxed);
         *self.cpus.lock() = cpus;
         self.make_slots(0..procs as u32);
         self.threads.reset(max_threads);
@@ -271,6 +281,19 @@ impl Sched {
         self.detects.load(Relaxed)
     }
 
+    /// Whether a task that is spawned on a processor of the runtime of this generation goes into its arena. Who holds that
+    /// processor asks; so the runtime is there, and the answer exact but for a runtime that has just begun to close.
+    #[inline]
+    pub(crate) fn spawns_in_arenas(&self, generation: u32) -> bool {
+        self.in_arenas.load(Relaxed) == generation
+    }
+
+    /// The first number of a block that nobody has.
+    #[cold]
+    pub(crate) fn take_block(&self) -> u64 {
+        self.blocks.fetch_add(1, Relaxed) * Id::BLOCK
+    }
+
     /// The runtime is gone; the slot may serve another one.
     pub(crate) fn recycle(&'static self) {
         // Release: pairs with the Acquire in `RuntimeRef::is_there`.
@@ -286,6 +309,7 @@ impl Sched {
     /// closes and unparks shutdown.
     pub(crate) fn start_closing(&self) -> bool {
         let first = !self.closing.swap(true, AcqRel);
+        self.in_arenas.store(0, Relaxed);
         idle_fence();
         first
     }
@@ -575,19 +599,45 @@ impl Sched {
 
     // Shutdown and metrics.
 
-    /// A task's future is gone.
+    /// A task's future is gone. Who waits for it is still to be woken.
     #[inline]
-    pub(crate) fn task_ended(&'static self) {
+    pub(crate) fn ends_task(&'static self) {
         if let Some(p) = context::processor_of(self) {
             p.task_ended();
         }
+    }
+
+    /// A task's state, which has just been changed, says that it has ended. Either shutdown sees that, or it is unparked: the
+    /// other fence is in [`Sched::start_closing`].
+    #[inline]
+    pub(crate) fn has_ended_task(&'static self) {
+        submit_fence_after_rmw();
         if self.closing.load(Relaxed) {
             self.shutdown.unpark();
         }
     }
 
+    /// Live tasks, blocking closures among them. Exact for who has kept all threads of the runtime from spawning.
     pub(crate) fn live_tasks(&self) -> usize {
-        self.shards().map(Shard::live).sum()
+        let in_arenas: usize = self.arenas().map(|p| task::live_in(&p.arena)).sum();
+        in_arenas + self.shards().map(Shard::live).sum::<usize>()
+    }
+
+    /// Every live task is queued, unless it is in a poll.
+    pub(crate) fn wake_all_tasks(&self) {
+        self.shards().for_each(Shard::wake_all);
+        self.arenas().for_each(|p| task::wake_all_in(&p.arena));
+    }
+
+    /// What ended runtimes and bursts have left in the arenas goes back. No thread holds a processor, and none will.
+    pub(crate) fn trim_arenas(&self) {
+        // SAFETY: so this thread owns them.
+        self.arenas().for_each(|p| unsafe { p.arena.trim() });
+    }
+
+    /// The processors whose arenas may have tasks.
+    fn arenas(&self) -> impl Iterator<Item = &'static Processor> {
+        self.slots().flat_map(|slot| slot.objects())
     }
 
     pub(crate) fn metrics(&self) -> Metrics {

@@ -57,10 +57,8 @@ pub(crate) mod rank {
     pub(crate) const DESCRIPTOR: u8 = 7;
     /// The global queue.
     pub(crate) const INJECT: u8 = 8;
-    /// The memory of tasks that are spawned from outside.
-    pub(crate) const ARENA: u8 = 9;
     /// A leaf: nothing is locked under it.
-    pub(crate) const LEAF: u8 = 10;
+    pub(crate) const LEAF: u8 = 9;
 }
 
 /// Whether the cells of many tasks lie in one allocation. Not for tools that look for what is used after it was freed: they

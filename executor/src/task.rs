@@ -1,7 +1,7 @@
 //! Tasks (G): a future, its state and what the scheduler knows of it. `sched` runs units, which are made and taken apart here.
 //!
-//! 1. A task is live until its future is dropped. Until then something leads to it, also to one that waits for nothing or
-//!    that nobody can wake: its future is dropped at shutdown.
+//! 1. A task is live until its future is dropped. Until then it is found by the registry or the walk of an arena, also one that
+//!    waits for nothing or that nobody can wake: its future is dropped at shutdown.
 //! 2. The future is polled and dropped inside `catch_unwind`, and so is the output: a panic of theirs goes to the handle.
 //! 3. A wake never drops a task and never runs user code: it only pushes. Dropping there would run a destructor inside
 //!    `wake`, under whatever lock the waker's caller holds.
@@ -13,9 +13,10 @@
 //!
 //! | bits   | mean                                                                                    |
 //! |--------|-----------------------------------------------------------------------------------------|
-//! | 63, 62 | nothing here; flags of `bound`                                                          |
+//! | 63     | nothing here; a flag of `bound`                                                         |
+//! | 62     | the memory is that of an arena, which shutdown walks; the task is in no registry        |
 //! | 61     | a blocking closure: queued for the pool                                                 |
-//! | 53–60  | shard of the registry; the last one stands for all local sets, which number on their own |
+//! | 53–60  | shard of the registry; the last one stands for all local sets, which number on their own, the one before for all arenas, where a runtime counts |
 //! | 26–52  | index in the shard                                                                      |
 //! | 0–25   | how many tasks the shard had seen before, so that ids of live tasks and their like differ |
 
@@ -23,14 +24,17 @@ use std::any::Any;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
+use std::ptr::NonNull;
 use std::task::{Context, Poll};
 
+use crate::context;
 use crate::leak::Counted;
 use crate::processor::Processor;
 use crate::runq::Unit;
 use crate::sched::{How, RuntimeRef};
 use crate::sys::assert_no_lock_held;
 
+pub(crate) use cell::{live_in, wake_all_in};
 pub use join::{AbortHandle, JoinError, JoinHandle};
 pub use local_set::{LocalEnterGuard, LocalSet, spawn_local};
 pub use yield_now::{YieldNow, yield_now};
@@ -49,6 +53,7 @@ pub(crate) mod registry;
 mod state;
 mod yield_now;
 
+const IN_ARENA: u64 = 1 << 62;
 const BLOCKING: u64 = 1 << 61;
 /// What is no part of the id.
 const FLAGS: u64 = !0 << 61;
@@ -76,6 +81,10 @@ impl Id {
     pub(crate) const SHARDS: u32 = 1 << 8;
     /// The shard that stands for all local sets.
     const LOCAL: u32 = Self::SHARDS - 1;
+    /// The shard that stands for all arenas.
+    const ARENAS: u32 = Self::LOCAL - 1;
+    /// Tasks in arenas are numbered in blocks of so many, of which a processor takes one after the other.
+    pub(crate) const BLOCK: u64 = 1 << 20;
     /// Of a local task's id: which one of its set it is. The rest says which set.
     const LOCAL_BITS: u32 = 32;
     /// Tasks of a shard that an id can name.
@@ -94,6 +103,13 @@ impl Id {
         let count = count & ((1 << Self::COUNT_BITS) - 1);
         let shard = u64::from(shard % Self::SHARDS);
         Id(shard << (Self::INDEX_BITS + Self::COUNT_BITS) | u64::from(index) << Self::COUNT_BITS | count)
+    }
+
+    /// `number` is the runtime's own, from a block.
+    #[inline]
+    fn in_arena(number: u64) -> Id {
+        let bits = Self::INDEX_BITS + Self::COUNT_BITS;
+        Id(u64::from(Self::ARENAS) << bits | number & ((1 << bits) - 1))
     }
 
     fn local(home: u32, count: u64) -> Id {
@@ -196,9 +212,39 @@ pub(crate) fn swallow(destructor: impl FnOnce()) {
     }
 }
 
-/// Makes a task of `future` on the runtime and queues it. If the runtime is shut down the future is dropped at once and
-/// the handle says so (Go: `newproc`).
+/// Makes a task of `future` on the runtime and queues it. If the runtime is shut down the future is dropped and the handle
+/// says so (Go: `newproc`).
+///
+/// On a processor of the runtime nothing is asked but whether the runtime looks for leaks: the task is found by the walk of the
+/// processor's arena, and that the runtime is closing does no harm. See invariant 5 of `runtime::shutdown`.
+#[inline]
 pub(crate) fn spawn<F>(runtime: RuntimeRef, location: &'static Location<'static>, future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let sched = runtime.sched;
+    if let Some(p) = context::processor_of(sched) {
+        if sched.spawns_in_arenas(runtime.generation) {
+            if let Some(memory) = cell::memory_of::<F>(p) {
+                let word = IN_ARENA | Id::in_arena(p.next_task_number()).0;
+                // SAFETY: future and output are `Send` and 'static. The memory is new; so is the task, whose unit is ours.
+                // This thread holds the processor that the context names.
+                unsafe {
+                    let (task, join) = cell::new(memory, sched, location, word, future);
+                    sched.spawned_on(p, task.into_unit());
+                    return JoinHandle::new(join);
+                }
+            }
+        }
+    }
+    spawn_apart(runtime, location, future)
+}
+
+/// [`spawn`] of a task that is to be in the registry.
+#[cold]
+#[inline(never)]
+fn spawn_apart<F>(runtime: RuntimeRef, location: &'static Location<'static>, future: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
@@ -206,8 +252,8 @@ where
     if runtime.sched.detects() {
         return spawn_counted(runtime, location, Box::pin(future));
     }
-    // SAFETY: future and output are `Send` and 'static.
-    let (task, join) = unsafe { cell::new(runtime.sched, location, 0, future) };
+    // SAFETY: future and output are `Send` and 'static, and the memory is new.
+    let (task, join) = unsafe { cell::new(cell::own_memory_of::<F>(), runtime.sched, location, Id::NONE.0, future) };
     let handle = JoinHandle::new(join);
     // SAFETY: the task is new.
     if unsafe { enter(runtime, task) } {
@@ -227,8 +273,8 @@ fn spawn_counted<T: Send + 'static>(
 ) -> JoinHandle<T> {
     let future = Counted::new(future, false);
     let tally = future.tally().clone();
-    // SAFETY: future and output are `Send` and 'static.
-    let (task, join) = unsafe { cell::new(runtime.sched, location, 0, future) };
+    // SAFETY: future and output are `Send` and 'static, and the memory is new.
+    let (task, join) = unsafe { cell::new(own_memory(&future), runtime.sched, location, Id::NONE.0, future) };
     let handle = JoinHandle::new(join);
     // SAFETY: the task is new, and not queued before it is.
     unsafe {
@@ -262,8 +308,10 @@ where
         }
     }
 
-    // SAFETY: closure and output are `Send` and 'static.
-    let (task, join) = unsafe { cell::new(runtime.sched, location, BLOCKING, Closure(Some(f))) };
+    let closure = Closure(Some(f));
+    // SAFETY: closure and output are `Send` and 'static, and the memory is new.
+    let (task, join) =
+        unsafe { cell::new(own_memory(&closure), runtime.sched, location, BLOCKING | Id::NONE.0, closure) };
     let handle = JoinHandle::new(join);
     // SAFETY: the task is new.
     if unsafe { enter(runtime, task) } {
@@ -291,6 +339,11 @@ where
         drop(unsafe { Set::adopt(set) });
     }
     handle
+}
+
+/// Memory for a task of this future, from the global allocator.
+fn own_memory<F: Future>(_: &F) -> NonNull<u8> {
+    cell::own_memory_of::<F>()
 }
 
 /// Enters a task. Tells whether the caller is to queue it; if not, the runtime is shut down and the future was dropped.

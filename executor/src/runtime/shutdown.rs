@@ -1,12 +1,16 @@
 //! Shutdown, in numbered steps (see [`shut_down`]).
 //!
-//! 1. After step 1 no task enters. After step 3 no poll begins.
+//! 1. After step 1 no task enters the registry. After step 3 no poll begins.
 //! 2. The thread that shuts down has this runtime as its context, and none of its processors: destructors that spawn get a handle
 //!    that says "runtime shut down", and never start the default runtime.
 //! 3. A slot is recycled only when its threads have ended, no task lives and no thread of others is its guest. What is left
 //!    after a timeout is waited for by a thread of its own.
 //! 4. After step 1 each task that lives is in a queue, or about to be put into one by somebody who unparks shutdown, or in
 //!    a poll; the machine of that poll unparks shutdown when it ends.
+//! 5. A thread that holds a processor may spawn in its arena whatever was said before. It is a machine or a guest, so it is waited
+//!    for. The push goes to the processor's queue, which is emptied here, or by its machine, which ends; to the global queue,
+//!    if the processor is a husk; and who held it unparks shutdown. So when no machine and no guest is left all such tasks are seen,
+//!    in the arena and in a queue. A thread whose processor was taken in a blocking call has none, and is refused.
 
 use std::time::{Duration, Instant};
 
@@ -131,12 +135,11 @@ fn finish_elsewhere(runtime: RuntimeRef) {
 fn leftover(sched: &'static Sched) -> Leftover {
     let (blocking, running) = sched.blocking.counts();
     let pinned = sched.pinned.live();
-    Leftover {
-        // A closure that runs is a task too.
-        tasks: sched.live_tasks().saturating_sub(running) + pinned,
-        threads: sched.threads.count() + sched.guests() + pinned,
-        blocking,
-    }
+    // First: what they spawned is then seen (invariant 5).
+    let threads = sched.threads.count() + sched.guests() + pinned;
+    // A closure that runs is a task too.
+    let tasks = sched.live_tasks().saturating_sub(running) + pinned;
+    Leftover { tasks, threads, blocking }
 }
 
 /// Steps 4 and 5.
@@ -150,7 +153,7 @@ fn discard_all(runtime: RuntimeRef, patience: Patience) -> Result<(), Leftover> 
         let now = Some(sched.threads.count());
         if now != threads {
             threads = now;
-            sched.shards().for_each(Shard::wake_all);
+            sched.wake_all_tasks();
         }
         // 5. What is queued is dropped, until no task lives, no machine or blocking closure runs and no guest is left.
         discard_queued(sched);
@@ -195,7 +198,8 @@ fn finish(runtime: RuntimeRef) {
     sched.slots().for_each(|slot| task::swallow(|| slot.timers.close()));
     let config = std::mem::take(&mut *sched.config.lock());
     task::swallow(|| drop(config));
-    // 8. The slot may serve another runtime.
+    // 8. The memory of its tasks goes back, and the slot may serve another runtime.
+    sched.trim_arenas();
     sched.recycle();
     free_slot(sched);
 }

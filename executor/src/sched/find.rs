@@ -269,6 +269,9 @@ impl Worker {
     fn find_elsewhere(&mut self, p: &'static Processor) -> Option<Unit> {
         let sched = self.sched;
         p.begin_slice();
+        // Memory that other threads gave back while there was work.
+        // SAFETY: this machine holds `p`.
+        unsafe { p.arena.collect() };
         // A machine that waits for a processor in the middle of its own work goes first.
         if sched.idle.is_wanted() && !self.owes_a_pick {
             return None;

@@ -22,16 +22,25 @@ impl Sched {
     #[inline]
     pub(crate) fn spawned(&'static self, unit: Unit) {
         match context::processor_of(self) {
-            Some(p) => {
-                p.counters().spawned.add(1);
-                // SAFETY: as above.
-                unsafe { self.ready_local(p, unit, How::Spawned) };
-            }
+            // SAFETY: as above.
+            Some(p) => unsafe { self.spawned_on(p, unit) },
             None => {
                 self.spawned_outside.add(1);
                 self.ready_foreign(unit);
             }
         }
+    }
+
+    /// [`Sched::spawned`] on `p`.
+    ///
+    /// # Safety
+    ///
+    /// This thread holds `p`.
+    #[inline]
+    pub(crate) unsafe fn spawned_on(&'static self, p: &'static Processor, unit: Unit) {
+        p.counters().spawned.add(1);
+        // SAFETY: passed on.
+        unsafe { self.ready_local(p, unit, How::Spawned) };
     }
 
     /// Queues on the processor `p` and wakes a machine if that pays, always after the submit fence and only if a processor

@@ -1,9 +1,8 @@
 //! Memory of tasks: pages of cells of one size, which a processor takes and gives back without a lock or a locked
 //! instruction. `task` makes its cells in it, `processor` has one arena in each of its objects, shutdown walks them.
 //!
-//! 1. An arena has one owner at a time: the machine that holds its processor (or, of a [`SharedArena`], its lock). The
-//!    owner alone takes cells, puts cells into their pages, opens pages and gives them back. Handing the processor over
-//!    orders this, so the owner's fields are plain.
+//! 1. An arena has one owner at a time: the machine that holds its processor. The owner alone takes cells, puts cells into
+//!    their pages, opens pages and gives them back. Handing the processor over orders this, so the owner's fields are plain.
 //! 2. The first word of a cell is an atomic that is 0 while the cell is free, and any thread may read or CAS it as long as
 //!    [`Arena::walk`] shows it. Whoever has a cell makes its fields first and stores the word last (Release); whoever lets it
 //!    go stores 0 last (Release) and then calls [`Arena::free`]. Nothing else of a cell is read without a count in its word.
@@ -59,7 +58,7 @@ const fn class_of(layout: Layout) -> Option<usize> {
         return None;
     }
     match size {
-        0..=256 => Some((size + 15) / 16 - 1),
+        0..=256 => Some(size.div_ceil(16) - 1),
         257..=512 => Some(16 + (size - 257) / 64),
         513..=1024 => Some(20 + (size - 513) / 128),
         _ => None,
@@ -624,12 +623,12 @@ impl Arena {
             for _ in 0..at_most {
                 let mut cell = self.own.with(|own| (*own).returned);
                 if cell.is_null() {
-                    if !self.has_returned() {
-                        return false;
-                    }
                     // Acquire: pairs with the Release in `give`, of all that are on the stack: each push goes on with
                     // what the one before it has released.
                     cell = self.returned.0.swap(null_mut(), Acquire);
+                    if cell.is_null() {
+                        return false;
+                    }
                 }
                 let rest = (*cell).next.with(|next| *next);
                 self.own.with_mut(|own| (*own).returned = rest);
@@ -637,42 +636,6 @@ impl Arena {
             }
         }
         true
-    }
-}
-
-/// An arena for tasks that are spawned by threads without a processor: whoever has the lock owns it.
-pub(crate) struct SharedArena {
-    lock: Mutex<()>,
-    /// Owned under `lock`.
-    arena: Arena,
-}
-
-impl SharedArena {
-    pub(crate) fn new() -> Self {
-        SharedArena { lock: Mutex::new(rank::ARENA, ()), arena: Arena::new() }
-    }
-
-    /// As [`Arena::alloc`]. What it gives goes back by [`Arena::free`].
-    ///
-    /// # Safety
-    ///
-    /// The arena neither moves nor goes from now on while there are cells.
-    pub(crate) unsafe fn alloc(&self, layout: Layout) -> Option<NonNull<u8>> {
-        let _lock = self.lock.lock();
-        // SAFETY: who has the lock owns the arena.
-        unsafe { self.arena.alloc(layout) }
-    }
-
-    /// As [`Arena::trim`].
-    pub(crate) fn trim(&self) {
-        let _lock = self.lock.lock();
-        // SAFETY: as above.
-        unsafe { self.arena.trim() }
-    }
-
-    /// As [`Arena::walk`].
-    pub(crate) fn walk(&self, f: impl FnMut(NonNull<AtomicUsize>)) {
-        self.arena.walk(f);
     }
 }
 

@@ -1,9 +1,9 @@
-//! The cell of a task that goes through run queues: one piece of memory with a header, which is the same for all, and the
-//! future, which its outcome replaces. `task` makes, runs and discards cells, wakers and handles lead to them; who may do
+//! The cell of a task that goes through run queues: one piece of memory, of an arena or of the global allocator, with a header, which
+//! is the same for all, and the future, which its outcome replaces. `task` makes, runs and discards cells, wakers and handles lead to them; who may do
 //! what, and when the memory goes, is `state`'s.
 //!
-//! 1. The header is written before the word says that there is a task, and only the id after that, by who has the unit, before
-//!    it is first queued.
+//! 1. The header is written before the state says that there is a task, and only the id of a task in the registry after that, by
+//!    who has the unit, before it is first queued.
 //! 2. What a step needs of the cell is read before the change of the word that lets it go, and before a push: afterwards
 //!    another thread may run the task to its end and free it.
 //! 3. A wake only pushes. Nothing here runs the user's code but [`poll`], [`abandon`], the drop of an outcome and the clone, wake
@@ -19,8 +19,11 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
+use super::arena::Arena;
 use super::state::{Completed, Left, State, Woken};
-use super::{BLOCKING, FLAGS, Failure, Id, Outcome, Output, Payload, caught, registry, swallow};
+use super::{BLOCKING, FLAGS, Failure, IN_ARENA, Id, Outcome, Output, Payload, caught, registry, swallow};
+use crate::context;
+use crate::processor::Processor;
 use crate::runq::Unit;
 use crate::sched::{How, Sched};
 use crate::sys::atomic::{AtomicU64, Ordering::Relaxed};
@@ -69,12 +72,13 @@ union Stage<F: Future> {
 }
 
 impl<F: Future> Cell<F> {
+    const LAYOUT: Layout = Layout::new::<Cell<F>>();
     const VTABLE: &'static Vtable = &Vtable {
         poll: poll::<F>,
         abandon: abandon::<F>,
         drop_outcome: drop_outcome::<F>,
         outcome: offset_of!(Cell<F>, stage),
-        layout: Layout::new::<Cell<F>>(),
+        layout: Cell::<F>::LAYOUT,
     };
 }
 
@@ -85,28 +89,45 @@ pub(super) struct Task(NonNull<Header>);
 // SAFETY: what is done through it is guarded by the word, and futures and outcomes of cells are `Send`.
 unsafe impl Send for Task {}
 
-/// Makes a task, which is queued as soon as the caller has queued its unit, and the handle's part of it. `kind` is its flags.
+/// Memory for a task of `F` in the arena of the processor that this thread holds.
+#[inline]
+pub(super) fn memory_of<F: Future>(p: &'static Processor) -> Option<NonNull<u8>> {
+    // SAFETY: the context gives out the processor that the thread holds, and with it the arena, which stays for ever.
+    unsafe { p.arena.alloc(Cell::<F>::LAYOUT) }
+}
+
+/// Memory for a task of `F` from the global allocator.
+pub(super) fn own_memory_of<F: Future>() -> NonNull<u8> {
+    // SAFETY: a cell is not of no size.
+    let memory = unsafe { std::alloc::alloc(Cell::<F>::LAYOUT) };
+    NonNull::new(memory).unwrap_or_else(|| std::alloc::handle_alloc_error(Cell::<F>::LAYOUT))
+}
+
+/// Makes a task, which is queued as soon as the caller has queued its unit, and the handle's part of it. `word` is its id, or
+/// that of none, and its flags.
 ///
 /// # Safety
 ///
-/// Future and output are `Send`, and live for as long as they are kept.
+/// Future and output are `Send`, and live for as long as they are kept. The memory is what the flags say of it, for `F`, and the
+/// caller's.
 #[inline]
 pub(super) unsafe fn new<F: Future>(
+    memory: NonNull<u8>,
     sched: &'static Sched,
     location: &'static Location<'static>,
-    kind: u64,
+    word: u64,
     future: F,
 ) -> (Task, Join<F::Output>) {
-    let cell: *mut Cell<F> = Box::into_raw(Box::<Cell<F>>::new_uninit()).cast();
-    // SAFETY: the memory is ours, and large enough. The word comes last (invariant 1).
+    let cell: *mut Cell<F> = memory.as_ptr().cast();
+    // SAFETY: the memory is ours, and large enough. The state comes last (invariant 1).
     unsafe {
         (&raw mut (*cell).header.vtable).write(Cell::<F>::VTABLE);
         (&raw mut (*cell).header.sched).write(sched);
         (&raw mut (*cell).header.location).write(location);
-        (&raw mut (*cell).header.word).write(AtomicU64::new(Id::NONE.0 | kind));
+        (&raw mut (*cell).header.word).write(AtomicU64::new(word));
         (&raw mut (*cell).stage.future).write(ManuallyDrop::new(future));
         (*cell).header.state.publish();
-        let task = Task(NonNull::new_unchecked(cell.cast()));
+        let task = Task(memory.cast());
         (task, Join { task, _output: PhantomData })
     }
 }
@@ -262,12 +283,18 @@ impl Task {
     /// It was the caller's, and future and outcome are gone.
     #[inline(never)]
     unsafe fn free(self) {
-        // SAFETY: the memory is ours (invariant 6 of `state`), and was allocated with this layout.
+        // SAFETY: the memory is ours (invariant 6 of `state`), and comes from where the flags say. This thread owns the arena of
+        // the processor that the context names.
         unsafe {
             let header = self.header();
+            let is_in_arena = header.word.load(Relaxed) & IN_ARENA != 0;
             let layout = header.vtable.layout;
             header.state.retire();
-            std::alloc::dealloc(self.0.as_ptr().cast(), layout);
+            if is_in_arena {
+                Arena::free(self.0.cast(), context::processor().map(|p| &p.arena));
+            } else {
+                std::alloc::dealloc(self.0.as_ptr().cast(), layout);
+            }
         }
     }
 }
@@ -319,35 +346,57 @@ unsafe fn finish(task: Task) {
     // SAFETY: ALIVE is still set, and its reference ours to end; after `complete` the cell is kept where it says so.
     unsafe {
         let header = task.header();
-        // Before who waits for it is woken: see `Sched::task_ended`.
-        registry::remove(task);
-        match header.state.complete() {
-            Completed::Joined => {}
-            Completed::Wake => wake_joiner(task),
+        let sched = header.sched;
+        if header.word.load(Relaxed) & IN_ARENA != 0 || registry::remove(task) {
+            // Before who waits for it is woken, which asks for that.
+            sched.ends_task();
+        }
+        let joiner = match header.state.complete() {
+            Completed::Joined => None,
+            Completed::Wake => {
+                // ALIVE's reference kept the cell for us.
+                let joiner = task.take_waker();
+                if header.state.let_go() {
+                    task.free();
+                }
+                Some(joiner)
+            }
             Completed::Unwanted => {
                 (header.vtable.drop_outcome)(task);
                 if header.state.end() {
                     task.free();
                 }
+                None
             }
+        };
+        sched.has_ended_task();
+        if let Some(joiner) = joiner {
+            assert_no_lock_held();
+            joiner.wake();
         }
     }
 }
 
-/// # Safety
-///
-/// `complete` has just said so.
-unsafe fn wake_joiner(task: Task) {
-    // SAFETY: the waker is ours, and ALIVE's reference keeps the cell until we let it go.
-    let waker = unsafe {
-        let waker = task.take_waker();
-        if task.header().state.let_go() {
-            task.free();
+/// Wakes every live task in the arena, from any thread.
+pub(crate) fn wake_all_in(arena: &Arena) {
+    let mut wakers = Vec::new();
+    arena.walk(|word| {
+        // SAFETY: the first word of a cell is a task's state, or 0. If there is a task, the reference is the waker's.
+        unsafe {
+            if word.cast::<State>().as_ref().try_ref() {
+                wakers.push(Task(word.cast()).into_waker());
+            }
         }
-        waker
-    };
-    assert_no_lock_held();
-    waker.wake();
+    });
+    wakers.into_iter().for_each(Waker::wake);
+}
+
+/// How many tasks in the arena are live.
+pub(crate) fn live_in(arena: &Arena) -> usize {
+    let mut live = 0;
+    // SAFETY: as above.
+    arena.walk(|word| live += usize::from(unsafe { word.cast::<State>().as_ref().is_alive() }));
+    live
 }
 
 /// See [`Vtable::poll`].

@@ -1,4 +1,4 @@
-//! The registry of live tasks, in shards: one for each slot of the processor table, a few for tasks from outside. `task` enters and removes tasks,
+//! The registry of live tasks that are in no arena, in shards: one for each slot of the processor table, a few for tasks from outside. `task` enters and removes tasks,
 //! shutdown wakes them all through it.
 //!
 //! 1. A task enters before it is first queued, under the lock that shutdown takes to close the shard: it either is in or
@@ -44,7 +44,7 @@ pub(crate) struct Shard {
 /// runs its tasks wait for at each task.
 pub(crate) const OUTSIDE: u32 = 8;
 /// The first of them; those before are the processors'.
-pub(crate) const FIRST_OUTSIDE: u32 = Id::LOCAL - OUTSIDE;
+pub(crate) const FIRST_OUTSIDE: u32 = Id::ARENAS - OUTSIDE;
 
 /// No free entry.
 const END: u32 = u32::MAX;
@@ -316,17 +316,17 @@ pub(super) unsafe fn tell(task: Task, tally: Arc<Tally>) {
     slab.told[at] = Some(told);
 }
 
-/// The future of this task is gone.
+/// The future of this task is gone. Tells whether it was entered.
 ///
 /// # Safety
 ///
 /// ALIVE is still set, by its reference the cell is kept.
-pub(super) unsafe fn remove(task: Task) {
+pub(super) unsafe fn remove(task: Task) -> bool {
     // SAFETY: passed on.
     let (id, sched) = unsafe { (task.id(), task.sched()) };
     if id == Id::NONE {
-        return;
+        return false;
     }
     sched.shard(id.shard()).remove(id.index());
-    sched.task_ended();
+    true
 }

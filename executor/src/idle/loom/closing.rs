@@ -5,17 +5,16 @@ use std::sync::Arc;
 use loom::thread;
 
 use super::*;
-use crate::sys::{Mutex, rank};
+use crate::sys::submit_fence_after_rmw;
 
-/// Mirrors what `runtime::shutdown` and `task` have of a runtime: one task, which waits.
+/// Mirrors what `runtime::shutdown` and `task` have of a runtime: one task, which waits, and those that it spawns.
 struct Runtime {
     world: &'static World,
     closing: AtomicBool,
     shutdown: Parker,
     /// The task is in a queue. Of several wakes one schedules: `task::state`.
     scheduled: AtomicBool,
-    registry: Mutex<()>,
-    /// Written under `registry`, read without.
+    /// Tasks whose state says that they are live: what the walk of the arenas counts.
     live: AtomicUsize,
     /// The machine's thread.
     threads: AtomicUsize,
@@ -35,7 +34,6 @@ impl Runtime {
             closing: AtomicBool::new(false),
             shutdown: Parker::new(),
             scheduled: AtomicBool::new(false),
-            registry: Mutex::new(rank::REGISTRY, ()),
             live: AtomicUsize::new(1),
             threads: AtomicUsize::new(threads),
             guests: AtomicUsize::new(0),
@@ -76,11 +74,10 @@ impl Runtime {
         }
     }
 
-    /// The task's future is gone. Mirrors `registry::remove` and `Sched::task_ended`.
+    /// The task's future is gone. Mirrors `State::complete` and `Sched::has_ended_task`.
     fn end_task(&self) {
-        let registry = self.registry.lock();
-        self.live.store(self.live.load(Relaxed) - 1, Relaxed);
-        drop(registry);
+        self.live.fetch_sub(1, AcqRel);
+        submit_fence_after_rmw();
         if self.closing.load(Relaxed) {
             self.shutdown.unpark();
         }
@@ -90,7 +87,6 @@ impl Runtime {
     fn shut_down(&self) {
         self.closing.swap(true, AcqRel);
         idle_fence();
-        drop(self.registry.lock());
         self.world.idle.close(self.world);
         self.wake();
         loop {
@@ -185,5 +181,33 @@ fn r14_closing_against_a_wake_and_the_machine_that_runs_it() {
         runtime.shut_down();
         machine.join().unwrap();
         waker.join().unwrap();
+    });
+}
+
+/// A machine that has not learned that the runtime closes runs a waker that spawns, in its arena, then ends and leaves the new task
+/// in the global queue. No task lives before, but shutdown must not be over until it has dropped that one.
+#[test]
+fn r14_a_spawn_on_a_machine_against_closing() {
+    loom::model(|| {
+        let runtime = Runtime::new(1);
+        runtime.live.store(0, Relaxed);
+        runtime.scheduled.store(true, Relaxed);
+        let machine = {
+            let runtime = runtime.clone();
+            thread::spawn(move || {
+                // Mirrors `State::publish` and the push, to a queue of its own.
+                runtime.live.fetch_add(1, Relaxed);
+                let spawned = unit();
+                // Mirrors `Worker::abandon`.
+                runtime.world.inject.push(spawned);
+                runtime.shutdown.unpark();
+                // Mirrors the end of `threads::start`.
+                runtime.threads.fetch_sub(1, AcqRel);
+                runtime.shutdown.unpark();
+            })
+        };
+        runtime.shut_down();
+        assert_eq!(runtime.live.load(Relaxed), 0, "a task outlives its runtime");
+        machine.join().unwrap();
     });
 }

@@ -1,6 +1,9 @@
 //! Models of the arena: what an owner takes and puts away beside threads that free and one that walks. Pages are memory of
 //! the system's, as ever; the words and links of the cells in them are loom's, made where the cells are made.
 //!
+//! loom takes only the last access to an atomic for what another one races with. So the owner swaps here without the look that
+//! `collect` takes before: a load by the owner would hide behind the load of whoever pushes, and nothing would come back.
+//!
 //! Assumed: who reads a page that was given back reads rubbish, and fails one way or another. The word is that of
 //! `task::state` as far as it matters here: a task that lives has a count for itself, and only such a task is counted up.
 
@@ -104,7 +107,7 @@ fn r23_a_cell_is_used_again_beside_a_walker() {
             thread::spawn(move || find(&arena).into_iter().for_each(|found| found.let_go(1, None)))
         };
         // SAFETY: this thread is the owner.
-        unsafe { arena.collect() };
+        unsafe { arena.put_away(PUT_AWAY) };
         let second = Ref::make(&arena);
         second.end(Some(&arena));
         ender.join().unwrap();
@@ -131,7 +134,7 @@ fn r23_what_is_freed_elsewhere_comes_back_once() {
         });
         let third = Ref::make(&arena);
         // SAFETY: this thread is the owner.
-        unsafe { arena.collect() };
+        unsafe { arena.put_away(PUT_AWAY) };
         third.end(Some(&arena));
         let fourth = Ref::make(&arena);
         enders.into_iter().for_each(|ender| ender.join().unwrap());

@@ -49,9 +49,11 @@ impl Taken {
     }
 
     fn free(self, own: Option<&Arena>) {
-        // SAFETY: the cell is ours and so large.
-        let rest = unsafe { std::slice::from_raw_parts(self.rest(), self.rest_bytes()) };
-        assert!(rest.iter().all(|byte| *byte == self.mark), "somebody else wrote to a cell");
+        let bytes = self.rest_bytes();
+        for at in (0..bytes).step_by(if cfg!(miri) { bytes - 1 } else { 1 }) {
+            // SAFETY: the cell is ours and so large.
+            assert_eq!(unsafe { self.rest().add(at).read() }, self.mark, "somebody else wrote to a cell");
+        }
         self.word().store(0, Release);
         // SAFETY: the cell is ours, and its word is 0.
         unsafe { Arena::free(self.cell, own) };
@@ -254,7 +256,7 @@ fn one_cell_at_a_time_stays_in_one_page() {
 #[test]
 fn no_one_waits_for_all_that_came_back() {
     let arena = Arena::new();
-    let count = if cfg!(miri) { PUT_AWAY_IDLE + 200 } else { 3 * PUT_AWAY_IDLE + 5 };
+    let count = if cfg!(miri) { PUT_AWAY + PUT_AWAY_IDLE + 50 } else { 3 * PUT_AWAY_IDLE + 5 };
     let cells: Vec<_> = (0..count).map(|_| Taken::take(&arena, 1, 1, 1)).collect();
     let free_count = || -> usize {
         let pages = arena.pages.lock();
@@ -457,40 +459,4 @@ fn r23_owners_freers_and_a_walker() {
         arena.check();
         assert_eq!(arena.page_count(), 0);
     }
-}
-
-#[test]
-fn whoever_has_the_lock_owns_a_shared_arena() {
-    let arena = Arc::new(SharedArena::new());
-    let count = if cfg!(miri) { 200 } else { 20_000 };
-    let threads: Vec<_> = (0..3_u8)
-        .map(|mark| {
-            let arena = arena.clone();
-            thread::spawn(move || {
-                let mut cells = Vec::new();
-                for _ in 0..count {
-                    let lock = arena.lock.lock();
-                    let cell = Taken::take(&arena.arena, 4, 1, mark);
-                    drop(lock);
-                    cells.push(cell);
-                    if cells.len() == 100 {
-                        cells.drain(..).for_each(|cell| cell.free(None));
-                    }
-                }
-                cells.drain(..).for_each(|cell| cell.free(None));
-            })
-        })
-        .collect();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
-    let mut alive = 0;
-    // SAFETY: `walk` shows words that are there.
-    arena.walk(|word| alive += usize::from(unsafe { word.as_ref() }.load(Relaxed) != 0));
-    assert_eq!(alive, 0);
-    // SAFETY: the arena stays, and nothing is done with what it may give.
-    if let Some(cell) = unsafe { arena.alloc(layout(100, 8)) } {
-        // SAFETY: as above.
-        unsafe { Arena::free(cell, None) };
-    }
-    arena.trim();
-    assert_eq!(arena.arena.page_count(), 0);
 }
