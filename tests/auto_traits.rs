@@ -85,3 +85,10 @@ fn r23_the_table_is_what_the_compiler_says() {
     // The table is checked when this file is compiled; this shows that its probe can say no.
     const { assert!(!<IsSend<Rc<u8>>>::HOLDS && !<IsSync<Cell>>::HOLDS && !<IsUnpin<PhantomPinned>>::HOLDS) };
 }
+
+/// What a closure for `catch_unwind` may hold.
+const _: () = {
+    const fn is_unwind_safe<T: std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
+    is_unwind_safe::<gmp::task::JoinHandle<u8>>();
+    is_unwind_safe::<gmp::task::AbortHandle>();
+};
