@@ -28,8 +28,9 @@ struct Cell {
     frees: AtomicUsize,
     /// The unit, if it is queued. Relaxed: the word alone has to order what is done by it.
     queue: AtomicBool,
-    /// What the future waits for. Relaxed: the same.
+    /// What the future waits for, both of it. Relaxed: the same.
     event: AtomicBool,
+    other_event: AtomicBool,
     /// After how many polls it ends without the event.
     ends_after: usize,
 }
@@ -53,6 +54,7 @@ impl Cell {
             frees: AtomicUsize::new(0),
             queue: AtomicBool::new(true),
             event: AtomicBool::new(false),
+            other_event: AtomicBool::new(true),
             ends_after,
         };
         cell.state.publish();
@@ -89,7 +91,7 @@ impl Cell {
                 *polls += 1;
                 *polls
             });
-            if !self.event.load(Relaxed) && polls < self.ends_after {
+            if !(self.event.load(Relaxed) && self.other_event.load(Relaxed)) && polls < self.ends_after {
                 if self.state.stop() {
                     self.push();
                 }
@@ -136,6 +138,7 @@ impl Cell {
     }
 
     fn wake_by_value(&self) {
+        self.touch();
         match self.state.wake_and_let_go() {
             Woken::Queue => self.push(),
             Woken::Nothing => {}
@@ -241,7 +244,9 @@ fn r01_a_wake_against_the_end_of_a_poll_is_not_lost() {
 fn r02_two_wakes_against_a_poll_give_one_unit_and_lose_nothing() {
     loom::model(|| {
         let cell = Cell::new(2, usize::MAX);
+        cell.other_event.store(false, Relaxed);
         let by_ref = spawn(&cell, |cell| {
+            cell.other_event.store(true, Relaxed);
             cell.wake_by_ref();
             cell.drop_waker();
         });
@@ -355,6 +360,19 @@ fn r23_the_last_reference_gives_the_memory_back_once() {
     });
 }
 
+/// Nobody waits for the task: whoever of the machine and the last waker comes last gives the memory back.
+#[test]
+fn r23_the_end_of_a_detached_task_against_its_last_waker() {
+    loom::model(|| {
+        let cell = Cell::new(1, 1);
+        cell.leave(false);
+        let waker = spawn(&cell, Cell::drop_waker);
+        cell.run();
+        waker.join().unwrap();
+        cell.assert_over();
+    });
+}
+
 /// A wake by value of a task that ends: it queues nothing afterwards, and may be the last reference.
 #[test]
 fn r02_a_wake_of_a_task_that_ends_queues_nothing() {
@@ -422,6 +440,26 @@ fn r14_a_walk_finds_what_is_alive_and_nothing_else() {
         let tasks = cell.frees.load(Relaxed);
         assert!((1..=2).contains(&tasks));
         assert_eq!(cell.outcomes_dropped.load(Relaxed), tasks);
+    });
+}
+
+/// Shutdown looks at memory in which a task is just being made.
+#[test]
+fn r14_a_walk_sees_the_whole_of_a_new_task_or_nothing() {
+    loom::model(|| {
+        let cell = Cell::new(0, 1);
+        cell.state.retire();
+        let spawner = spawn(&cell, |cell| {
+            cell.memory.with_mut(|_| ());
+            cell.state.publish();
+        });
+        if cell.state.try_ref() {
+            cell.wake_by_value();
+        }
+        spawner.join().unwrap();
+        cell.leave(false);
+        cell.run();
+        cell.assert_over();
     });
 }
 
