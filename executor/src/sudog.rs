@@ -153,6 +153,16 @@ impl<T> Line<T> {
         self.first.is_none()
     }
 
+    /// Whether nobody waits but one.
+    pub(crate) fn has_one(&self) -> bool {
+        self.first.is_some() && self.first == self.last
+    }
+
+    /// Whether the place is the oldest in this line.
+    pub(crate) fn is_first(&self, sudog: &Sudog<T>) -> bool {
+        self.first == Some(NonNull::from(sudog))
+    }
+
     /// Puts a place at the end.
     ///
     /// # Safety
