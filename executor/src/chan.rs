@@ -472,8 +472,17 @@ impl<T> Stream for Receiver<T> {
 
 #[inline]
 fn poll_take<T>(shared: &Shared<T>, sudog: &Sudog<T>, cx: &mut Context<'_>) -> Poll<Result<T, RecvError>> {
-    // Who waited has had its turn in the queue: that is no less than the budget asks for.
-    let charge = if sudog.phase() == Phase::Out { Some(ready!(budget::poll_charge(cx))) } else { None };
+    let charge = if sudog.phase() == Phase::Out {
+        let charge = ready!(budget::poll_charge(cx));
+        if let Some(message) = shared.hchan.take_at_once() {
+            charge.made_progress();
+            return Poll::Ready(Ok(message));
+        }
+        Some(charge)
+    } else {
+        // Who waited has had its turn in the queue: that is no less than the budget asks for.
+        None
+    };
     // SAFETY: it is called by the future of the place or by its stream, which pin it and call `leave_take` or `end_take` before
     // they end.
     let taken = ready!(unsafe { shared.hchan.poll_take(sudog, cx.waker()) });
@@ -495,7 +504,18 @@ impl<T> Future for Send<'_, T> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.into_ref().get_ref();
-        let charge = if this.sudog.phase() == Phase::Out { Some(ready!(budget::poll_charge(cx))) } else { None };
+        let charge = if this.sudog.phase() == Phase::Out {
+            let charge = ready!(budget::poll_charge(cx));
+            // SAFETY: this is the future of the place, which is in no line.
+            if unsafe { this.shared.hchan.put_at_once(&this.sudog) } {
+                charge.made_progress();
+                return Poll::Ready(Ok(()));
+            }
+            Some(charge)
+        } else {
+            // As in `poll_take`.
+            None
+        };
         // SAFETY: this is the future of the place, which is pinned with it; its drop calls `leave_put`.
         let put = ready!(unsafe { this.shared.hchan.poll_put(&this.sudog, cx.waker()) });
         charge.into_iter().for_each(budget::Charge::made_progress);

@@ -128,11 +128,13 @@ impl Gate {
             // AcqRel: Acquire pairs with the Release in `release`, and the place that is served passes it on; Release with the
             // Acquire of the next to take the lock.
             if self.state.compare_exchange(state, next, AcqRel, Relaxed).is_ok() {
-                break line.serve(|place| *place = Some(grant)).and_then(|((), waker)| waker);
+                break line.serve(|place| *place = Some(grant));
             }
         };
         drop(line);
-        wake(waker);
+        if let Some(((), waker)) = waker {
+            wake(waker);
+        }
     }
 
     /// Takes the lock, or stands in line for it.
@@ -223,7 +225,7 @@ impl Gate {
         let waits = sudog.phase() == Phase::InLine;
         if waits {
             // SAFETY: in line, and the lock is held.
-            spare = unsafe { sudog.set_waker(spare.take().expect("it was just cloned")) };
+            spare = spare.map(|waker| unsafe { sudog.set_waker(waker) });
         }
         drop(line);
         drop(spare);
@@ -254,7 +256,7 @@ impl Gate {
         if sudog.phase() == Phase::InLine {
             let mut gone = if line.is_first(sudog) { DUE } else { 0 };
             // SAFETY: in this line.
-            waker = unsafe { line.remove(sudog) };
+            waker = Some(unsafe { line.remove(sudog) });
             if line.is_empty() {
                 gone |= QUEUED;
             }

@@ -28,6 +28,8 @@ use crate::sys::{OwnMutex, rank};
 const CAN_TAKE: u8 = 1;
 /// In the hint: there is room, or there will be none.
 const CAN_PUT: u8 = 2;
+/// In the hint: somebody waits, or the channel is closed.
+const WAITED: u8 = 4;
 
 /// So many messages have their memory at once; a buffer for more grows.
 const RESERVED_MAX: usize = 1024;
@@ -74,7 +76,7 @@ impl<T> Core<T> {
             return Err(NotPut::Closed(value));
         }
         if !self.takers.is_empty() {
-            return Ok(self.takers.serve(|place| *place = Some(value)).and_then(|((), waker)| waker));
+            return Ok(self.takers.serve(|place| *place = Some(value)).map(|((), waker)| waker));
         }
         if self.buffer.len() < capacity {
             self.buffer.push_back(value);
@@ -94,23 +96,30 @@ impl<T> Core<T> {
                 return Ok((value, None));
             };
             self.buffer.extend(next);
-            return Ok((value, waker));
+            return Ok((value, Some(waker)));
         }
         // Without a buffer the message comes out of the sender's place.
         if let Some((Some(value), waker)) = self.putters.serve(Option::take) {
-            return Ok((value, waker));
+            return Ok((value, Some(waker)));
         }
         Err(if self.closed { NotTaken::Closed } else { NotTaken::Empty })
     }
 
+    /// Nobody waits for a message or for room, and the channel is open.
+    #[inline]
+    fn is_calm(&self) -> bool {
+        self.takers.is_empty() && self.putters.is_empty() && !self.closed
+    }
+
     #[inline]
     fn hint(&self, capacity: usize) -> u8 {
-        if self.closed {
-            return CAN_TAKE | CAN_PUT;
+        if self.is_calm() {
+            let (take, put) = (!self.buffer.is_empty(), self.buffer.len() < capacity);
+            return u8::from(take) * CAN_TAKE | u8::from(put) * CAN_PUT;
         }
-        let take = !self.buffer.is_empty() || !self.putters.is_empty();
-        let put = self.buffer.len() < capacity || !self.takers.is_empty();
-        u8::from(take) * CAN_TAKE | u8::from(put) * CAN_PUT
+        let take = self.closed || !self.buffer.is_empty() || !self.putters.is_empty();
+        let put = self.closed || self.buffer.len() < capacity || !self.takers.is_empty();
+        u8::from(take) * CAN_TAKE | u8::from(put) * CAN_PUT | WAITED
     }
 }
 
@@ -156,7 +165,7 @@ impl<T> Hchan<T> {
     #[inline]
     pub(crate) fn try_put(&self, value: T) -> Result<(), NotPut<T>> {
         let waker = self.change(|core| core.put(value, self.capacity))?;
-        wake(waker);
+        waker.into_iter().for_each(wake);
         Ok(())
     }
 
@@ -164,8 +173,46 @@ impl<T> Hchan<T> {
     #[inline]
     pub(crate) fn try_take(&self) -> Result<T, NotTaken> {
         let (value, waker) = self.change(|core| core.take(self.capacity))?;
-        wake(waker);
+        waker.into_iter().for_each(wake);
         Ok(value)
+    }
+
+    /// Puts the message that is in the place if there is room and nobody waits: what happens mostly, in few instructions.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the future of the place, which is in no line.
+    #[inline]
+    pub(crate) unsafe fn put_at_once(&self, sudog: &Sudog<T>) -> bool {
+        if self.hint.load(Relaxed) & (CAN_PUT | WAITED) != CAN_PUT {
+            return false;
+        }
+        let mut core = self.core.lock();
+        if !core.is_calm() || core.buffer.len() >= self.capacity {
+            return false;
+        }
+        // SAFETY: its future calls, and the place is in no line.
+        let Some(value) = (unsafe { sudog.end() }) else { return false };
+        core.buffer.push_back(value);
+        let hint = if core.buffer.len() < self.capacity { CAN_TAKE | CAN_PUT } else { CAN_TAKE };
+        self.hint.store(hint, Relaxed);
+        true
+    }
+
+    /// Takes a message if there is one and nobody waits.
+    #[inline]
+    pub(crate) fn take_at_once(&self) -> Option<T> {
+        if self.hint.load(Relaxed) & (CAN_TAKE | WAITED) != CAN_TAKE {
+            return None;
+        }
+        let mut core = self.core.lock();
+        if !core.is_calm() {
+            return None;
+        }
+        let value = core.buffer.pop_front()?;
+        let hint = core.hint(self.capacity);
+        self.hint.store(hint, Relaxed);
+        Some(value)
     }
 
     /// Puts the message that is in the place, or stands in line with it. The error gives it back.
@@ -216,7 +263,7 @@ impl<T> Hchan<T> {
             });
             match put {
                 Poll::Ready(Ok(served)) => {
-                    wake(served);
+                    served.into_iter().for_each(wake);
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Ready(Err(value)) => return Poll::Ready(Err(value)),
@@ -276,7 +323,7 @@ impl<T> Hchan<T> {
             });
             match step {
                 Step::Taken(value, waker) => {
-                    wake(waker);
+                    waker.into_iter().for_each(wake);
                     return Poll::Ready(Ok(value));
                 }
                 Step::Closed => return Poll::Ready(Err(NotTaken::Closed)),
@@ -344,7 +391,7 @@ impl<T> Hchan<T> {
     pub(crate) unsafe fn end_take(&self, sudog: &Sudog<T>) -> Option<T> {
         let (waker, value) = self.change(|core| {
             // SAFETY: under the lock, and in this line.
-            let waker = if sudog.phase() == Phase::InLine { unsafe { core.takers.remove(sudog) } } else { None };
+            let waker = (sudog.phase() == Phase::InLine).then(|| unsafe { core.takers.remove(sudog) });
             // SAFETY: out of line, and whoever else might touch it is kept away by the lock (contract).
             (waker, unsafe { sudog.end() })
         });
@@ -371,7 +418,7 @@ impl<T> Hchan<T> {
     unsafe fn leave(&self, sudog: &Sudog<T>, line: impl FnOnce(&mut Core<T>) -> &mut Line<T>) {
         let waker = self.change(|core| match sudog.phase() {
             // SAFETY: under the lock, and in this line (contract).
-            Phase::InLine => unsafe { line(core).remove(sudog) },
+            Phase::InLine => Some(unsafe { line(core).remove(sudog) }),
             _ => None,
         });
         drop(waker);
@@ -385,9 +432,9 @@ impl<T> Hchan<T> {
                 core.buffer.push_front(value);
                 return None;
             }
-            core.takers.serve(|place| *place = Some(value)).and_then(|((), waker)| waker)
+            core.takers.serve(|place| *place = Some(value)).map(|((), waker)| waker)
         });
-        wake(waker);
+        waker.into_iter().for_each(wake);
     }
 
     /// Whether a place that was in line still is; then it has this waker.
@@ -410,7 +457,7 @@ impl<T> Hchan<T> {
         let waits = look();
         if waits {
             // SAFETY: as above.
-            spare = unsafe { sudog.set_waker(spare.take().expect("it was just cloned")) };
+            spare = spare.map(|waker| unsafe { sudog.set_waker(waker) });
         }
         drop(core);
         drop(spare);
@@ -434,21 +481,18 @@ impl<T> Hchan<T> {
         });
         if first {
             // Nobody joins a line any more.
-            while let Some(waker) = self.refuse_one() {
-                wake(waker);
-            }
+            std::iter::from_fn(|| self.refuse_one()).for_each(wake);
         }
         drop(rest);
         first
     }
 
     /// Ends one wait, of whatever kind. `None` if nobody waits.
-    fn refuse_one(&self) -> Option<Option<Waker>> {
+    fn refuse_one(&self) -> Option<Waker> {
         self.change(|core| {
             [&mut core.takers, &mut core.putters, &mut core.watchers]
                 .into_iter()
-                .find(|line| !line.is_empty())
-                .map(Line::refuse)
+                .find_map(Line::refuse)
         })
     }
 }
