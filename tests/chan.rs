@@ -57,7 +57,8 @@ fn r19_many_senders_and_receivers_lose_and_double_nothing() {
     for (capacity, procs) in [(0, 2), (1, 2), (3, 4), (100, 2), (usize::MAX, 4)] {
         let runtime = Builder::new().procs(procs).build().unwrap();
         runtime.block_on(async {
-            let (sender, receiver) = if capacity == usize::MAX { unbounded::<(usize, usize)>() } else { bounded(capacity) };
+            let (sender, receiver) =
+                if capacity == usize::MAX { unbounded::<(usize, usize)>() } else { bounded(capacity) };
             let receivers: Vec<_> = (0..3)
                 .map(|_| {
                     let receiver = receiver.clone();

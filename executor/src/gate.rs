@@ -119,11 +119,8 @@ impl Gate {
             if state & HELD != 0 || line.is_empty() || state & (WOKEN | DUE) == WOKEN {
                 return;
             }
-            let (grant, next) = if state & DUE != 0 {
-                (Grant::Handed, (state | HELD) & !DUE)
-            } else {
-                (Grant::Woken, state | WOKEN)
-            };
+            let (grant, next) =
+                if state & DUE != 0 { (Grant::Handed, (state | HELD) & !DUE) } else { (Grant::Woken, state | WOKEN) };
             let next = if line.has_one() { next & !QUEUED } else { next };
             // AcqRel: Acquire pairs with the Release in `release`, and the place that is served passes it on; Release with the
             // Acquire of the next to take the lock.

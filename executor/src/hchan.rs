@@ -14,15 +14,20 @@
 //!    more gets it.
 //! 5. Once closed, nobody stands in line. What is in the buffer is received as before, unless nobody is left to receive it:
 //!    then it is dropped.
-//! 6. The hint is written under the lock and read without it. It says what the next operation will probably find, so that who
-//!    is going to wait has cloned its waker before it takes the lock. Nothing relies on it.
+//! 6. A channel without a bound keeps its messages in a queue without a lock, so that senders never wait for each other, nor
+//!    for a receiver whose thread stands still. The lock is for those who wait: a receiver says that somebody does (`WAITED` in
+//!    the hint), and looks into the queue again after a fence; a sender looks for that after its push and a fence. One of the
+//!    two sees the other, so a message never lies in the queue while somebody waits.
+//! 7. Otherwise the hint is written under the lock and read without it. It says what the next operation will probably find, so that who
+//!    is going to wait has cloned its waker before it takes the lock. Nothing relies on
+//!    that.
 
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 
 use crate::sudog::{Line, Phase, Sudog, wake};
 use crate::sys::atomic::{AtomicU8, Ordering::Relaxed};
-use crate::sys::{OwnMutex, rank};
+use crate::sys::{OwnMutex, Queue, idle_fence, rank, submit_fence};
 
 /// In the hint: there is a message, or there will be none.
 const CAN_TAKE: u8 = 1;
@@ -31,14 +36,19 @@ const CAN_PUT: u8 = 2;
 /// In the hint: somebody waits, or the channel is closed.
 const WAITED: u8 = 4;
 
+/// The capacity of a channel without a bound.
+const UNBOUNDED: usize = usize::MAX;
+
 /// So many messages have their memory at once; a buffer for more grows.
 const RESERVED_MAX: usize = 1024;
 
 /// See the head of the file.
 pub(crate) struct Hchan<T> {
-    /// Invariant 6.
+    /// Invariants 6 and 7.
     hint: AtomicU8,
     capacity: usize,
+    /// The messages of a channel without a bound (invariant 6). Those that came back are in the buffer, and first.
+    queue: Option<Box<Queue<T>>>,
     core: OwnMutex<Core<T>>,
 }
 
@@ -105,6 +115,16 @@ impl<T> Core<T> {
         Err(if self.closed { NotTaken::Closed } else { NotTaken::Empty })
     }
 
+    /// [`Core::take`] in a channel without a bound.
+    fn take_from(&mut self, queue: &Queue<T>) -> Result<T, NotTaken> {
+        let next = match self.buffer.pop_front() {
+            // Those in line are served by who has pushed; at the end it is no matter who gets what.
+            None if self.takers.is_empty() || self.closed => queue.pop(),
+            returned => returned,
+        };
+        next.ok_or(if self.closed { NotTaken::Closed } else { NotTaken::Empty })
+    }
+
     /// Nobody waits for a message or for room, and the channel is open.
     #[inline]
     fn is_calm(&self) -> bool {
@@ -113,6 +133,10 @@ impl<T> Core<T> {
 
     #[inline]
     fn hint(&self, capacity: usize) -> u8 {
+        if capacity == UNBOUNDED {
+            let calm = self.is_calm() && self.buffer.is_empty();
+            return if calm { CAN_TAKE | CAN_PUT } else { CAN_TAKE | CAN_PUT | WAITED };
+        }
         if self.is_calm() {
             let (take, put) = (!self.buffer.is_empty(), self.buffer.len() < capacity);
             return u8::from(take) * CAN_TAKE | u8::from(put) * CAN_PUT;
@@ -125,6 +149,14 @@ impl<T> Core<T> {
 
 impl<T> Hchan<T> {
     pub(crate) fn bounded(capacity: usize) -> Self {
+        Hchan::new(capacity.min(UNBOUNDED - 1), None)
+    }
+
+    pub(crate) fn unbounded() -> Self {
+        Hchan::new(UNBOUNDED, Some(Box::new(Queue::new())))
+    }
+
+    fn new(capacity: usize, queue: Option<Box<Queue<T>>>) -> Self {
         let core = Core {
             buffer: VecDeque::with_capacity(if capacity > RESERVED_MAX { 0 } else { capacity }),
             takers: Line::new(),
@@ -132,20 +164,16 @@ impl<T> Hchan<T> {
             watchers: Line::new(),
             closed: false,
         };
-        Hchan { hint: AtomicU8::new(core.hint(capacity)), capacity, core: OwnMutex::new(rank::LEAF, core) }
-    }
-
-    pub(crate) fn unbounded() -> Self {
-        Hchan::bounded(usize::MAX)
+        Hchan { hint: AtomicU8::new(core.hint(capacity)), capacity, queue, core: OwnMutex::new(rank::LEAF, core) }
     }
 
     pub(crate) fn capacity(&self) -> Option<usize> {
-        (self.capacity != usize::MAX).then_some(self.capacity)
+        (self.capacity != UNBOUNDED).then_some(self.capacity)
     }
 
     /// Messages in the buffer.
     pub(crate) fn len(&self) -> usize {
-        self.core.lock().buffer.len()
+        self.core.lock().buffer.len() + self.queue.as_ref().map_or(0, |queue| queue.len())
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -164,6 +192,9 @@ impl<T> Hchan<T> {
     /// Puts a message without waiting.
     #[inline]
     pub(crate) fn try_put(&self, value: T) -> Result<(), NotPut<T>> {
+        if let Some(queue) = &self.queue {
+            return self.put_in_queue(queue, value).map_err(NotPut::Closed);
+        }
         let waker = self.change(|core| core.put(value, self.capacity))?;
         waker.into_iter().for_each(wake);
         Ok(())
@@ -172,9 +203,57 @@ impl<T> Hchan<T> {
     /// Takes a message without waiting.
     #[inline]
     pub(crate) fn try_take(&self) -> Result<T, NotTaken> {
-        let (value, waker) = self.change(|core| core.take(self.capacity))?;
+        let (value, waker) = self.change(|core| self.take(core))?;
         waker.into_iter().for_each(wake);
         Ok(value)
+    }
+
+    /// Takes a message in either form of the channel.
+    #[inline]
+    fn take(&self, core: &mut Core<T>) -> Result<(T, Option<Waker>), NotTaken> {
+        match &self.queue {
+            None => core.take(self.capacity),
+            Some(queue) => core.take_from(queue).map(|value| (value, None)),
+        }
+    }
+
+    /// Puts a message into the queue of a channel without a bound, or straight into the place of who waits. The error gives it
+    /// back: the channel is closed.
+    fn put_in_queue(&self, queue: &Queue<T>, value: T) -> Result<(), T> {
+        let mut value = Some(value);
+        if self.hint.load(Relaxed) & WAITED != 0 {
+            let served = self.change(|core| {
+                // What is in the queue was sent before.
+                let is_next = core.buffer.is_empty() && !core.takers.is_empty() && queue.len() == 0;
+                if is_next { core.takers.serve(|place| *place = value.take()) } else { None }
+            });
+            if let Some(((), waker)) = served {
+                wake(waker);
+                return Ok(());
+            }
+        }
+        value.map_or(Ok(()), |value| queue.push(value))?;
+        // After the push (invariant 6).
+        submit_fence();
+        if self.hint.load(Relaxed) & WAITED != 0 {
+            self.serve_from(queue);
+        }
+        Ok(())
+    }
+
+    /// Gives those who wait what is in the queue.
+    #[cold]
+    fn serve_from(&self, queue: &Queue<T>) {
+        let serve_one = || {
+            self.change(|core| {
+                if core.takers.is_empty() {
+                    return None;
+                }
+                let value = core.buffer.pop_front().or_else(|| queue.pop())?;
+                core.takers.serve(|place| *place = Some(value))
+            })
+        };
+        std::iter::from_fn(serve_one).for_each(|((), waker)| wake(waker));
     }
 
     /// Puts the message that is in the place if there is room and nobody waits: what happens mostly, in few instructions.
@@ -184,7 +263,7 @@ impl<T> Hchan<T> {
     /// The caller is the future of the place, which is in no line.
     #[inline]
     pub(crate) unsafe fn put_at_once(&self, sudog: &Sudog<T>) -> bool {
-        if self.hint.load(Relaxed) & (CAN_PUT | WAITED) != CAN_PUT {
+        if self.queue.is_some() || self.hint.load(Relaxed) & (CAN_PUT | WAITED) != CAN_PUT {
             return false;
         }
         let mut core = self.core.lock();
@@ -205,12 +284,15 @@ impl<T> Hchan<T> {
         if self.hint.load(Relaxed) & (CAN_TAKE | WAITED) != CAN_TAKE {
             return None;
         }
+        if let Some(queue) = &self.queue {
+            return queue.pop();
+        }
         let mut core = self.core.lock();
         if !core.is_calm() {
             return None;
         }
         let value = core.buffer.pop_front()?;
-        let hint = core.hint(self.capacity);
+        let hint = if core.buffer.is_empty() { CAN_PUT } else { CAN_TAKE | CAN_PUT };
         self.hint.store(hint, Relaxed);
         Some(value)
     }
@@ -242,6 +324,11 @@ impl<T> Hchan<T> {
                 let value = unsafe { sudog.end() };
                 return Poll::Ready(Err(value.expect("who was refused has its message")));
             }
+        }
+        if let Some(queue) = &self.queue {
+            // SAFETY: its future calls, and the place is in no line.
+            let value = unsafe { sudog.end() }.expect("a future that is ready is not polled again");
+            return Poll::Ready(self.put_in_queue(queue, value));
         }
         let mut spare = self.clone_unless(CAN_PUT, waker);
         loop {
@@ -309,11 +396,20 @@ impl<T> Hchan<T> {
                 Lined,
                 Needs,
             }
-            let step = self.change(|core| match core.take(self.capacity) {
+            let step = self.change(|core| match self.take(core) {
                 Ok((value, waker)) => Step::Taken(value, waker),
                 Err(NotTaken::Closed) => Step::Closed,
                 Err(NotTaken::Empty) => match spare.take() {
                     Some(waker) => {
+                        if let (Some(queue), true) = (&self.queue, core.takers.is_empty()) {
+                            // The second look (invariant 6). While others wait, who pushed since has seen that.
+                            self.hint.store(CAN_TAKE | CAN_PUT | WAITED, Relaxed);
+                            idle_fence();
+                            if let Some(value) = queue.pop() {
+                                spare = Some(waker);
+                                return Step::Taken(value, None);
+                            }
+                        }
                         // SAFETY: in no line, its future calls, and keeps it (contract).
                         unsafe { core.takers.push(sudog, waker) };
                         Step::Lined
@@ -467,7 +563,8 @@ impl<T> Hchan<T> {
     /// A clone of the waker if the hint says that it will be needed.
     #[inline]
     fn clone_unless(&self, can: u8, waker: &Waker) -> Option<Waker> {
-        (self.hint.load(Relaxed) & can == 0).then(|| waker.clone())
+        // Whoever asks for this in a channel without a bound has found nothing.
+        (self.hint.load(Relaxed) & can == 0 || self.queue.is_some()).then(|| waker.clone())
     }
 
     /// Ends the channel: nothing is put any more, and nobody waits. With `discard` nobody will take what is in it. Tells
@@ -477,23 +574,28 @@ impl<T> Hchan<T> {
         let (first, rest) = self.change(|core| {
             let first = !core.closed;
             core.closed = true;
+            if let Some(queue) = &self.queue {
+                queue.close();
+            }
             (first, if discard { std::mem::take(&mut core.buffer) } else { VecDeque::new() })
         });
+        if let Some(queue) = &self.queue {
+            self.serve_from(queue);
+        }
         if first {
             // Nobody joins a line any more.
             std::iter::from_fn(|| self.refuse_one()).for_each(wake);
         }
         drop(rest);
+        if let (Some(queue), true) = (&self.queue, discard) {
+            std::iter::from_fn(|| queue.pop()).for_each(drop);
+        }
         first
     }
 
     /// Ends one wait, of whatever kind. `None` if nobody waits.
     fn refuse_one(&self) -> Option<Waker> {
-        self.change(|core| {
-            [&mut core.takers, &mut core.putters, &mut core.watchers]
-                .into_iter()
-                .find_map(Line::refuse)
-        })
+        self.change(|core| [&mut core.takers, &mut core.putters, &mut core.watchers].into_iter().find_map(Line::refuse))
     }
 }
 

@@ -43,11 +43,8 @@ impl Batch for Contended {
 }
 
 /// The runtime's own mutex; nothing is done under it.
-pub const OWN: Info = Info::scheduler(
-    "mutex-own",
-    "64 tasks lock and unlock a mutex of their runtime, and yield after each 16",
-    None,
-);
+pub const OWN: Info =
+    Info::scheduler("mutex-own", "64 tasks lock and unlock a mutex of their runtime, and yield after each 16", None);
 
 /// The runtime's own mutex; a hundred nanoseconds of work are done under it.
 pub const OWN_100: Info = Info::scheduler(
