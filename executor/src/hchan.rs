@@ -134,8 +134,8 @@ impl<T> Core<T> {
     #[inline]
     fn hint(&self, capacity: usize) -> u8 {
         if capacity == UNBOUNDED {
-            let calm = self.is_calm() && self.buffer.is_empty();
-            return if calm { CAN_TAKE | CAN_PUT } else { CAN_TAKE | CAN_PUT | WAITED };
+            // Nothing is done at once under the lock.
+            return if self.is_calm() && self.buffer.is_empty() { 0 } else { WAITED };
         }
         if self.is_calm() {
             let (take, put) = (!self.buffer.is_empty(), self.buffer.len() < capacity);
@@ -219,6 +219,7 @@ impl<T> Hchan<T> {
 
     /// Puts a message into the queue of a channel without a bound, or straight into the place of who waits. The error gives it
     /// back: the channel is closed.
+    #[inline(never)]
     fn put_in_queue(&self, queue: &Queue<T>, value: T) -> Result<(), T> {
         let mut value = Some(value);
         if self.hint.load(Relaxed) & WAITED != 0 {
@@ -263,7 +264,7 @@ impl<T> Hchan<T> {
     /// The caller is the future of the place, which is in no line.
     #[inline]
     pub(crate) unsafe fn put_at_once(&self, sudog: &Sudog<T>) -> bool {
-        if self.queue.is_some() || self.hint.load(Relaxed) & (CAN_PUT | WAITED) != CAN_PUT {
+        if self.hint.load(Relaxed) & (CAN_PUT | WAITED) != CAN_PUT {
             return false;
         }
         let mut core = self.core.lock();
@@ -283,9 +284,6 @@ impl<T> Hchan<T> {
     pub(crate) fn take_at_once(&self) -> Option<T> {
         if self.hint.load(Relaxed) & (CAN_TAKE | WAITED) != CAN_TAKE {
             return None;
-        }
-        if let Some(queue) = &self.queue {
-            return queue.pop();
         }
         let mut core = self.core.lock();
         if !core.is_calm() {
@@ -388,6 +386,11 @@ impl<T> Hchan<T> {
                 return Poll::Ready(Err(NotTaken::Closed));
             }
         }
+        if let (Some(queue), 0) = (&self.queue, self.hint.load(Relaxed) & WAITED) {
+            if let Some(value) = queue.pop() {
+                return Poll::Ready(Ok(value));
+            }
+        }
         let mut spare = self.clone_unless(CAN_TAKE, waker);
         loop {
             enum Step<T> {
@@ -403,7 +406,7 @@ impl<T> Hchan<T> {
                     Some(waker) => {
                         if let (Some(queue), true) = (&self.queue, core.takers.is_empty()) {
                             // The second look (invariant 6). While others wait, who pushed since has seen that.
-                            self.hint.store(CAN_TAKE | CAN_PUT | WAITED, Relaxed);
+                            self.hint.store(WAITED, Relaxed);
                             idle_fence();
                             if let Some(value) = queue.pop() {
                                 spare = Some(waker);
@@ -563,8 +566,7 @@ impl<T> Hchan<T> {
     /// A clone of the waker if the hint says that it will be needed.
     #[inline]
     fn clone_unless(&self, can: u8, waker: &Waker) -> Option<Waker> {
-        // Whoever asks for this in a channel without a bound has found nothing.
-        (self.hint.load(Relaxed) & can == 0 || self.queue.is_some()).then(|| waker.clone())
+        (self.hint.load(Relaxed) & can == 0).then(|| waker.clone())
     }
 
     /// Ends the channel: nothing is put any more, and nobody waits. With `discard` nobody will take what is in it. Tells
