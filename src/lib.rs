@@ -67,6 +67,11 @@ pub mod net {
     pub use gmp_net::{Interest, Ready, TcpListener, TcpSocket, TcpStream, ToSocketAddrs, UdpSocket, lookup_host};
 }
 
+/// What tasks share: locks that a task waits for without blocking its thread.
+pub mod sync {
+    pub use gmp_executor::sync::{Lock, Mutex, MutexGuard, OwnedMutexGuard, TryLockError};
+}
+
 /// Signals, on the netpoller.
 pub mod signal {
     pub use gmp_net::signal::{ctrl_c, unix};

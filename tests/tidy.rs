@@ -122,7 +122,18 @@ fn code_map() -> BTreeMap<String, Row> {
 }
 
 /// The foreign crates whose use the map states.
-const FOREIGN: [&str; 7] = ["async_task", "crossbeam_deque", "libc", "loom", "polling", "rustix", "tracing"];
+const FOREIGN: [&str; 10] = [
+    "async_task",
+    "concurrent_queue",
+    "crossbeam_deque",
+    "event_listener",
+    "futures_core",
+    "libc",
+    "loom",
+    "polling",
+    "rustix",
+    "tracing",
+];
 
 #[test]
 fn the_map_of_the_executor_holds() {

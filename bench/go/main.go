@@ -83,6 +83,8 @@ var scenarios = map[string]func(c *cell) outcome{
 	"mpsc-funnel":           batches(funnel(100), 26_000, 260),
 	"mpsc-61-funnels":       batches(funnels, 79_300, 793),
 	"pinball":               batches(pinball, 85_400, 854),
+	"mutex-own":             func(c *cell) outcome { return mutex(c, 0) },
+	"mutex-own-100ns":       func(c *cell) outcome { return mutex(c, 100*time.Nanosecond) },
 	"mutex-neutral":         func(c *cell) outcome { return mutex(c, 0) },
 	"mutex-neutral-100ns":   func(c *cell) outcome { return mutex(c, 100*time.Nanosecond) },
 	"spawn-blocking-1ms":    batches(blockingCalls(1), 4, 1),

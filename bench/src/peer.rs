@@ -100,6 +100,9 @@ pub trait Peer: Sized + Send + Sync + 'static {
     /// Locks it, yields in it if told so, and unlocks it.
     fn locked(mutex: &Self::Mutex, yields: bool) -> impl Future<Output = ()> + Send;
 
+    /// Locks it, works in it, and unlocks it.
+    fn locked_for(mutex: &Self::Mutex, work: impl FnOnce() + Send) -> impl Future<Output = ()> + Send;
+
     /// Waits for `future`, which ends in time, at most so long.
     fn timeout<F: Future + Send>(duration: Duration, future: F) -> impl Future<Output = ()> + Send;
 

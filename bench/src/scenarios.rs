@@ -169,6 +169,8 @@ pub fn all<P: Peer>() -> Vec<Scenario<P>> {
         of::<messages::Mpmc<1>, P>(),
         of::<messages::Mpmc<100>, P>(),
         of::<mutex::Contended, P>(),
+        inside(mutex::OWN, mutex::own),
+        inside(mutex::OWN_100, mutex::own_100),
         inside(mutex::NEUTRAL, mutex::neutral),
         inside(mutex::NEUTRAL_100, mutex::neutral_100),
         of::<fan::Spread, P>(),

@@ -472,13 +472,32 @@ impl<T> Stream for Receiver<T> {
 
 #[inline]
 fn poll_take<T>(shared: &Shared<T>, sudog: &Sudog<T>, cx: &mut Context<'_>) -> Poll<Result<T, RecvError>> {
-    // Who waited has had its turn in the queue: that is no less than the budget asks for.
-    let charge = if sudog.phase() == Phase::Out { Some(ready!(budget::poll_charge(cx))) } else { None };
+    if sudog.phase() != Phase::Out {
+        // Who waited has had its turn in the queue: that is no less than the budget asks for.
+        return wait_take(shared, sudog, cx);
+    }
+    let charge = ready!(budget::poll_charge(cx));
+    let poll = match shared.hchan.take_at_once() {
+        Some(message) => Poll::Ready(Ok(message)),
+        None => wait_take(shared, sudog, cx),
+    };
+    if poll.is_ready() {
+        charge.made_progress();
+    }
+    poll
+}
+
+#[inline]
+fn wait_take<T>(shared: &Shared<T>, sudog: &Sudog<T>, cx: &mut Context<'_>) -> Poll<Result<T, RecvError>> {
     // SAFETY: it is called by the future of the place or by its stream, which pin it and call `leave_take` or `end_take` before
     // they end.
-    let taken = ready!(unsafe { shared.hchan.poll_take(sudog, cx.waker()) });
-    charge.into_iter().for_each(budget::Charge::made_progress);
-    Poll::Ready(taken.map_err(|_| RecvError))
+    unsafe { shared.hchan.poll_take(sudog, cx.waker()) }.map_err(|_| RecvError)
+}
+
+#[inline]
+fn wait_put<T>(shared: &Shared<T>, sudog: &Sudog<T>, cx: &mut Context<'_>) -> Poll<Result<(), SendError<T>>> {
+    // SAFETY: it is called by the future of the place, which is pinned with it and calls `leave_put` before it ends.
+    unsafe { shared.hchan.poll_put(sudog, cx.waker()) }.map_err(SendError)
 }
 
 /// The future of [`Sender::send`].
@@ -495,11 +514,21 @@ impl<T> Future for Send<'_, T> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.into_ref().get_ref();
-        let charge = if this.sudog.phase() == Phase::Out { Some(ready!(budget::poll_charge(cx))) } else { None };
-        // SAFETY: this is the future of the place, which is pinned with it; its drop calls `leave_put`.
-        let put = ready!(unsafe { this.shared.hchan.poll_put(&this.sudog, cx.waker()) });
-        charge.into_iter().for_each(budget::Charge::made_progress);
-        Poll::Ready(put.map_err(SendError))
+        if this.sudog.phase() != Phase::Out {
+            // As in `poll_take`.
+            return wait_put(this.shared, &this.sudog, cx);
+        }
+        let charge = ready!(budget::poll_charge(cx));
+        // SAFETY: this is the future of the place, which is in no line.
+        let poll = if unsafe { this.shared.hchan.put_at_once(&this.sudog) } {
+            Poll::Ready(Ok(()))
+        } else {
+            wait_put(this.shared, &this.sudog, cx)
+        };
+        if poll.is_ready() {
+            charge.made_progress();
+        }
+        poll
     }
 }
 

@@ -14,29 +14,41 @@
 //!    more gets it.
 //! 5. Once closed, nobody stands in line. What is in the buffer is received as before, unless nobody is left to receive it:
 //!    then it is dropped.
-//! 6. The hint is written under the lock and read without it. It says what the next operation will probably find, so that who
-//!    is going to wait has cloned its waker before it takes the lock. Nothing relies on it.
+//! 6. A channel without a bound keeps its messages in a queue without a lock, so that senders never wait for each other, nor
+//!    for a receiver whose thread stands still. The lock is for those who wait: a receiver says that somebody does (`WAITED` in
+//!    the hint), and looks into the queue again after a fence; a sender looks for that after its push and a fence. One of the
+//!    two sees the other, so a message never lies in the queue while somebody waits.
+//! 7. Otherwise the hint is written under the lock and read without it. It says what the next operation will probably find, so that who
+//!    is going to wait has cloned its waker before it takes the lock. Nothing relies on
+//!    that.
 
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 
 use crate::sudog::{Line, Phase, Sudog, wake};
 use crate::sys::atomic::{AtomicU8, Ordering::Relaxed};
-use crate::sys::{OwnMutex, rank};
+use crate::sys::{OwnMutex, Queue, idle_fence, rank, submit_fence};
 
 /// In the hint: there is a message, or there will be none.
 const CAN_TAKE: u8 = 1;
 /// In the hint: there is room, or there will be none.
 const CAN_PUT: u8 = 2;
+/// In the hint: somebody waits, or the channel is closed.
+const WAITED: u8 = 4;
+
+/// The capacity of a channel without a bound.
+const UNBOUNDED: usize = usize::MAX;
 
 /// So many messages have their memory at once; a buffer for more grows.
 const RESERVED_MAX: usize = 1024;
 
 /// See the head of the file.
 pub(crate) struct Hchan<T> {
-    /// Invariant 6.
+    /// Invariants 6 and 7.
     hint: AtomicU8,
     capacity: usize,
+    /// The messages of a channel without a bound (invariant 6). Those that came back are in the buffer, and first.
+    queue: Option<Box<Queue<T>>>,
     core: OwnMutex<Core<T>>,
 }
 
@@ -74,7 +86,7 @@ impl<T> Core<T> {
             return Err(NotPut::Closed(value));
         }
         if !self.takers.is_empty() {
-            return Ok(self.takers.serve(|place| *place = Some(value)).and_then(|((), waker)| waker));
+            return Ok(self.takers.serve(|place| *place = Some(value)).map(|((), waker)| waker));
         }
         if self.buffer.len() < capacity {
             self.buffer.push_back(value);
@@ -94,28 +106,57 @@ impl<T> Core<T> {
                 return Ok((value, None));
             };
             self.buffer.extend(next);
-            return Ok((value, waker));
+            return Ok((value, Some(waker)));
         }
         // Without a buffer the message comes out of the sender's place.
         if let Some((Some(value), waker)) = self.putters.serve(Option::take) {
-            return Ok((value, waker));
+            return Ok((value, Some(waker)));
         }
         Err(if self.closed { NotTaken::Closed } else { NotTaken::Empty })
     }
 
+    /// [`Core::take`] in a channel without a bound.
+    fn take_from(&mut self, queue: &Queue<T>) -> Result<T, NotTaken> {
+        let next = match self.buffer.pop_front() {
+            // Those in line are served by who has pushed; at the end it is no matter who gets what.
+            None if self.takers.is_empty() || self.closed => queue.pop(),
+            returned => returned,
+        };
+        next.ok_or(if self.closed { NotTaken::Closed } else { NotTaken::Empty })
+    }
+
+    /// Nobody waits for a message or for room, and the channel is open.
+    #[inline]
+    fn is_calm(&self) -> bool {
+        self.takers.is_empty() && self.putters.is_empty() && !self.closed
+    }
+
     #[inline]
     fn hint(&self, capacity: usize) -> u8 {
-        if self.closed {
-            return CAN_TAKE | CAN_PUT;
+        if capacity == UNBOUNDED {
+            // Nothing is done at once under the lock.
+            return if self.is_calm() && self.buffer.is_empty() { 0 } else { WAITED };
         }
-        let take = !self.buffer.is_empty() || !self.putters.is_empty();
-        let put = self.buffer.len() < capacity || !self.takers.is_empty();
-        u8::from(take) * CAN_TAKE | u8::from(put) * CAN_PUT
+        if self.is_calm() {
+            let (take, put) = (!self.buffer.is_empty(), self.buffer.len() < capacity);
+            return u8::from(take) * CAN_TAKE | u8::from(put) * CAN_PUT;
+        }
+        let take = self.closed || !self.buffer.is_empty() || !self.putters.is_empty();
+        let put = self.closed || self.buffer.len() < capacity || !self.takers.is_empty();
+        u8::from(take) * CAN_TAKE | u8::from(put) * CAN_PUT | WAITED
     }
 }
 
 impl<T> Hchan<T> {
     pub(crate) fn bounded(capacity: usize) -> Self {
+        Hchan::new(capacity.min(UNBOUNDED - 1), None)
+    }
+
+    pub(crate) fn unbounded() -> Self {
+        Hchan::new(UNBOUNDED, Some(Box::new(Queue::new())))
+    }
+
+    fn new(capacity: usize, queue: Option<Box<Queue<T>>>) -> Self {
         let core = Core {
             buffer: VecDeque::with_capacity(if capacity > RESERVED_MAX { 0 } else { capacity }),
             takers: Line::new(),
@@ -123,20 +164,16 @@ impl<T> Hchan<T> {
             watchers: Line::new(),
             closed: false,
         };
-        Hchan { hint: AtomicU8::new(core.hint(capacity)), capacity, core: OwnMutex::new(rank::LEAF, core) }
-    }
-
-    pub(crate) fn unbounded() -> Self {
-        Hchan::bounded(usize::MAX)
+        Hchan { hint: AtomicU8::new(core.hint(capacity)), capacity, queue, core: OwnMutex::new(rank::LEAF, core) }
     }
 
     pub(crate) fn capacity(&self) -> Option<usize> {
-        (self.capacity != usize::MAX).then_some(self.capacity)
+        (self.capacity != UNBOUNDED).then_some(self.capacity)
     }
 
     /// Messages in the buffer.
     pub(crate) fn len(&self) -> usize {
-        self.core.lock().buffer.len()
+        self.core.lock().buffer.len() + self.queue.as_ref().map_or(0, |queue| queue.len())
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -155,17 +192,107 @@ impl<T> Hchan<T> {
     /// Puts a message without waiting.
     #[inline]
     pub(crate) fn try_put(&self, value: T) -> Result<(), NotPut<T>> {
+        if let Some(queue) = &self.queue {
+            return self.put_in_queue(queue, value).map_err(NotPut::Closed);
+        }
         let waker = self.change(|core| core.put(value, self.capacity))?;
-        wake(waker);
+        waker.into_iter().for_each(wake);
         Ok(())
     }
 
     /// Takes a message without waiting.
     #[inline]
     pub(crate) fn try_take(&self) -> Result<T, NotTaken> {
-        let (value, waker) = self.change(|core| core.take(self.capacity))?;
-        wake(waker);
+        let (value, waker) = self.change(|core| self.take(core))?;
+        waker.into_iter().for_each(wake);
         Ok(value)
+    }
+
+    /// Takes a message in either form of the channel.
+    #[inline]
+    fn take(&self, core: &mut Core<T>) -> Result<(T, Option<Waker>), NotTaken> {
+        match &self.queue {
+            None => core.take(self.capacity),
+            Some(queue) => core.take_from(queue).map(|value| (value, None)),
+        }
+    }
+
+    /// Puts a message into the queue of a channel without a bound, or straight into the place of who waits. The error gives it
+    /// back: the channel is closed.
+    #[inline(never)]
+    fn put_in_queue(&self, queue: &Queue<T>, value: T) -> Result<(), T> {
+        let mut value = Some(value);
+        if self.hint.load(Relaxed) & WAITED != 0 {
+            let served = self.change(|core| {
+                // What is in the queue was sent before.
+                let is_next = core.buffer.is_empty() && !core.takers.is_empty() && queue.len() == 0;
+                if is_next { core.takers.serve(|place| *place = value.take()) } else { None }
+            });
+            if let Some(((), waker)) = served {
+                wake(waker);
+                return Ok(());
+            }
+        }
+        value.map_or(Ok(()), |value| queue.push(value))?;
+        // After the push (invariant 6).
+        submit_fence();
+        if self.hint.load(Relaxed) & WAITED != 0 {
+            self.serve_from(queue);
+        }
+        Ok(())
+    }
+
+    /// Gives those who wait what is in the queue.
+    #[cold]
+    fn serve_from(&self, queue: &Queue<T>) {
+        let serve_one = || {
+            self.change(|core| {
+                if core.takers.is_empty() {
+                    return None;
+                }
+                let value = core.buffer.pop_front().or_else(|| queue.pop())?;
+                core.takers.serve(|place| *place = Some(value))
+            })
+        };
+        std::iter::from_fn(serve_one).for_each(|((), waker)| wake(waker));
+    }
+
+    /// Puts the message that is in the place if there is room and nobody waits: what happens mostly, in few instructions.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the future of the place, which is in no line.
+    #[inline]
+    pub(crate) unsafe fn put_at_once(&self, sudog: &Sudog<T>) -> bool {
+        if self.hint.load(Relaxed) & (CAN_PUT | WAITED) != CAN_PUT {
+            return false;
+        }
+        let mut core = self.core.lock();
+        if !core.is_calm() || core.buffer.len() >= self.capacity {
+            return false;
+        }
+        // SAFETY: its future calls, and the place is in no line.
+        let Some(value) = (unsafe { sudog.end() }) else { return false };
+        core.buffer.push_back(value);
+        let hint = if core.buffer.len() < self.capacity { CAN_TAKE | CAN_PUT } else { CAN_TAKE };
+        self.hint.store(hint, Relaxed);
+        true
+    }
+
+    /// Takes a message if there is one and nobody waits.
+    #[inline]
+    pub(crate) fn take_at_once(&self) -> Option<T> {
+        if self.hint.load(Relaxed) & (CAN_TAKE | WAITED) != CAN_TAKE {
+            return None;
+        }
+        let mut core = self.core.lock();
+        if !core.is_calm() {
+            return None;
+        }
+        let value = core.buffer.pop_front()?;
+        let hint = if core.buffer.is_empty() { CAN_PUT } else { CAN_TAKE | CAN_PUT };
+        self.hint.store(hint, Relaxed);
+        Some(value)
     }
 
     /// Puts the message that is in the place, or stands in line with it. The error gives it back.
@@ -196,6 +323,11 @@ impl<T> Hchan<T> {
                 return Poll::Ready(Err(value.expect("who was refused has its message")));
             }
         }
+        if let Some(queue) = &self.queue {
+            // SAFETY: its future calls, and the place is in no line.
+            let value = unsafe { sudog.end() }.expect("a future that is ready is not polled again");
+            return Poll::Ready(self.put_in_queue(queue, value));
+        }
         let mut spare = self.clone_unless(CAN_PUT, waker);
         loop {
             // SAFETY: its future calls, and the place is in no line.
@@ -216,7 +348,7 @@ impl<T> Hchan<T> {
             });
             match put {
                 Poll::Ready(Ok(served)) => {
-                    wake(served);
+                    served.into_iter().for_each(wake);
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Ready(Err(value)) => return Poll::Ready(Err(value)),
@@ -254,6 +386,11 @@ impl<T> Hchan<T> {
                 return Poll::Ready(Err(NotTaken::Closed));
             }
         }
+        if let (Some(queue), 0) = (&self.queue, self.hint.load(Relaxed) & WAITED) {
+            if let Some(value) = queue.pop() {
+                return Poll::Ready(Ok(value));
+            }
+        }
         let mut spare = self.clone_unless(CAN_TAKE, waker);
         loop {
             enum Step<T> {
@@ -262,11 +399,20 @@ impl<T> Hchan<T> {
                 Lined,
                 Needs,
             }
-            let step = self.change(|core| match core.take(self.capacity) {
+            let step = self.change(|core| match self.take(core) {
                 Ok((value, waker)) => Step::Taken(value, waker),
                 Err(NotTaken::Closed) => Step::Closed,
                 Err(NotTaken::Empty) => match spare.take() {
                     Some(waker) => {
+                        if let (Some(queue), true) = (&self.queue, core.takers.is_empty()) {
+                            // The second look (invariant 6). While others wait, who pushed since has seen that.
+                            self.hint.store(WAITED, Relaxed);
+                            idle_fence();
+                            if let Some(value) = queue.pop() {
+                                spare = Some(waker);
+                                return Step::Taken(value, None);
+                            }
+                        }
                         // SAFETY: in no line, its future calls, and keeps it (contract).
                         unsafe { core.takers.push(sudog, waker) };
                         Step::Lined
@@ -276,7 +422,7 @@ impl<T> Hchan<T> {
             });
             match step {
                 Step::Taken(value, waker) => {
-                    wake(waker);
+                    waker.into_iter().for_each(wake);
                     return Poll::Ready(Ok(value));
                 }
                 Step::Closed => return Poll::Ready(Err(NotTaken::Closed)),
@@ -344,7 +490,7 @@ impl<T> Hchan<T> {
     pub(crate) unsafe fn end_take(&self, sudog: &Sudog<T>) -> Option<T> {
         let (waker, value) = self.change(|core| {
             // SAFETY: under the lock, and in this line.
-            let waker = if sudog.phase() == Phase::InLine { unsafe { core.takers.remove(sudog) } } else { None };
+            let waker = (sudog.phase() == Phase::InLine).then(|| unsafe { core.takers.remove(sudog) });
             // SAFETY: out of line, and whoever else might touch it is kept away by the lock (contract).
             (waker, unsafe { sudog.end() })
         });
@@ -371,7 +517,7 @@ impl<T> Hchan<T> {
     unsafe fn leave(&self, sudog: &Sudog<T>, line: impl FnOnce(&mut Core<T>) -> &mut Line<T>) {
         let waker = self.change(|core| match sudog.phase() {
             // SAFETY: under the lock, and in this line (contract).
-            Phase::InLine => unsafe { line(core).remove(sudog) },
+            Phase::InLine => Some(unsafe { line(core).remove(sudog) }),
             _ => None,
         });
         drop(waker);
@@ -385,9 +531,9 @@ impl<T> Hchan<T> {
                 core.buffer.push_front(value);
                 return None;
             }
-            core.takers.serve(|place| *place = Some(value)).and_then(|((), waker)| waker)
+            core.takers.serve(|place| *place = Some(value)).map(|((), waker)| waker)
         });
-        wake(waker);
+        waker.into_iter().for_each(wake);
     }
 
     /// Whether a place that was in line still is; then it has this waker.
@@ -410,7 +556,7 @@ impl<T> Hchan<T> {
         let waits = look();
         if waits {
             // SAFETY: as above.
-            spare = unsafe { sudog.set_waker(spare.take().expect("it was just cloned")) };
+            spare = spare.map(|waker| unsafe { sudog.set_waker(waker) });
         }
         drop(core);
         drop(spare);
@@ -430,26 +576,28 @@ impl<T> Hchan<T> {
         let (first, rest) = self.change(|core| {
             let first = !core.closed;
             core.closed = true;
+            if let Some(queue) = &self.queue {
+                queue.close();
+            }
             (first, if discard { std::mem::take(&mut core.buffer) } else { VecDeque::new() })
         });
+        if let Some(queue) = &self.queue {
+            self.serve_from(queue);
+        }
         if first {
             // Nobody joins a line any more.
-            while let Some(waker) = self.refuse_one() {
-                wake(waker);
-            }
+            std::iter::from_fn(|| self.refuse_one()).for_each(wake);
         }
         drop(rest);
+        if let (Some(queue), true) = (&self.queue, discard) {
+            std::iter::from_fn(|| queue.pop()).for_each(drop);
+        }
         first
     }
 
     /// Ends one wait, of whatever kind. `None` if nobody waits.
-    fn refuse_one(&self) -> Option<Option<Waker>> {
-        self.change(|core| {
-            [&mut core.takers, &mut core.putters, &mut core.watchers]
-                .into_iter()
-                .find(|line| !line.is_empty())
-                .map(Line::refuse)
-        })
+    fn refuse_one(&self) -> Option<Waker> {
+        self.change(|core| [&mut core.takers, &mut core.putters, &mut core.watchers].into_iter().find_map(Line::refuse))
     }
 }
 

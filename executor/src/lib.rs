@@ -29,6 +29,7 @@ mod sudog;
 #[cfg(not(gmp_loom))]
 mod waits;
 
+mod gate;
 mod hchan;
 mod idle;
 mod timers;
@@ -72,6 +73,8 @@ mod trace;
 pub mod chan;
 #[cfg(not(gmp_loom))]
 mod cold;
+#[cfg(not(gmp_loom))]
+pub mod sync;
 
 #[cfg(not(gmp_loom))]
 pub mod runtime;

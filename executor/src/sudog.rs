@@ -15,6 +15,7 @@
 //! | refused | its future           | `Sudog::end` → out                                               |
 
 use std::marker::PhantomPinned;
+use std::mem::{self, MaybeUninit};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::task::Waker;
@@ -48,8 +49,13 @@ pub(crate) struct Sudog<T> {
 }
 
 struct Place<T> {
-    waker: Option<Waker>,
     value: Option<T>,
+    /// There while the place is in line. Most never are, and nothing is written for them.
+    links: MaybeUninit<Links<T>>,
+}
+
+struct Links<T> {
+    waker: Waker,
     previous: Option<NonNull<Sudog<T>>>,
     next: Option<NonNull<Sudog<T>>>,
 }
@@ -65,7 +71,7 @@ impl<T> Sudog<T> {
     pub(crate) fn new(value: Option<T>) -> Self {
         Sudog {
             phase: AtomicU8::new(OUT),
-            place: UnsafeCell::new(Place { waker: None, value, previous: None, next: None }),
+            place: UnsafeCell::new(Place { value, links: MaybeUninit::uninit() }),
             _pinned: PhantomPinned,
         }
     }
@@ -108,20 +114,40 @@ impl<T> Sudog<T> {
     ///
     /// # Safety
     ///
-    /// The caller holds the lock of the line.
-    pub(crate) unsafe fn set_waker(&self, waker: Waker) -> Option<Waker> {
-        // SAFETY: the lock is held.
-        unsafe { self.with(|place| place.waker.replace(waker)) }
+    /// The place is in a line whose lock the caller holds.
+    pub(crate) unsafe fn set_waker(&self, waker: Waker) -> Waker {
+        // SAFETY: passed on.
+        unsafe { self.links(|links| mem::replace(&mut links.waker, waker)) }
     }
 
     /// Whether the place in line has a waker that wakes the same.
     ///
     /// # Safety
     ///
-    /// The caller holds the lock of the line.
+    /// The place is in a line whose lock the caller holds.
     pub(crate) unsafe fn will_wake(&self, waker: &Waker) -> bool {
-        // SAFETY: the lock is held.
-        unsafe { self.with(|place| place.waker.as_ref().is_some_and(|own| own.will_wake(waker))) }
+        // SAFETY: passed on.
+        unsafe { self.links(|links| links.waker.will_wake(waker)) }
+    }
+
+    /// # Safety
+    ///
+    /// The place is in a line whose lock the caller holds.
+    #[inline]
+    unsafe fn links<R>(&self, f: impl FnOnce(&mut Links<T>) -> R) -> R {
+        // SAFETY: it belongs to the lock, and who put it in line has written them.
+        unsafe { self.with(|place| f(place.links.assume_init_mut())) }
+    }
+
+    /// The place leaves its line: what it had there.
+    ///
+    /// # Safety
+    ///
+    /// The place is in a line whose lock the caller holds, and not any more afterwards.
+    #[inline]
+    unsafe fn unlink(&self) -> Links<T> {
+        // SAFETY: as in `links`; nobody reads them again.
+        unsafe { self.with(|place| place.links.assume_init_read()) }
     }
 
     /// # Safety
@@ -153,6 +179,16 @@ impl<T> Line<T> {
         self.first.is_none()
     }
 
+    /// Whether nobody waits but one.
+    pub(crate) fn has_one(&self) -> bool {
+        self.first.is_some() && self.first == self.last
+    }
+
+    /// Whether the place is the oldest in this line.
+    pub(crate) fn is_first(&self, sudog: &Sudog<T>) -> bool {
+        self.first == Some(NonNull::from(sudog))
+    }
+
     /// Puts a place at the end.
     ///
     /// # Safety
@@ -163,16 +199,10 @@ impl<T> Line<T> {
         let at = NonNull::from(sudog);
         let previous = self.last.replace(at);
         // SAFETY: the caller's (contract).
-        unsafe {
-            sudog.with(|place| {
-                place.waker = Some(waker);
-                place.previous = previous;
-                place.next = None;
-            });
-        }
+        unsafe { sudog.with(|place| place.links = MaybeUninit::new(Links { waker, previous, next: None })) };
         match previous {
             // SAFETY: in this line, so alive (invariant 2), and under its lock.
-            Some(previous) => unsafe { previous.as_ref().with(|place| place.next = Some(at)) },
+            Some(previous) => unsafe { previous.as_ref().links(|links| links.next = Some(at)) },
             None => self.first = Some(at),
         }
         sudog.phase.store(IN_LINE, Relaxed);
@@ -187,16 +217,10 @@ impl<T> Line<T> {
         let at = NonNull::from(sudog);
         let next = self.first.replace(at);
         // SAFETY: the caller's (contract).
-        unsafe {
-            sudog.with(|place| {
-                place.waker = Some(waker);
-                place.previous = None;
-                place.next = next;
-            });
-        }
+        unsafe { sudog.with(|place| place.links = MaybeUninit::new(Links { waker, previous: None, next })) };
         match next {
             // SAFETY: in this line, so alive (invariant 2), and under its lock.
-            Some(next) => unsafe { next.as_ref().with(|place| place.previous = Some(at)) },
+            Some(next) => unsafe { next.as_ref().links(|links| links.previous = Some(at)) },
             None => self.last = Some(at),
         }
         sudog.phase.store(IN_LINE, Relaxed);
@@ -205,27 +229,28 @@ impl<T> Line<T> {
     /// Takes the first out and gives it its due: `f` puts into its place what it gets, or takes what it gives. `None` if
     /// nobody waits. The waker is to be woken without the lock.
     #[inline]
-    pub(crate) fn serve<R>(&mut self, f: impl FnOnce(&mut Option<T>) -> R) -> Option<(R, Option<Waker>)> {
+    pub(crate) fn serve<R>(&mut self, f: impl FnOnce(&mut Option<T>) -> R) -> Option<(R, Waker)> {
         self.take_first(SERVED, f)
     }
 
     /// Takes the first out with nothing: there will be nothing any more. The waker is to be woken without the lock.
     pub(crate) fn refuse(&mut self) -> Option<Waker> {
-        self.take_first(REFUSED, |_| ())?.1
+        self.take_first(REFUSED, |_| ()).map(|((), waker)| waker)
     }
 
     #[inline]
-    fn take_first<R>(&mut self, phase: u8, f: impl FnOnce(&mut Option<T>) -> R) -> Option<(R, Option<Waker>)> {
+    fn take_first<R>(&mut self, phase: u8, f: impl FnOnce(&mut Option<T>) -> R) -> Option<(R, Waker)> {
         let first = self.first?;
         // SAFETY: in this line, so alive (invariant 2) until the phase is written.
         let sudog = unsafe { first.as_ref() };
         // SAFETY: under the lock of its line, which `self` is behind.
-        let (done, waker, next) =
-            unsafe { sudog.with(|place| (f(&mut place.value), place.waker.take(), place.next.take())) };
+        let done = unsafe { sudog.with(|place| f(&mut place.value)) };
+        // SAFETY: as above, and it leaves the line here.
+        let Links { waker, next, .. } = unsafe { sudog.unlink() };
         self.first = next;
         match next {
             // SAFETY: as above.
-            Some(next) => unsafe { next.as_ref().with(|place| place.previous = None) },
+            Some(next) => unsafe { next.as_ref().links(|links| links.previous = None) },
             None => self.last = None,
         }
         sudog.leave_line(phase);
@@ -237,18 +262,17 @@ impl<T> Line<T> {
     /// # Safety
     ///
     /// The place is in this line.
-    pub(crate) unsafe fn remove(&mut self, sudog: &Sudog<T>) -> Option<Waker> {
-        // SAFETY: under the lock of its line.
-        let (waker, previous, next) =
-            unsafe { sudog.with(|place| (place.waker.take(), place.previous.take(), place.next.take())) };
+    pub(crate) unsafe fn remove(&mut self, sudog: &Sudog<T>) -> Waker {
+        // SAFETY: under the lock of its line, which it leaves here.
+        let Links { waker, previous, next } = unsafe { sudog.unlink() };
         match previous {
             // SAFETY: in this line, so alive (invariant 2), and under its lock.
-            Some(previous) => unsafe { previous.as_ref().with(|place| place.next = next) },
+            Some(previous) => unsafe { previous.as_ref().links(|links| links.next = next) },
             None => self.first = next,
         }
         match next {
             // SAFETY: as above.
-            Some(next) => unsafe { next.as_ref().with(|place| place.previous = previous) },
+            Some(next) => unsafe { next.as_ref().links(|links| links.previous = previous) },
             None => self.last = previous,
         }
         sudog.leave_line(OUT);
@@ -265,15 +289,13 @@ impl<T> Sudog<T> {
     }
 }
 
-/// Wakes, if there is somebody to wake, and goes on also if the waker panics: that was reported by the panic hook, and
-/// whoever wakes here has nothing to do with it.
+/// Wakes, and goes on also if the waker panics: that was reported by the panic hook, and whoever wakes here has nothing to
+/// do with it.
 #[inline]
-pub(crate) fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        assert_no_lock_held();
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-            // Its destructor is foreign code too, and may panic again.
-            std::mem::forget(payload);
-        }
+pub(crate) fn wake(waker: Waker) {
+    assert_no_lock_held();
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        // Its destructor is foreign code too, and may panic again.
+        mem::forget(payload);
     }
 }

@@ -50,18 +50,13 @@ impl Peer for Gmp {
     type Join<T: Send + 'static> = Join<T>;
     type Sender = gmp::chan::Sender<u64>;
     type Receiver = gmp::chan::Receiver<u64>;
-    type Mutex = async_lock::Mutex<()>;
+    type Mutex = gmp::sync::Mutex<()>;
     type Listener = TcpListener;
     type Stream = TcpStream;
     type HttpIo = TcpStream;
 
     fn settings(procs: usize) -> String {
-        format!(
-            "gmp {}, procs = {procs}, other settings default; no channel or mutex of its own yet: async-channel {}, async-lock {}",
-            env!("CARGO_PKG_VERSION"),
-            super::version("async-channel"),
-            super::version("async-lock"),
-        )
+        format!("gmp {}, procs = {procs}, other settings default", env!("CARGO_PKG_VERSION"))
     }
 
     fn build(procs: usize) -> Self {
@@ -129,7 +124,7 @@ impl Peer for Gmp {
     }
 
     fn mutex() -> Self::Mutex {
-        async_lock::Mutex::new(())
+        gmp::sync::Mutex::new(())
     }
 
     async fn locked(mutex: &Self::Mutex, yields: bool) {
@@ -137,6 +132,11 @@ impl Peer for Gmp {
         if yields {
             Self::yield_now().await;
         }
+    }
+
+    async fn locked_for(mutex: &Self::Mutex, work: impl FnOnce() + Send) {
+        let _guard = mutex.lock().await;
+        work();
     }
 
     async fn timeout<F: Future + Send>(duration: Duration, future: F) {

@@ -148,6 +148,11 @@ impl Peer for Smol {
         }
     }
 
+    async fn locked_for(mutex: &Self::Mutex, work: impl FnOnce() + Send) {
+        let _guard = mutex.lock().await;
+        work();
+    }
+
     async fn timeout<F: Future + Send>(duration: Duration, future: F) {
         let ended = async { drop(future.await) };
         let late = async {

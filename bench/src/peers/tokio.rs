@@ -256,6 +256,11 @@ impl<R: Flavor> Peer for Tokio<R> {
         }
     }
 
+    async fn locked_for(mutex: &Self::Mutex, work: impl FnOnce() + Send) {
+        let _guard = mutex.lock().await;
+        work();
+    }
+
     async fn timeout<F: Future + Send>(duration: Duration, future: F) {
         tokio::time::timeout(duration, future).await.expect("it ends in time");
     }

@@ -1,5 +1,6 @@
 //! S9: a mutex that 64 tasks want, with nothing or a little work under it, and how fair it is.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,17 @@ impl Batch for Contended {
     }
 }
 
+/// The runtime's own mutex; nothing is done under it.
+pub const OWN: Info =
+    Info::scheduler("mutex-own", "64 tasks lock and unlock a mutex of their runtime, and yield after each 16", None);
+
+/// The runtime's own mutex; a hundred nanoseconds of work are done under it.
+pub const OWN_100: Info = Info::scheduler(
+    "mutex-own-100ns",
+    "64 tasks lock a mutex of their runtime, compute 100 ns, unlock it, and yield after each 16",
+    None,
+);
+
 /// Nothing is done under it.
 pub const NEUTRAL: Info = Info::scheduler(
     "mutex-neutral",
@@ -58,23 +70,62 @@ pub const NEUTRAL_100: Info = Info::scheduler(
 /// Without any yield a task that meets no other would have all its turns in a row on one thread, and nobody would wait.
 const YIELD_EVERY: u64 = 16;
 
+/// Runs [`OWN`].
+pub fn own<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
+    measure::<P, Own<P>>(peer, cell, Duration::ZERO)
+}
+
+/// Runs [`OWN_100`].
+pub fn own_100<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
+    measure::<P, Own<P>>(peer, cell, Duration::from_nanos(100))
+}
+
 /// Runs [`NEUTRAL`].
 pub fn neutral<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
-    measure(peer, cell, Duration::ZERO)
+    measure::<P, async_lock::Mutex<()>>(peer, cell, Duration::ZERO)
 }
 
 /// Runs [`NEUTRAL_100`].
 pub fn neutral_100<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
-    measure(peer, cell, Duration::from_nanos(100))
+    measure::<P, async_lock::Mutex<()>>(peer, cell, Duration::from_nanos(100))
 }
 
-fn measure<P: Peer>(peer: &P, cell: &Cell, work: Duration) -> Outcome {
+/// A mutex that is locked for a while.
+trait Lock: Send + Sync + 'static {
+    fn new() -> Self;
+    fn locked_for(&self, work: impl FnOnce() + Send) -> impl Future<Output = ()> + Send;
+}
+
+struct Own<P: Peer>(P::Mutex);
+
+impl<P: Peer> Lock for Own<P> {
+    fn new() -> Self {
+        Own(P::mutex())
+    }
+
+    fn locked_for(&self, work: impl FnOnce() + Send) -> impl Future<Output = ()> + Send {
+        P::locked_for(&self.0, work)
+    }
+}
+
+impl Lock for async_lock::Mutex<()> {
+    fn new() -> Self {
+        async_lock::Mutex::new(())
+    }
+
+    async fn locked_for(&self, work: impl FnOnce() + Send) {
+        let _guard = self.lock().await;
+        work();
+    }
+}
+
+fn measure<P: Peer, L: Lock>(peer: &P, cell: &Cell, work: Duration) -> Outcome {
     let each = cell.pick(1_000, 32);
     let mut laps = Laps::new(cell, LOCKERS * each);
     peer.block_on_inside(async move {
         let mut unfair = Vec::new();
         while laps.again() {
-            unfair.push(batch::<P>(each, work).await);
+            unfair.push(batch::<P, L>(each, work).await);
         }
         let mut outcome = laps.finish();
         outcome.extras.push(Extra::new("last task after", stats::median(&unfair), "times the first"));
@@ -83,19 +134,20 @@ fn measure<P: Peer>(peer: &P, cell: &Cell, work: Duration) -> Outcome {
 }
 
 /// How many times as long as the first task to be done the last one takes.
-async fn batch<P: Peer>(each: u64, work: Duration) -> f64 {
-    let mutex = Arc::new(async_lock::Mutex::new(()));
+async fn batch<P: Peer, L: Lock>(each: u64, work: Duration) -> f64 {
+    let mutex = Arc::new(L::new());
     let start = Instant::now();
     let tasks: Vec<_> = (0..LOCKERS)
         .map(|_| {
             let mutex = mutex.clone();
             P::spawn(async move {
                 for turn in 1..=each {
-                    let guard = mutex.lock().await;
-                    if !work.is_zero() {
-                        server::burn(work);
-                    }
-                    drop(guard);
+                    let work = || {
+                        if !work.is_zero() {
+                            server::burn(work);
+                        }
+                    };
+                    mutex.locked_for(work).await;
                     if turn % YIELD_EVERY == 0 {
                         P::yield_now().await;
                     }

@@ -1,6 +1,7 @@
 //! The loom form of `sys`.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
+use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
@@ -14,6 +15,36 @@ pub(crate) use loom::cell::UnsafeCell;
 /// In a model a spinning thread lets the others go first, or the model would never end.
 pub(crate) fn spin_loop() {
     loom::thread::yield_now();
+}
+
+/// Assumed of concurrent-queue: it behaves as one under a lock, also beside the fences.
+pub(crate) struct Queue<T>(loom::sync::Mutex<(VecDeque<T>, bool)>);
+
+impl<T> Queue<T> {
+    pub(crate) fn new() -> Self {
+        Queue(loom::sync::Mutex::new((VecDeque::new(), false)))
+    }
+
+    pub(crate) fn push(&self, value: T) -> Result<(), T> {
+        let mut queue = self.0.lock().unwrap();
+        if queue.1 {
+            return Err(value);
+        }
+        queue.0.push_back(value);
+        Ok(())
+    }
+
+    pub(crate) fn pop(&self) -> Option<T> {
+        self.0.lock().unwrap().0.pop_front()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap().0.len()
+    }
+
+    pub(crate) fn close(&self) {
+        self.0.lock().unwrap().1 = true;
+    }
 }
 
 /// Checked by the std form, like the ranks.

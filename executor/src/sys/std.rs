@@ -1,6 +1,7 @@
 //! The std form of `sys`.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
+use concurrent_queue::{ConcurrentQueue, PushError};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::PoisonError;
@@ -18,11 +19,21 @@ use atomic::{AtomicU32, AtomicUsize, Ordering};
 /// A cell whose guard the type that contains it names.
 #[derive(Debug, Default)]
 #[repr(transparent)]
-pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+pub(crate) struct UnsafeCell<T: ?Sized>(std::cell::UnsafeCell<T>);
 
 impl<T> UnsafeCell<T> {
     pub(crate) const fn new(value: T) -> Self {
         UnsafeCell(std::cell::UnsafeCell::new(value))
+    }
+
+    pub(crate) fn into_inner(self) -> T {
+        self.0.into_inner()
+    }
+}
+
+impl<T: ?Sized> UnsafeCell<T> {
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut()
     }
 
     /// Calls `f` with a pointer to read through.
@@ -35,6 +46,35 @@ impl<T> UnsafeCell<T> {
     #[inline]
     pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
         f(self.0.get())
+    }
+}
+
+/// A queue without bound or lock, that can be closed.
+pub(crate) struct Queue<T>(ConcurrentQueue<T>);
+
+impl<T> Queue<T> {
+    pub(crate) fn new() -> Self {
+        Queue(ConcurrentQueue::unbounded())
+    }
+
+    /// Appends; the error gives the value back, for the queue is closed.
+    #[inline]
+    pub(crate) fn push(&self, value: T) -> Result<(), T> {
+        self.0.push(value).map_err(PushError::into_inner)
+    }
+
+    #[inline]
+    pub(crate) fn pop(&self) -> Option<T> {
+        self.0.pop().ok()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Nothing is pushed any more.
+    pub(crate) fn close(&self) {
+        self.0.close();
     }
 }
 

@@ -1,0 +1,282 @@
+//! An async lock without what it guards (Go: sync.Mutex, whose rules these are). `sync` puts the value and the guards around
+//! it.
+//!
+//! 1. Who sets `HELD` has the lock, and clears it with one locked instruction. What more there is to do is behind the lock of
+//!    the line, where no user code runs.
+//! 2. `QUEUED` says that somebody stands in line, and `DUE` that the first of them has been passed by too often. Both change
+//!    under the lock of the line alone, and with the line.
+//! 3. Who lines up does so in one step with having seen that the lock is held: its holder then sees `QUEUED` when it lets go.
+//! 4. One at a time is woken to look again, and is out of line meanwhile (`WOKEN`): until it has looked nobody else is woken. It
+//!    takes the lock, or it is in the first place of the line again, or it goes away and wakes the next if the lock is free.
+//! 5. While `DUE` is set nobody takes the lock: it is handed to the first in line, `HELD` and all. Whoever is first takes it
+//!    after having been passed by [`PASSES`] times at most, and those behind it in their order.
+//!
+//! | HELD | DUE | the lock belongs to                               |
+//! |------|-----|---------------------------------------------------|
+//! |  0   |  0  | whoever comes first                               |
+//! |  1   | any | its holder                                        |
+//! |  0   |  1  | the first in line: its holder is about to hand it |
+
+use std::cell::Cell;
+use std::task::{Poll, Waker};
+
+use crate::sudog::{Line, Phase, Sudog, wake};
+use crate::sys::atomic::{
+    AtomicU32,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+use crate::sys::{OwnMutex, rank};
+
+const HELD: u32 = 1;
+const QUEUED: u32 = 2;
+const WOKEN: u32 = 4;
+const DUE: u32 = 8;
+
+/// So often may a waiter find the lock taken by somebody who came later; then it is handed over.
+const PASSES: u32 = 3;
+
+/// See the head of the file.
+pub(crate) struct Gate {
+    state: AtomicU32,
+    line: OwnMutex<Line<Grant>>,
+}
+
+/// What a waiter is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grant {
+    /// It may look again.
+    Woken,
+    /// It has the lock.
+    Handed,
+}
+
+/// The place of somebody who waits, and how often it was passed by.
+pub(crate) struct Waiter {
+    sudog: Sudog<Grant>,
+    /// Its future's own.
+    passed: Cell<u32>,
+}
+
+// SAFETY: the count is touched by the future of the waiter alone, through `poll_acquire`, which asks for that.
+unsafe impl Sync for Waiter {}
+
+impl Waiter {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Waiter { sudog: Sudog::new(None), passed: Cell::new(0) }
+    }
+}
+
+impl Gate {
+    #[cfg(not(gmp_loom))]
+    pub(crate) const fn new() -> Self {
+        Gate { state: AtomicU32::new(0), line: OwnMutex::new(rank::LEAF, Line::new()) }
+    }
+
+    #[cfg(gmp_loom)]
+    pub(crate) fn new() -> Self {
+        Gate { state: AtomicU32::new(0), line: OwnMutex::new(rank::LEAF, Line::new()) }
+    }
+
+    /// Takes the lock if it is free.
+    #[inline]
+    pub(crate) fn try_acquire(&self) -> bool {
+        // Acquire: pairs with the Release in `release`.
+        self.state.compare_exchange(0, HELD, Acquire, Relaxed).is_ok() || self.try_acquire_beside_others()
+    }
+
+    #[cold]
+    fn try_acquire_beside_others(&self) -> bool {
+        let free = |state: u32| (state & (HELD | DUE) == 0).then_some(state | HELD);
+        // Acquire: as above.
+        self.state.fetch_update(Acquire, Relaxed, free).is_ok()
+    }
+
+    /// Lets go of the lock. Its holder calls.
+    #[inline]
+    pub(crate) fn release(&self) {
+        // Release: pairs with the Acquire of whoever takes the lock.
+        let state = self.state.fetch_sub(HELD, Release);
+        if state != HELD {
+            self.released(state);
+        }
+    }
+
+    #[cold]
+    fn released(&self, state: u32) {
+        // One that is woken already looks again, unless it waits to be handed the lock.
+        if state & QUEUED != 0 && state & (WOKEN | DUE) != WOKEN {
+            self.pass_on();
+        }
+    }
+
+    /// The lock was free, and nobody was woken: the first in line gets its turn, unless somebody has taken the lock meanwhile,
+    /// who then comes here.
+    fn pass_on(&self) {
+        let mut line = self.line.lock();
+        let waker = loop {
+            let state = self.state.load(Relaxed);
+            if state & HELD != 0 || line.is_empty() || state & (WOKEN | DUE) == WOKEN {
+                return;
+            }
+            let (grant, next) =
+                if state & DUE != 0 { (Grant::Handed, (state | HELD) & !DUE) } else { (Grant::Woken, state | WOKEN) };
+            let next = if line.has_one() { next & !QUEUED } else { next };
+            // AcqRel: Acquire pairs with the Release in `release`, and the place that is served passes it on; Release with the
+            // Acquire of the next to take the lock.
+            if self.state.compare_exchange(state, next, AcqRel, Relaxed).is_ok() {
+                break line.serve(|place| *place = Some(grant));
+            }
+        };
+        drop(line);
+        if let Some(((), waker)) = waker {
+            wake(waker);
+        }
+    }
+
+    /// Takes the lock, or stands in line for it.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the future of the waiter, which stays where it is until [`Gate::leave`], and is of this lock.
+    #[inline]
+    pub(crate) unsafe fn poll_acquire(&self, waiter: &Waiter, waker: &Waker) -> Poll<()> {
+        if waiter.sudog.phase() == Phase::Out && self.try_acquire() {
+            return Poll::Ready(());
+        }
+        // SAFETY: passed on.
+        unsafe { self.poll_slowly(waiter, waker) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Gate::poll_acquire`].
+    #[cold]
+    unsafe fn poll_slowly(&self, waiter: &Waiter, waker: &Waker) -> Poll<()> {
+        let sudog = &waiter.sudog;
+        // SAFETY: its future calls.
+        if sudog.phase() == Phase::InLine && unsafe { self.still_waits(sudog, waker) } {
+            return Poll::Pending;
+        }
+        // SAFETY: out of line, and its future calls.
+        let grant = unsafe { sudog.end() };
+        if grant == Some(Grant::Handed) {
+            return Poll::Ready(());
+        }
+        let woken = grant == Some(Grant::Woken);
+        // SAFETY: passed on.
+        unsafe { self.take_or_line_up(waiter, waker, woken) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Gate::poll_acquire`], and the place is in no line. `woken` if it was, and has not looked again yet.
+    unsafe fn take_or_line_up(&self, waiter: &Waiter, waker: &Waker, woken: bool) -> Poll<()> {
+        let own = if woken { WOKEN } else { 0 };
+        let take = |state: u32| (state & (HELD | DUE) == 0).then_some((state | HELD) & !own);
+        // Acquire: pairs with the Release in `release`.
+        if self.state.fetch_update(Acquire, Relaxed, take).is_ok() {
+            return Poll::Ready(());
+        }
+        let mut spare = Some(waker.clone());
+        let mut line = self.line.lock();
+        let poll = loop {
+            let state = self.state.load(Relaxed);
+            if let Some(taken) = take(state) {
+                // Acquire: as above.
+                if self.state.compare_exchange(state, taken, Acquire, Relaxed).is_ok() {
+                    break Poll::Ready(());
+                }
+                continue;
+            }
+            let due = if woken && waiter.passed.get() + 1 >= PASSES { DUE } else { 0 };
+            // Relaxed: what it guards is handed over by the phase and by the lock of the line.
+            if self.state.compare_exchange(state, (state | QUEUED | due) & !own, Relaxed, Relaxed).is_err() {
+                continue;
+            }
+            let waker = spare.take().expect("it was just cloned");
+            // SAFETY: in no line, its future calls, and keeps it (contract).
+            unsafe {
+                if woken {
+                    waiter.passed.set(waiter.passed.get() + 1);
+                    line.push_front(&waiter.sudog, waker);
+                } else {
+                    line.push(&waiter.sudog, waker);
+                }
+            }
+            break Poll::Pending;
+        };
+        drop(line);
+        drop(spare);
+        poll
+    }
+
+    /// Whether a place that was in line still is; then it has this waker.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the future of the place.
+    unsafe fn still_waits(&self, sudog: &Sudog<Grant>, waker: &Waker) -> bool {
+        let mut spare = Some(waker.clone());
+        let line = self.line.lock();
+        let waits = sudog.phase() == Phase::InLine;
+        if waits {
+            // SAFETY: in line, and the lock is held.
+            spare = spare.map(|waker| unsafe { sudog.set_waker(waker) });
+        }
+        drop(line);
+        drop(spare);
+        waits
+    }
+
+    /// The waiter goes away, with the lock or without: it was taken by [`Gate::poll_acquire`] that was ready, or nothing of it
+    /// stays with the waiter.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the future of the waiter.
+    #[inline]
+    pub(crate) unsafe fn leave(&self, waiter: &Waiter) {
+        if waiter.sudog.phase() != Phase::Out {
+            // SAFETY: passed on.
+            unsafe { self.leave_slowly(&waiter.sudog) };
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Gate::leave`].
+    #[cold]
+    unsafe fn leave_slowly(&self, sudog: &Sudog<Grant>) {
+        let mut line = self.line.lock();
+        let mut waker = None;
+        if sudog.phase() == Phase::InLine {
+            let mut gone = if line.is_first(sudog) { DUE } else { 0 };
+            // SAFETY: in this line.
+            waker = Some(unsafe { line.remove(sudog) });
+            if line.is_empty() {
+                gone |= QUEUED;
+            }
+            // Relaxed: under the lock of the line (invariant 2). A holder that has let go already is on its way to it.
+            self.state.fetch_and(!gone, Relaxed);
+        }
+        drop(line);
+        drop(waker);
+        // SAFETY: out of line, and its future calls.
+        match unsafe { sudog.end() } {
+            None => {}
+            Some(Grant::Handed) => self.release(),
+            Some(Grant::Woken) => {
+                // Relaxed: nothing is handed over. Against a holder that lets go there is an order in this word: it sees that
+                // nobody is woken any more, or we see that it has let go.
+                let state = self.state.fetch_and(!WOKEN, Relaxed);
+                if state & (HELD | QUEUED) == QUEUED {
+                    self.pass_on();
+                }
+            }
+        }
+    }
+}
+
+#[cfg(all(test, gmp_loom))]
+mod loom;

@@ -1,0 +1,154 @@
+//! Models of the lock: one holder at a time, and nobody is left in line, whoever lets go, comes and goes away beside whom.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Poll, Wake, Waker};
+
+use loom::cell::UnsafeCell;
+use loom::thread;
+
+use super::{Gate, PASSES, Waiter};
+use crate::park::Parker;
+
+/// Three threads with locks have more schedules than a test may take: at most two preemptions, which is where such faults
+/// are found.
+fn bounded(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(model);
+}
+
+struct Unparks(Parker);
+
+impl Wake for Unparks {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+struct Counter {
+    gate: Gate,
+    count: UnsafeCell<u32>,
+}
+
+// SAFETY: the count is touched by the holder of the gate alone, which the model checks.
+unsafe impl Sync for Counter {}
+
+impl Counter {
+    fn new() -> Arc<Counter> {
+        Arc::new(Counter { gate: Gate::new(), count: UnsafeCell::new(0) })
+    }
+
+    fn count(&self) -> u32 {
+        // SAFETY: the holder calls.
+        self.count.with_mut(|count| unsafe {
+            *count += 1;
+            *count
+        })
+    }
+
+    /// Locks, counts, unlocks. One who was `passed` by so often already.
+    fn add(&self, passed: u32) {
+        let waiter = pin!(Waiter::new());
+        waiter.passed.set(passed);
+        let parker = Arc::new(Unparks(Parker::new()));
+        let waker = parker.clone().into();
+        // SAFETY: the waiter is pinned here, and out of line when the poll is ready.
+        while unsafe { self.gate.poll_acquire(&waiter, &waker) }.is_pending() {
+            parker.0.park();
+        }
+        self.count();
+        self.gate.release();
+    }
+
+    /// Polls so often, and goes away if that was not enough. Tells whether it counted.
+    fn try_add(&self, polls: u32, passed: u32) -> bool {
+        let waiter = pin!(Waiter::new());
+        waiter.passed.set(passed);
+        // SAFETY: the waiter is pinned here until it has left.
+        let got = (0..polls).any(|_| unsafe { self.gate.poll_acquire(&waiter, Waker::noop()) } == Poll::Ready(()));
+        if got {
+            self.count();
+            self.gate.release();
+        }
+        // SAFETY: as above.
+        unsafe { self.gate.leave(&waiter) };
+        got
+    }
+}
+
+/// Runs each on a thread of its own, and the first here; the gate is free afterwards.
+fn all(parts: &'static [fn(&Counter)]) {
+    bounded(move || {
+        let counter = Counter::new();
+        let threads: Vec<_> = parts[1..]
+            .iter()
+            .map(|part| {
+                let counter = counter.clone();
+                thread::spawn(move || part(&counter))
+            })
+            .collect();
+        parts[0](&counter);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(counter.gate.try_acquire(), "somebody left it locked");
+        let count = counter.count() as usize;
+        assert!(count > 1 && count <= 2 * parts.len() + 1);
+    });
+}
+
+#[test]
+fn r19_two_take_turns() {
+    all(&[
+        |c| {
+            c.add(0);
+            c.add(0);
+        },
+        |c| {
+            c.add(0);
+            c.add(0);
+        },
+    ]);
+}
+
+#[test]
+fn r19_three_take_turns() {
+    all(&[|c| c.add(0), |c| c.add(0), |c| c.add(0)]);
+}
+
+/// One that was passed by is handed the lock, beside those who come and go.
+#[test]
+fn r04_who_was_passed_by_is_next() {
+    all(&[
+        |c| {
+            c.add(0);
+            c.add(0);
+        },
+        |c| c.add(PASSES - 1),
+        |c| c.add(0),
+    ]);
+}
+
+/// Whoever goes away, in line, woken or with the lock in its hands, leaves it to the next.
+#[test]
+fn r19_who_goes_away_leaves_the_lock_to_the_next() {
+    all(&[
+        |c| {
+            c.add(0);
+            c.add(0);
+        },
+        |c| {
+            c.try_add(1, 0);
+        },
+        |c| c.add(0),
+    ]);
+    all(&[
+        |c| {
+            c.add(0);
+            c.add(0);
+        },
+        |c| {
+            c.try_add(2, PASSES - 1);
+        },
+        |c| c.add(0),
+    ]);
+}

@@ -1,0 +1,430 @@
+//! Channels as users see them.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use futures::StreamExt;
+use gmp::Builder;
+use gmp::chan::{RecvError, SendError, Sender, TryRecvError, TrySendError, bounded, unbounded};
+
+/// Counts its wakes.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn poll_counted<F: Future>(future: Pin<&mut F>, wakes: &Arc<Wakes>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(&Waker::from(wakes.clone())))
+}
+
+#[test]
+fn r19_what_is_sent_is_received_in_order() {
+    for capacity in [0, 1, 2, 7, 100, usize::MAX] {
+        gmp::block_on(async {
+            let (sender, receiver) = bounded(capacity);
+            let task = gmp::spawn(async move {
+                for n in 0..1000 {
+                    sender.send(n).await.unwrap();
+                }
+            });
+            for n in 0..1000 {
+                assert_eq!(receiver.recv().await, Ok(n), "capacity {capacity}");
+            }
+            assert_eq!(receiver.recv().await, Err(RecvError));
+            task.await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn r19_many_senders_and_receivers_lose_and_double_nothing() {
+    const EACH: usize = 2_000;
+    for (capacity, procs) in [(0, 2), (1, 2), (3, 4), (100, 2), (usize::MAX, 4)] {
+        let runtime = Builder::new().procs(procs).build().unwrap();
+        runtime.block_on(async {
+            let (sender, receiver) =
+                if capacity == usize::MAX { unbounded::<(usize, usize)>() } else { bounded(capacity) };
+            let receivers: Vec<_> = (0..3)
+                .map(|_| {
+                    let receiver = receiver.clone();
+                    gmp::spawn(async move {
+                        let mut mine: Vec<(usize, usize)> = Vec::new();
+                        while let Ok(message) = receiver.recv().await {
+                            // Of one sender each receiver sees a rising sequence.
+                            if let Some(last) = mine.iter().rev().find(|(sender, _)| *sender == message.0) {
+                                assert!(last.1 < message.1);
+                            }
+                            mine.push(message);
+                        }
+                        mine
+                    })
+                })
+                .collect();
+            drop(receiver);
+            for task in 0..4 {
+                let sender = sender.clone();
+                drop(gmp::spawn(async move {
+                    for n in 0..EACH {
+                        sender.send((task, n)).await.unwrap();
+                    }
+                }));
+            }
+            drop(sender);
+            let mut all = BTreeSet::new();
+            for receiver in receivers {
+                for message in receiver.await.unwrap() {
+                    assert!(all.insert(message), "{message:?} came twice");
+                }
+            }
+            assert_eq!(all.len(), 4 * EACH);
+        });
+    }
+}
+
+#[test]
+fn r19_a_rendezvous_waits_for_its_receiver() {
+    let (sender, receiver) = bounded(0);
+    assert_eq!(sender.try_send(1), Err(TrySendError::Full(1)));
+    assert!(sender.is_full() && sender.is_empty());
+    let mut send = pin!(sender.send(2));
+    assert!(poll(send.as_mut()).is_pending());
+    assert_eq!(receiver.try_recv(), Ok(2));
+    assert_eq!(poll(send), Poll::Ready(Ok(())));
+    let mut recv = pin!(receiver.recv());
+    assert!(poll(recv.as_mut()).is_pending());
+    assert_eq!(sender.try_send(3), Ok(()));
+    assert_eq!(sender.try_send(4), Err(TrySendError::Full(4)));
+    assert_eq!(poll(recv), Poll::Ready(Ok(3)));
+}
+
+#[test]
+fn r19_who_waits_first_is_served_first() {
+    let (sender, receiver) = bounded(1);
+    let mut first = pin!(receiver.recv());
+    let mut second = pin!(receiver.recv());
+    assert!(poll(first.as_mut()).is_pending() && poll(second.as_mut()).is_pending());
+    sender.try_send(1).unwrap();
+    // Nobody who comes later gets ahead of the line.
+    assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
+    sender.try_send(2).unwrap();
+    assert_eq!(poll(second), Poll::Ready(Ok(2)));
+    assert_eq!(poll(first), Poll::Ready(Ok(1)));
+
+    sender.try_send(0).unwrap();
+    let mut first = pin!(sender.send(1));
+    let mut second = pin!(sender.send(2));
+    assert!(poll(first.as_mut()).is_pending() && poll(second.as_mut()).is_pending());
+    assert_eq!(receiver.try_recv(), Ok(0));
+    assert_eq!(sender.try_send(3), Err(TrySendError::Full(3)));
+    assert_eq!(poll(first), Poll::Ready(Ok(())));
+    assert!(poll(second.as_mut()).is_pending());
+    assert_eq!(receiver.try_recv(), Ok(1));
+    assert_eq!(receiver.try_recv(), Ok(2));
+    assert_eq!(poll(second), Poll::Ready(Ok(())));
+}
+
+#[test]
+fn r19_a_message_wakes_one_receiver_once() {
+    let (sender, receiver) = bounded(4);
+    let wakes = Arc::new(Wakes::default());
+    let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(receiver.recv())).collect();
+    for recv in &mut waiting {
+        assert!(poll_counted(recv.as_mut(), &wakes).is_pending());
+    }
+    sender.try_send(1).unwrap();
+    assert_eq!(wakes.0.load(SeqCst), 1);
+    sender.close();
+    assert_eq!(wakes.0.load(SeqCst), 3);
+    let ends: Vec<_> = waiting.iter_mut().map(|recv| poll(recv.as_mut())).collect();
+    assert_eq!(ends, [Poll::Ready(Ok(1)), Poll::Ready(Err(RecvError)), Poll::Ready(Err(RecvError))]);
+}
+
+#[test]
+fn r19_a_dropped_receive_loses_no_message() {
+    for capacity in [0, 1] {
+        let (sender, receiver) = bounded(capacity);
+        let wakes = Arc::new(Wakes::default());
+        {
+            let mut dropped = Box::pin(receiver.recv());
+            let mut next = pin!(receiver.recv());
+            assert!(poll(dropped.as_mut()).is_pending());
+            assert!(poll_counted(next.as_mut(), &wakes).is_pending());
+            sender.try_send(1).unwrap();
+            drop(dropped);
+            assert_eq!(wakes.0.load(SeqCst), 1, "the next in line has it");
+            assert_eq!(poll(next), Poll::Ready(Ok(1)));
+        }
+        // Nobody is in line: it is the first to be received.
+        let mut dropped = Box::pin(receiver.recv());
+        assert!(poll(dropped.as_mut()).is_pending());
+        sender.try_send(2).unwrap();
+        let rest = sender.try_send(3);
+        assert_eq!(rest.is_ok(), capacity == 1);
+        drop(dropped);
+        assert_eq!(receiver.try_recv(), Ok(2));
+        assert_eq!(receiver.try_recv(), if capacity == 1 { Ok(3) } else { Err(TryRecvError::Empty) });
+        // One that waits and is dropped leaves the line.
+        let mut dropped = Box::pin(receiver.recv());
+        assert!(poll(dropped.as_mut()).is_pending());
+        drop(dropped);
+        assert_eq!(sender.try_send(4).is_ok(), capacity == 1);
+    }
+}
+
+#[test]
+fn r19_a_dropped_send_has_sent_or_not() {
+    let token = Rc::new(());
+    let (sender, receiver) = bounded(1);
+    sender.try_send(token.clone()).unwrap();
+    let mut waits = Box::pin(sender.send(token.clone()));
+    let mut behind = Box::pin(sender.send(token.clone()));
+    assert!(poll(waits.as_mut()).is_pending() && poll(behind.as_mut()).is_pending());
+    drop(waits);
+    assert_eq!(Rc::strong_count(&token), 3, "what was not sent is dropped");
+    receiver.try_recv().unwrap();
+    // It was sent, out of its place.
+    drop(behind);
+    assert_eq!(receiver.len(), 1);
+    drop((sender, receiver));
+    assert_eq!(Rc::strong_count(&token), 1);
+}
+
+#[test]
+fn r19_a_closed_channel_gives_what_is_in_it() {
+    let (sender, receiver) = bounded(2);
+    sender.try_send(1).unwrap();
+    sender.try_send(2).unwrap();
+    let mut waits = pin!(sender.send(3));
+    assert!(poll(waits.as_mut()).is_pending());
+    assert!(receiver.close() && !sender.close());
+    assert_eq!(poll(waits), Poll::Ready(Err(SendError(3))), "who waits for room has its message back");
+    assert_eq!(sender.try_send(4), Err(TrySendError::Closed(4)));
+    assert_eq!(gmp::block_on(sender.send(5)), Err(SendError(5)));
+    assert_eq!(gmp::block_on(receiver.recv()), Ok(1));
+    assert_eq!(receiver.try_recv(), Ok(2));
+    assert_eq!(receiver.try_recv(), Err(TryRecvError::Closed));
+}
+
+#[test]
+fn r19_the_last_handle_closes() {
+    let (sender, receiver) = bounded::<u8>(1);
+    let other = sender.clone();
+    drop(sender);
+    assert!(!receiver.is_closed());
+    drop(other);
+    assert!(receiver.is_closed());
+
+    let (sender, receiver) = unbounded::<u8>();
+    let other = receiver.clone();
+    drop(receiver);
+    assert!(!sender.is_closed());
+    drop(other);
+    assert!(sender.is_closed());
+    assert_eq!(sender.try_send(1), Err(TrySendError::Closed(1)));
+}
+
+/// A message may hold a sender of its own channel: nothing of it stays when nobody receives any more.
+#[test]
+fn r18_the_last_receiver_drops_what_nobody_will_receive() {
+    struct Message(Arc<()>, Sender<Message>);
+    let token = Arc::new(());
+    for channel in [|| bounded(4), unbounded] {
+        let (sender, receiver) = channel();
+        sender.try_send(Message(token.clone(), sender.clone())).unwrap();
+        let Message(seen, other) = receiver.try_recv().unwrap();
+        other.try_send(Message(seen, other.clone())).unwrap();
+        drop(other);
+        drop(receiver);
+        assert_eq!(Arc::strong_count(&token), 1);
+        drop(sender);
+    }
+}
+
+#[test]
+fn r19_waiting_for_the_end() {
+    let (sender, receiver) = bounded::<u8>(1);
+    let wakes = Arc::new(Wakes::default());
+    let mut closed = pin!(sender.closed());
+    let mut dropped = Box::pin(sender.closed());
+    assert!(poll_counted(closed.as_mut(), &wakes).is_pending());
+    assert!(poll_counted(dropped.as_mut(), &wakes).is_pending());
+    drop(dropped);
+    receiver.try_recv().unwrap_err();
+    drop(receiver);
+    assert_eq!(wakes.0.load(SeqCst), 1);
+    assert!(poll(closed).is_ready());
+    assert!(poll(pin!(sender.closed())).is_ready());
+}
+
+/// A waker that was replaced is not woken; the new one is.
+#[test]
+fn r01_the_last_waker_counts() {
+    let (sender, receiver) = bounded(1);
+    let (old, new) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
+    let mut recv = pin!(receiver.recv());
+    assert!(poll_counted(recv.as_mut(), &old).is_pending());
+    assert!(poll_counted(recv.as_mut(), &new).is_pending());
+    assert_eq!(Arc::strong_count(&old), 1);
+    sender.try_send(1).unwrap();
+    assert_eq!((old.0.load(SeqCst), new.0.load(SeqCst)), (0, 1));
+    assert_eq!(poll(recv), Poll::Ready(Ok(1)));
+}
+
+/// A waker that uses the channel, or panics, does no harm: it is called without the lock.
+#[test]
+fn r13_a_hostile_waker_does_no_harm() {
+    struct Hostile(Sender<u8>, gmp::chan::Receiver<u8>);
+    impl Wake for Hostile {
+        fn wake(self: Arc<Self>) {
+            self.0.try_send(9).unwrap();
+            assert_eq!(self.1.try_recv(), Ok(9));
+            panic!("expected");
+        }
+    }
+    impl Drop for Hostile {
+        fn drop(&mut self) {
+            let _ = self.0.len();
+        }
+    }
+    let (sender, receiver) = bounded(3);
+    let waker = Waker::from(Arc::new(Hostile(sender.clone(), receiver.clone())));
+    let mut recv = pin!(receiver.recv());
+    assert!(recv.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    drop(waker);
+    assert_eq!(sender.try_send(1), Ok(()));
+    assert_eq!(poll(recv), Poll::Ready(Ok(1)));
+}
+
+#[test]
+fn r19_a_stream_gives_all_and_shares_with_receive() {
+    let (sender, mut receiver) = bounded(1);
+    let wakes = Arc::new(Wakes::default());
+    {
+        let mut next = receiver.next();
+        assert!(poll_counted(Pin::new(&mut next), &wakes).is_pending());
+    }
+    sender.try_send(1).unwrap();
+    assert_eq!(wakes.0.load(SeqCst), 1);
+    sender.try_send(2).unwrap();
+    // What the stream was served is the oldest.
+    assert_eq!(receiver.try_recv(), Ok(1));
+    assert_eq!(poll(Pin::new(&mut receiver.next())), Poll::Ready(Some(2)));
+    assert!(poll(Pin::new(&mut receiver.next())).is_pending());
+    sender.try_send(3).unwrap();
+    let other = receiver.clone();
+    assert_eq!(other.try_recv(), Err(TryRecvError::Empty));
+    drop(receiver);
+    assert_eq!(other.try_recv(), Ok(3), "a stream that is dropped puts it back");
+    drop(sender);
+    assert_eq!(gmp::block_on(other.collect::<Vec<_>>()), [] as [i32; 0]);
+}
+
+/// One processor: while a task blocks in `recv_blocking`, the one that sends runs.
+#[test]
+fn r04_a_blocking_receive_gives_its_processor_up() {
+    let runtime = Builder::new().procs(1).rescue(None).build().unwrap();
+    runtime.block_on(async {
+        let (sender, receiver) = bounded(0);
+        let blocks = gmp::spawn(async move {
+            let first = receiver.recv_blocking();
+            (first, receiver.recv_blocking(), receiver.recv_blocking())
+        });
+        let sends = gmp::spawn(async move {
+            sender.send_blocking(1).unwrap();
+            sender.send(2).await.unwrap();
+        });
+        sends.await.unwrap();
+        assert_eq!(blocks.await.unwrap(), (Ok(1), Ok(2), Err(RecvError)));
+    });
+}
+
+/// Threads of no runtime wait by themselves.
+#[test]
+fn r01_threads_outside_send_and_receive() {
+    let (there, arrived) = bounded(0);
+    let (back, returned) = bounded(1);
+    let thread = thread::spawn(move || {
+        while let Ok(n) = arrived.recv_blocking() {
+            back.send_blocking(n + 1).unwrap();
+        }
+    });
+    for n in 0..200 {
+        there.send_blocking(n).unwrap();
+        assert_eq!(returned.recv_blocking(), Ok(n + 1));
+    }
+    drop(there);
+    thread.join().unwrap();
+    assert_eq!(returned.recv_blocking(), Err(RecvError));
+}
+
+/// A loop over a channel that is always ready lets others run.
+#[test]
+fn r04_a_busy_channel_takes_from_the_budget() {
+    let runtime = Builder::new().procs(1).rescue(None).build().unwrap();
+    runtime.block_on(async {
+        let (sender, receiver) = unbounded();
+        let (stop, stopped) = mpsc::channel();
+        let busy = gmp::spawn(async move {
+            let mut turns = 0_u64;
+            while stopped.try_recv().is_err() {
+                sender.send(turns).await.unwrap();
+                turns = receiver.recv().await.unwrap() + 1;
+            }
+            turns
+        });
+        gmp::spawn(async move { stop.send(()).unwrap() }).await.unwrap();
+        busy.await.unwrap();
+    });
+}
+
+/// Aborted tasks that wait in a channel leave it whole.
+#[test]
+fn r15_aborted_tasks_leave_the_line() {
+    gmp::block_on(async {
+        let (sender, receiver) = bounded(0);
+        let tasks: Vec<_> = (0..10)
+            .map(|_| {
+                let receiver = receiver.clone();
+                gmp::spawn(async move { receiver.recv().await })
+            })
+            .collect();
+        for task in tasks.iter().step_by(2) {
+            task.abort();
+        }
+        let mut received = 0;
+        let odd: Vec<_> = {
+            let mut odd = Vec::new();
+            for (n, task) in tasks.into_iter().enumerate() {
+                if n % 2 == 0 {
+                    assert!(task.await.unwrap_err().is_cancelled());
+                } else {
+                    odd.push(task);
+                }
+            }
+            odd
+        };
+        for n in 0..5 {
+            sender.send(n).await.unwrap();
+        }
+        for task in odd {
+            received += task.await.unwrap().unwrap();
+        }
+        assert_eq!(received, 10);
+        gmp::time::timeout(Duration::ZERO, sender.send(1)).await.unwrap_err();
+    });
+}
