@@ -2,26 +2,21 @@
 //! through it, and the drop of a set waits at it.
 //!
 //! 1. Only the owner registers hosts and takes out. Whoever puts something in does not know whether anybody waits.
-//! 2. [`Mailbox::register`] takes out what was put in before; what is put in after it wakes every host that is registered,
-//!    once. Both are decided under one lock: nothing lies in the box while its hosts sleep.
+//! 2. [`Mailbox::register`] registers the host, then takes out; [`Mailbox::put`] puts in, then wakes every host that is
+//!    registered, once. Of the two that are done under the lock one comes first: either what was put in is taken out, or it
+//!    wakes the host. Nothing lies in the box while its hosts sleep.
 //! 3. A host that was woken is not registered any more. Hosts are known by a key, so that one which registers at each of
 //!    its polls is there once, whatever waker it has then.
 //! 4. No lock is held while a host's waker is cloned, woken or dropped: it is the user's.
 
-use std::collections::VecDeque;
 use std::task::Waker;
 
-use crate::sys::{Mutex, rank};
+use crate::sys::{Inbox, Mutex, rank};
 
 /// See the head of the file.
 pub(crate) struct Mailbox<T> {
-    state: Mutex<State<T>>,
-}
-
-/// Guarded by `Mailbox::state`.
-struct State<T> {
-    items: VecDeque<T>,
-    hosts: Hosts,
+    items: Inbox<T>,
+    hosts: Mutex<Hosts>,
 }
 
 /// Who is to be woken. Mostly it is one.
@@ -65,49 +60,42 @@ impl Hosts {
 
 impl<T> Mailbox<T> {
     pub(crate) fn new() -> Self {
-        Mailbox { state: Mutex::new(rank::LEAF, State { items: VecDeque::new(), hosts: Hosts::default() }) }
+        Mailbox { items: Inbox::new(), hosts: Mutex::new(rank::LEAF, Hosts::default()) }
     }
 
     /// Puts `item` in and wakes the hosts.
     pub(crate) fn put(&self, item: T) {
-        let mut state = self.state.lock();
-        state.items.push_back(item);
-        let hosts = std::mem::take(&mut state.hosts);
-        drop(state);
-        hosts.wake();
+        self.items.push(item);
+        self.call();
     }
 
     /// Wakes the hosts.
     pub(crate) fn call(&self) {
-        let hosts = std::mem::take(&mut self.state.lock().hosts);
+        let hosts = std::mem::take(&mut *self.hosts.lock());
         hosts.wake();
     }
 
-    /// Registers the host `key` and gives what was put in to `take`, oldest first. Owner only; `take` runs under the lock.
-    pub(crate) fn register(&self, key: u64, waker: &Waker, take: impl Fn(&mut VecDeque<T>)) {
-        let mut state = self.state.lock();
-        if !state.hosts.of(key).is_some_and(|registered| registered.will_wake(waker)) {
-            drop(state);
+    /// Registers the host `key`, then gives what was put in to `take`, oldest first. Owner only.
+    pub(crate) fn register(&self, key: u64, waker: &Waker, take: impl FnMut(T)) {
+        let is_registered = self.hosts.lock().of(key).is_some_and(|registered| registered.will_wake(waker));
+        if !is_registered {
             let waker = waker.clone();
-            state = self.state.lock();
-            let former = state.hosts.insert(key, waker);
-            take(&mut state.items);
-            drop(state);
+            let former = self.hosts.lock().insert(key, waker);
             drop(former);
-            return;
         }
-        take(&mut state.items);
+        // As many as there are now: what comes later has woken the host again.
+        std::iter::from_fn(|| self.items.pop()).take(self.items.len()).for_each(take);
     }
 
     /// The host `key` waits no more.
     pub(crate) fn unregister(&self, key: u64) {
-        let waker = self.state.lock().hosts.remove(key);
+        let waker = self.hosts.lock().remove(key);
         drop(waker);
     }
 
     /// Nobody waits any more.
     pub(crate) fn unregister_all(&self) {
-        let hosts = std::mem::take(&mut self.state.lock().hosts);
+        let hosts = std::mem::take(&mut *self.hosts.lock());
         drop(hosts);
     }
 }

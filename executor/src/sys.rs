@@ -17,7 +17,9 @@ mod form;
 
 #[cfg(all(test, not(gmp_loom)))]
 pub(crate) use form::slow_steps;
-pub(crate) use form::{Futex, Mutex, MutexGuard, OwnMutex, Queue, UnsafeCell, assert_no_lock_held, atomic, spin_loop};
+pub(crate) use form::{
+    Futex, Inbox, Mutex, MutexGuard, OwnMutex, Queue, UnsafeCell, assert_no_lock_held, atomic, spin_loop,
+};
 #[cfg(not(gmp_loom))]
 pub(crate) use form::{count_forks, fork_count, thread_id, try_print_error};
 

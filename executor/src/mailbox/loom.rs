@@ -38,7 +38,7 @@ fn r01_what_is_put_in_is_taken_out() {
         let (host, waker) = thread_and_waker();
         let taken = RefCell::new(Vec::new());
         loop {
-            mailbox.register(0, &waker, |items| taken.borrow_mut().extend(items.drain(..)));
+            mailbox.register(0, &waker, |item| taken.borrow_mut().push(item));
             if taken.borrow().len() == 2 {
                 break;
             }

@@ -23,7 +23,7 @@ fn counting() -> (Arc<Count>, Waker) {
 
 fn taken(mailbox: &Mailbox<u32>, key: u64, waker: &Waker) -> Vec<u32> {
     let taken = RefCell::new(Vec::new());
-    mailbox.register(key, waker, |items| taken.borrow_mut().extend(items.drain(..)));
+    mailbox.register(key, waker, |item| taken.borrow_mut().push(item));
     taken.into_inner()
 }
 

@@ -47,6 +47,27 @@ impl<T> Queue<T> {
     }
 }
 
+/// Assumed of crossbeam-deque's `Injector`: it behaves as one under a lock.
+pub(crate) struct Inbox<T>(loom::sync::Mutex<VecDeque<T>>);
+
+impl<T> Inbox<T> {
+    pub(crate) fn new() -> Self {
+        Inbox(loom::sync::Mutex::new(VecDeque::new()))
+    }
+
+    pub(crate) fn push(&self, value: T) {
+        self.0.lock().unwrap().push_back(value);
+    }
+
+    pub(crate) fn pop(&self) -> Option<T> {
+        self.0.lock().unwrap().pop_front()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
+
 /// Checked by the std form, like the ranks.
 pub(crate) fn assert_no_lock_held() {}
 

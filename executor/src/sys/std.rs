@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use concurrent_queue::{ConcurrentQueue, PushError};
+use crossbeam_deque::{Injector, Steal};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::PoisonError;
@@ -75,6 +76,33 @@ impl<T> Queue<T> {
     /// Nothing is pushed any more.
     pub(crate) fn close(&self) {
         self.0.close();
+    }
+}
+
+/// A queue that any thread appends to without a lock; mostly one takes out.
+pub(crate) struct Inbox<T>(Injector<T>);
+
+impl<T> Inbox<T> {
+    pub(crate) fn new() -> Self {
+        Inbox(Injector::new())
+    }
+
+    pub(crate) fn push(&self, value: T) {
+        self.0.push(value);
+    }
+
+    pub(crate) fn pop(&self) -> Option<T> {
+        loop {
+            match self.0.steal() {
+                Steal::Success(value) => return Some(value),
+                Steal::Empty => return None,
+                Steal::Retry => spin_loop(),
+            }
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 }
 

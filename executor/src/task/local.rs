@@ -378,7 +378,7 @@ impl Set {
 
     /// Takes what other threads woke; what they wake from now on wakes the host.
     fn register(&self, key: u64, waker: &Waker) {
-        self.here.home.mailbox.register(key, waker, |woken| self.queue.borrow_mut().append(woken));
+        self.here.home.mailbox.register(key, waker, |woken| self.queue.borrow_mut().push_back(woken));
     }
 
     /// A poll of the host `key`: polls `beside`, then the tasks that are ready, or the other way round (invariant 4).
