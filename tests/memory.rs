@@ -7,6 +7,11 @@ use std::task::{Context, Waker};
 
 use gmp::runtime::Builder;
 
+use limit::limited;
+
+#[path = "support/limit.rs"]
+mod limit;
+
 struct Counting;
 
 thread_local! {
@@ -41,6 +46,7 @@ static COUNTING: Counting = Counting;
 fn r18_what_allocates_and_what_does_not() {
     a_task_is_its_future_and_72_bytes_of_a_page();
     a_task_from_outside_is_one_allocation();
+    a_burst_that_others_end_gives_its_memory_back();
     a_reset_of_the_timer_for_hyper_allocates_nothing();
     local_sets_give_their_memory_back();
 }
@@ -123,4 +129,27 @@ fn a_task_from_outside_is_one_allocation() {
     }
     let allocations = ALLOCATIONS.get() - before;
     assert!((TASKS..TASKS + 128).contains(&allocations), "{allocations} for {TASKS} tasks");
+}
+
+/// The last of the tasks are this thread's handles: what they kept comes back to the processor, which has nothing to do any more.
+fn a_burst_that_others_end_gives_its_memory_back() {
+    const TASKS: usize = 50_000;
+    /// What an arena keeps, and a runtime has besides.
+    const KEPT: isize = 3 << 20;
+    limited(|| {
+        // The poll that spawns them all is a long one, and the processor is to be the same afterwards.
+        let runtime = Builder::new().procs(1).rescue(None).build().unwrap();
+        let before = BYTES.load(Ordering::SeqCst);
+        let spawn_all = || (0..TASKS).map(|_| gmp::spawn(async { [0_u8; 64] })).collect::<Vec<_>>();
+        let handles = runtime.block_on(runtime.spawn(async move { spawn_all() })).unwrap();
+        while !handles.iter().all(gmp::task::JoinHandle::is_finished) {
+            std::thread::yield_now();
+        }
+        assert!(BYTES.load(Ordering::SeqCst) - before > KEPT, "the tasks have no memory");
+        drop(handles);
+        runtime.block_on(runtime.spawn(async {})).unwrap();
+        while BYTES.load(Ordering::SeqCst) - before > KEPT {
+            std::thread::yield_now();
+        }
+    });
 }

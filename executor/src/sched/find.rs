@@ -258,8 +258,15 @@ impl Worker {
             if let Some(unit) = self.find_elsewhere(p) {
                 return Some((p, unit));
             }
-            if p.queue.next.peek() == 0 && p.queue.len_seen() == 0 && !self.go_idle(p) {
-                return None;
+            if p.queue.next.peek() == 0 && p.queue.len_seen() == 0 {
+                // Memory that other threads gave back while there was work, some at a time.
+                // SAFETY: as above.
+                if unsafe { p.arena.collect() } {
+                    continue;
+                }
+                if !self.go_idle(p) {
+                    return None;
+                }
             }
         }
     }
@@ -269,9 +276,6 @@ impl Worker {
     fn find_elsewhere(&mut self, p: &'static Processor) -> Option<Unit> {
         let sched = self.sched;
         p.begin_slice();
-        // Memory that other threads gave back while there was work.
-        // SAFETY: this machine holds `p`.
-        unsafe { p.arena.collect() };
         // A machine that waits for a processor in the middle of its own work goes first.
         if sched.idle.is_wanted() && !self.owes_a_pick {
             return None;

@@ -369,7 +369,7 @@ fn r23_owners_freers_and_a_walker() {
     // SAFETY: it stands for a count.
     unsafe impl Send for Sent {}
 
-    let rounds = if cfg!(miri) { 400 } else { 200_000 };
+    let rounds = if cfg!(miri) { 60 } else { 200_000 };
     let arenas = Arc::new([Arena::new(), Arena::new()]);
     let is_over = Arc::new(AtomicBool::new(false));
     let walker = {
