@@ -143,6 +143,27 @@ fn r06_a_timer_that_was_cancelled_wakes_nobody() {
 }
 
 #[test]
+fn r06_a_timer_that_fires_wakes_one_machine() {
+    const TICKS: u64 = 40;
+    // Some of them have the timer on the processor that the machine takes when it wakes, others on the other one.
+    for round in 0..8 {
+        let runtime = Resting::new(2);
+        runtime.block_on(async {
+            let ticks = gmp::spawn(async {
+                for _ in 0..TICKS {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            });
+            ticks.await.unwrap();
+        });
+        runtime.rest();
+        // Each tick puts the machine to sleep that it woke. A few more belong to the beginning and the end.
+        let parks = runtime.metrics().parks;
+        assert!((TICKS..TICKS * 3 / 2).contains(&parks), "round {round}: {parks} parks for {TICKS} ticks");
+    }
+}
+
+#[test]
 fn r07_a_timer_from_outside_wakes_a_runtime_whose_threads_all_sleep() {
     limited(|| {
         for procs in [1, 2] {

@@ -13,7 +13,7 @@
 //! | work waits behind a thread that is blocked   | 100 µs, at most 50 times in a row |
 //! | tasks were just rescued                     | 100 µs, four times |
 //! | all processors idle at 20 looks in a row    | it sleeps until the first one is taken off the idle list |
-//! | the same at the first 2 after it was woken  | it sleeps again: what woke it took less than a look |
+//! | the same at the first after it was woken    | it sleeps again: what woke it took less than a look |
 //! | the same, and it may be or become a deadlock | 100 ms, until that is known, if the runtime looks for deadlocks |
 //!
 //! 1. It holds no processor and runs no task, and no waker while there is a thread for it: some are the user's and may block.
@@ -53,7 +53,7 @@ const LOOKS_AFTER_RESCUE: u32 = 4;
 /// So many looks with everything idle, then it sleeps.
 const LOOKS_IDLE: u32 = 20;
 /// So many if they were idle at each look since it was woken: a task that ticks once a second does not keep it awake.
-const LOOKS_BRIEF: u32 = 2;
+const LOOKS_BRIEF: u32 = 1;
 /// A netpoller that nobody looked at for so long is looked at.
 const NETPOLL_NS: u64 = 10_000_000;
 /// Between two looks at how many CPUs there are.

@@ -483,6 +483,7 @@ impl Worker {
 
     fn sleep_in_netpoller(&mut self) -> bool {
         let sched = self.sched;
+        let mut due = false;
         loop {
             let deadline = sched.publish_poll_deadline();
             if self.machine.is_granted() || sched.advance_if_quiet(&mut self.ready) {
@@ -492,7 +493,10 @@ impl Worker {
                 Wait::Forever
             } else {
                 match deadline.saturating_sub(sched.clock.now()) {
-                    0 => break,
+                    0 => {
+                        due = true;
+                        break;
+                    }
                     left => Wait::Until(Duration::from_nanos(left)),
                 }
             };
@@ -514,6 +518,11 @@ impl Worker {
             Left::Took(slot) => {
                 self.take_processor(slot);
                 self.wake_after_sleep();
+                if let Some(p) = self.processor().filter(|_| due) {
+                    // Whichever slot's timer this was: a spinner would find it too, and wake another machine for it.
+                    let now = clock::now();
+                    sched.slots().for_each(|slot| self.run_due_timers(p, slot, now));
+                }
                 true
             }
             Left::Nothing => {
