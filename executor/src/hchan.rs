@@ -139,12 +139,17 @@ impl<T> Core<T> {
         }
         if self.is_calm() {
             let (take, put) = (!self.buffer.is_empty(), self.buffer.len() < capacity);
-            return u8::from(take) * CAN_TAKE | u8::from(put) * CAN_PUT;
+            return hint_of(take, put);
         }
         let take = self.closed || !self.buffer.is_empty() || !self.putters.is_empty();
         let put = self.closed || self.buffer.len() < capacity || !self.takers.is_empty();
-        u8::from(take) * CAN_TAKE | u8::from(put) * CAN_PUT | WAITED
+        hint_of(take, put) | WAITED
     }
+}
+
+#[inline]
+fn hint_of(take: bool, put: bool) -> u8 {
+    (u8::from(take) * CAN_TAKE) | (u8::from(put) * CAN_PUT)
 }
 
 impl<T> Hchan<T> {
