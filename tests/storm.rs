@@ -232,7 +232,8 @@ fn wake_some(world: &World, random: &mut Random) {
                 1 => waker.wake_by_ref(),
                 2 => {
                     waker.wake_by_ref();
-                    waker.clone().wake();
+                    let again = waker.clone();
+                    again.wake();
                     world.wakers.lock().unwrap().push(waker);
                 }
                 _ => waker.wake(),
