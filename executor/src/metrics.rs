@@ -83,6 +83,9 @@ pub(crate) struct Counters {
     pub(crate) parks: Counter,
     pub(crate) spins: Counter,
     pub(crate) timers_fired: Counter,
+    /// Tasks in the arena: of this processor's, so many were spawned; of anybody's, so many ended here.
+    pub(crate) arena_spawned: Counter,
+    pub(crate) arena_ended: Counter,
 }
 
 impl Counters {
@@ -101,10 +104,25 @@ impl Counters {
             parks,
             spins,
             timers_fired,
+            arena_spawned,
+            arena_ended,
         } = self;
         found.iter().for_each(Counter::reset);
-        let others =
-            [spawned, polled, overflowed, stolen, spawn_wakes, wakes, looks, netpoll_looks, parks, spins, timers_fired];
+        let others = [
+            spawned,
+            polled,
+            overflowed,
+            stolen,
+            spawn_wakes,
+            wakes,
+            looks,
+            netpoll_looks,
+            parks,
+            spins,
+            timers_fired,
+            arena_spawned,
+            arena_ended,
+        ];
         others.into_iter().for_each(Counter::reset);
     }
 }

@@ -644,6 +644,7 @@ impl Processor {
             number = self.sched.take_block();
         }
         self.own.next_task.store(number + 1, Relaxed);
+        self.own.counters.arena_spawned.add(1);
         number
     }
 

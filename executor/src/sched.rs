@@ -123,6 +123,8 @@ pub(crate) struct Sched {
     /// What the number of processors goes by; none once somebody has set it. Held while the number changes.
     cpus: Mutex<Option<Cpus>>,
     pub(crate) spawned_outside: SharedCounter,
+    /// Tasks in arenas that ended on a thread without a processor.
+    arena_ended_outside: SharedCounter,
     pub(crate) wakes_outside: SharedCounter,
     netpoll_breaks: SharedCounter,
 }
@@ -232,6 +234,7 @@ impl Sched {
             config: Mutex::new(rank::RUNTIME, Arc::new(Config::default())),
             cpus: Mutex::new(rank::RUNTIME, None),
             spawned_outside: SharedCounter::default(),
+            arena_ended_outside: SharedCounter::default(),
             wakes_outside: SharedCounter::default(),
             netpoll_breaks: SharedCounter::default(),
         }
@@ -265,6 +268,7 @@ impl Sched {
         self.last_netpoll.store(clock::now(), Relaxed);
         self.sysmon.reset();
         self.spawned_outside.reset();
+        self.arena_ended_outside.reset();
         self.wakes_outside.reset();
         self.netpoll_breaks.reset();
         self.idle.open(procs as u32);
@@ -601,9 +605,14 @@ impl Sched {
 
     /// A task's future is gone. Who waits for it is still to be woken.
     #[inline]
-    pub(crate) fn ends_task(&'static self) {
-        if let Some(p) = context::processor_of(self) {
-            p.task_ended();
+    pub(crate) fn ends_task(&'static self, in_arena: bool) {
+        match context::processor_of(self) {
+            Some(p) => {
+                p.task_ended();
+                p.counters().arena_ended.add(u64::from(in_arena));
+            }
+            None if in_arena => self.arena_ended_outside.add(1),
+            None => {}
         }
     }
 
@@ -617,7 +626,8 @@ impl Sched {
         }
     }
 
-    /// Live tasks, blocking closures among them. Exact for who has kept all threads of the runtime from spawning.
+    /// Live tasks, blocking closures among them, found by looking at each. Exact for who has kept all threads of the runtime
+    /// from spawning.
     pub(crate) fn live_tasks(&self) -> usize {
         let in_arenas: usize = self.arenas().map(|p| task::live_in(&p.arena)).sum();
         in_arenas + self.shards().map(Shard::live).sum::<usize>()
@@ -649,7 +659,7 @@ impl Sched {
             idle_threads: self.idle.idle_machines(),
             spinning_threads: counts.spinning() as usize,
             need_spinning: self.idle.need_spinning(),
-            live_tasks: self.live_tasks(),
+            live_tasks: self.shards().map(Shard::live).sum(),
             stuck_threads: self.stuck.load(Relaxed),
             leaked_tasks: self.leaked_tasks().len(),
             thread_failures: self.threads.failures() as u64,
@@ -664,6 +674,7 @@ impl Sched {
         self.sysmon.count_into(&mut m);
         self.blocking.count_into(&mut m);
         self.pinned.count_into(&mut m);
+        let (mut arena_spawned, mut arena_ended) = (0, self.arena_ended_outside.get());
         for (index, slot) in self.slots().enumerate() {
             m.timers += slot.timers.len();
             let objects = slot.objects();
@@ -684,8 +695,12 @@ impl Sched {
                 m.parks += c.parks.get();
                 m.spins += c.spins.get();
                 m.timers_fired += c.timers_fired.get();
+                arena_spawned += c.arena_spawned.get();
+                arena_ended += c.arena_ended.get();
             }
         }
+        // One may have ended that was not spawned when its processor was looked at.
+        m.live_tasks += arena_spawned.saturating_sub(arena_ended) as usize;
         m
     }
 }

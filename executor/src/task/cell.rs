@@ -347,9 +347,10 @@ unsafe fn finish(task: Task) {
     unsafe {
         let header = task.header();
         let sched = header.sched;
-        if header.word.load(Relaxed) & IN_ARENA != 0 || registry::remove(task) {
+        let in_arena = header.word.load(Relaxed) & IN_ARENA != 0;
+        if in_arena || registry::remove(task) {
             // Before who waits for it is woken, which asks for that.
-            sched.ends_task();
+            sched.ends_task(in_arena);
         }
         let joiner = match header.state.complete() {
             Completed::Joined => None,
