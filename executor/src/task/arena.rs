@@ -42,12 +42,16 @@ const PAGE_LAYOUT: Layout = match Layout::from_size_align(PAGE_BYTES, PAGE) {
 const CARVE: usize = 4096;
 /// An arena keeps so many empty pages, 2 MiB.
 const KEPT: usize = 32;
+/// So many, 32 MiB, as long as its owner has something to do: a program that spawns many tasks at a time does so again.
+const KEPT_BUSY: usize = 512;
+/// Of those between, so many are given back at a time.
+const GIVEN_BACK: usize = 32;
 /// So many cells are put away at a time for a class that has none left. A new page has fewer than four times as many.
 const PUT_AWAY: usize = 512;
 /// So many, if there is nothing better to do.
 const PUT_AWAY_IDLE: usize = 4096;
-/// Sizes of cells: multiples of 16 up to 256, of 64 up to 512, of 128 up to 1024.
-const CLASSES: usize = 24;
+/// Sizes of cells: multiples of 16 up to 256, of 64 up to 512, of 128 up to 1024, of 256 up to 2048.
+const CLASSES: usize = 28;
 const ALIGN: usize = 16;
 
 /// The class of cells for `layout`.
@@ -61,6 +65,7 @@ const fn class_of(layout: Layout) -> Option<usize> {
         0..=256 => Some(size.div_ceil(16) - 1),
         257..=512 => Some(16 + (size - 257) / 64),
         513..=1024 => Some(20 + (size - 513) / 128),
+        1025..=2048 => Some(24 + (size - 1025) / 256),
         _ => None,
     }
 }
@@ -70,7 +75,8 @@ const fn size_of_class(class: usize) -> usize {
     match class {
         0..16 => (class + 1) * 16,
         16..20 => (class - 11) * 64,
-        _ => (class - 15) * 128,
+        20..24 => (class - 15) * 128,
+        _ => (class - 19) * 256,
     }
 }
 
@@ -291,7 +297,8 @@ impl Arena {
         }
     }
 
-    /// Puts away some of what came back from other threads, and tells whether there is more. Cheap if there is nothing.
+    /// The owner has nothing better to do: puts away some of what came back from other threads, gives some of the empty pages back
+    /// that are too many, and tells whether there is more. Cheap if there is nothing.
     ///
     /// # Safety
     ///
@@ -299,7 +306,40 @@ impl Arena {
     #[inline]
     pub(crate) unsafe fn collect(&self) -> bool {
         // SAFETY: passed on.
-        unsafe { self.has_returned() && self.put_away(PUT_AWAY_IDLE) }
+        unsafe {
+            let more_returned = self.has_returned() && self.put_away(PUT_AWAY_IDLE);
+            self.has_surplus() && self.shrink() || more_returned
+        }
+    }
+
+    /// Whether there are more empty pages than are to be kept for long.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the arena.
+    #[inline]
+    unsafe fn has_surplus(&self) -> bool {
+        // SAFETY: `own` is the owner's.
+        self.own.with(|own| unsafe { (*own).kept.len() > KEPT })
+    }
+
+    /// Gives some of them back, and tells whether there are more.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the arena.
+    #[cold]
+    #[inline(never)]
+    unsafe fn shrink(&self) -> bool {
+        // SAFETY: passed on; an empty page is the owner's, and here it is taken from where it was.
+        unsafe {
+            let surplus: Vec<_> = self.own.with_mut(|own| {
+                let kept = &mut (*own).kept;
+                kept.drain(KEPT.max(kept.len().saturating_sub(GIVEN_BACK))..).collect()
+            });
+            surplus.into_iter().for_each(|page| self.give_back(page));
+            self.has_surplus()
+        }
     }
 
     /// Puts away all that came back, and gives all empty pages back to the system.
@@ -453,8 +493,10 @@ impl Arena {
             let page = self.own.with_mut(|own| {
                 let kept = &mut (*own).kept;
                 let is_of_class = |page: &*mut Page| (**page).class.load(Relaxed) as usize == class;
-                let at = kept.iter().rposition(is_of_class).or(kept.len().checked_sub(1));
-                at.map(|at| kept.swap_remove(at))
+                // One of the last, or any: there may be many.
+                let some = kept.len().saturating_sub(KEPT);
+                let at = kept[some..].iter().rposition(is_of_class).map(|at| some + at);
+                at.or(kept.len().checked_sub(1)).map(|at| kept.swap_remove(at))
             });
             let Some(page) = page.or_else(|| self.add_page(class)) else {
                 return false;
@@ -566,7 +608,7 @@ impl Arena {
             }
             Page::own(page, |own| (own.next, own.before) = (null_mut(), null_mut()));
             let is_kept = self.own.with_mut(|own| {
-                let has_place = (*own).kept.len() < KEPT;
+                let has_place = (*own).kept.len() < KEPT_BUSY;
                 if has_place {
                     (*own).kept.push(page);
                 }

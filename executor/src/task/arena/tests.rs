@@ -100,7 +100,7 @@ impl Arena {
                 }
             }
             let kept = self.own.with(|own| (*own).kept.clone());
-            assert!(kept.len() <= KEPT);
+            assert!(kept.len() <= KEPT_BUSY);
             for page in kept {
                 assert!(on_lists.insert(page), "a kept page is linked");
                 assert_eq!(Page::own(page, |own| own.used), 0, "a kept page is used");
@@ -140,15 +140,15 @@ fn layout(size: usize, align: usize) -> Layout {
 
 #[test]
 fn every_size_has_the_smallest_class_that_holds_it() {
-    for size in 1..=1024 {
+    for size in 1..=2048 {
         let class = class_of(layout(size, 8)).unwrap();
         assert!(size_of_class(class) >= size);
         assert!(class == 0 || size_of_class(class - 1) < size);
         assert_eq!(size_of_class(class) % ALIGN, 0);
         assert!(capacity(class) * size_of_class(class) + size_of::<Page>() <= PAGE_BYTES);
     }
-    assert_eq!(size_of_class(CLASSES - 1), 1024);
-    assert_eq!(class_of(layout(1025, 8)), None);
+    assert_eq!(size_of_class(CLASSES - 1), 2048);
+    assert_eq!(class_of(layout(2049, 8)), None);
     assert_eq!(class_of(layout(64, 32)), None);
     assert!(class_of(layout(64, 16)).is_some());
 }
@@ -215,9 +215,15 @@ fn empty_pages_are_kept_up_to_a_number_and_are_for_any_class() {
     let fill = |class: usize, pages: usize| -> Vec<_> {
         (0..pages * capacity(class)).map(|_| Taken::take(&arena, class, 1, 1)).collect()
     };
-    let cells = fill(CLASSES - 1, KEPT + 5);
-    assert_eq!(arena.page_count(), KEPT + 5);
+    let cells = fill(CLASSES - 1, KEPT_BUSY + 5);
+    assert_eq!(arena.page_count(), KEPT_BUSY + 5);
     cells.into_iter().for_each(|taken| taken.free(Some(&arena)));
+    arena.check();
+    assert_eq!((arena.page_count(), arena.kept_count()), (KEPT_BUSY + 1, KEPT_BUSY));
+    // With nothing to do, it gives them back in parts.
+    // SAFETY: the arena is ours.
+    let parts = (0..).take_while(|_| unsafe { arena.collect() }).count();
+    assert_eq!(parts, (KEPT_BUSY - KEPT) / GIVEN_BACK - 1);
     arena.check();
     // The first page of the class is not counted.
     assert_eq!((arena.page_count(), arena.kept_count()), (KEPT + 1, KEPT));
