@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::thread;
 
 use gmp::Builder;
@@ -155,6 +155,39 @@ fn r19_a_dropped_lock_gives_way_to_the_next() {
     drop(waits);
     drop(guard);
     assert!(mutex.try_lock().is_ok());
+}
+
+/// A waker whose clones panic.
+struct NoClone;
+
+impl NoClone {
+    const WAKER: RawWakerVTable = RawWakerVTable::new(|_| panic!("this waker has no clones"), |_| (), |_| (), |_| ());
+
+    fn waker() -> Waker {
+        // SAFETY: nothing is behind the pointer, and nothing is done with it.
+        unsafe { Waker::from_raw(RawWaker::new(std::ptr::null(), &Self::WAKER)) }
+    }
+}
+
+#[test]
+fn r13_whose_waker_panics_does_not_keep_the_others_from_their_turn() {
+    let mutex = Mutex::new(());
+    let (mut first, mut second) = (Box::pin(mutex.lock()), Box::pin(mutex.lock()));
+    let wakes: [Arc<Wakes>; 2] = Default::default();
+    let held = mutex.try_lock().unwrap();
+    assert!(poll_counted(first.as_mut(), &wakes[0]).is_pending());
+    assert!(poll_counted(second.as_mut(), &wakes[1]).is_pending());
+    drop(held);
+    assert_eq!(wakes[0].0.load(SeqCst), 1);
+    // The first was woken, and finds the lock taken again.
+    let held = mutex.try_lock().unwrap();
+    let waker = NoClone::waker();
+    let polled = catch_unwind(AssertUnwindSafe(|| first.as_mut().poll(&mut Context::from_waker(&waker)).is_pending()));
+    assert!(polled.is_err());
+    drop(first);
+    drop(held);
+    assert_eq!(wakes[1].0.load(SeqCst), 1, "nobody is woken any more");
+    assert!(poll(second.as_mut()).is_ready());
 }
 
 #[test]

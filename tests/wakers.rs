@@ -282,6 +282,31 @@ fn r13_a_waker_that_panics_in_a_batch_of_timers_costs_nobody_else_a_wake() {
     });
 }
 
+/// Neither on the machine that ends the task, nor in shutdown, which goes on to the others.
+#[test]
+fn r13_a_waker_that_panics_as_that_of_a_handle_does_no_harm() {
+    limited(|| {
+        let runtime = runtime(1);
+        let hostile = Waker::from(Arc::new(Hostile));
+        let (open, gate) = futures::channel::oneshot::channel::<()>();
+        let mut ends = Box::pin(runtime.spawn(gate));
+        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(runtime.spawn(std::future::pending::<()>()))).collect();
+        let mut cx = Context::from_waker(&hostile);
+        assert!(ends.as_mut().poll(&mut cx).is_pending());
+        for handle in &mut waiting {
+            assert!(handle.as_mut().poll(&mut cx).is_pending());
+        }
+        open.send(()).unwrap();
+        // One after the other on one processor, which is still there.
+        assert_eq!(runtime.block_on(runtime.spawn(async { 7 })).unwrap(), 7);
+        runtime.block_on(ends).unwrap().unwrap();
+        drop(runtime);
+        for handle in waiting {
+            assert!(futures::executor::block_on(handle).unwrap_err().to_string().contains("runtime shut down"));
+        }
+    });
+}
+
 /// Nor do those that panic while a runtime closes its sockets and its timers: tasks of another runtime that wait for a socket
 /// of this one still hear of its end.
 #[test]

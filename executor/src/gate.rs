@@ -178,7 +178,10 @@ impl Gate {
         if self.state.fetch_update(Acquire, Relaxed, take).is_ok() {
             return Poll::Ready(());
         }
+        // The clone is the user's, and may panic.
+        let on_panic = woken.then_some(PassTurn(self));
         let mut spare = Some(waker.clone());
+        std::mem::forget(on_panic);
         let mut line = self.line.lock();
         let poll = loop {
             let state = self.state.load(Relaxed);
@@ -266,15 +269,27 @@ impl Gate {
         match unsafe { sudog.end() } {
             None => {}
             Some(Grant::Handed) => self.release(),
-            Some(Grant::Woken) => {
-                // Relaxed: nothing is handed over. Against a holder that lets go there is an order in this word: it sees that
-                // nobody is woken any more, or we see that it has let go.
-                let state = self.state.fetch_and(!WOKEN, Relaxed);
-                if state & (HELD | QUEUED) == QUEUED {
-                    self.pass_on();
-                }
-            }
+            Some(Grant::Woken) => self.pass_turn(),
         }
+    }
+
+    /// Who was woken does not look any more: the next in line gets its turn.
+    fn pass_turn(&self) {
+        // Relaxed: nothing is handed over. Against a holder that lets go there is an order in this word: it sees that
+        // nobody is woken any more, or we see that it has let go.
+        let state = self.state.fetch_and(!WOKEN, Relaxed);
+        if state & (HELD | QUEUED) == QUEUED {
+            self.pass_on();
+        }
+    }
+}
+
+/// Passes the turn of who was woken on, if it is dropped.
+struct PassTurn<'a>(&'a Gate);
+
+impl Drop for PassTurn<'_> {
+    fn drop(&mut self) {
+        self.0.pass_turn();
     }
 }
 

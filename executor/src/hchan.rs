@@ -230,7 +230,7 @@ impl<T> Hchan<T> {
         if self.hint.load(Relaxed) & WAITED != 0 {
             let served = self.change(|core| {
                 // What is in the queue was sent before.
-                let is_next = core.buffer.is_empty() && !core.takers.is_empty() && queue.len() == 0;
+                let is_next = !core.closed && core.buffer.is_empty() && !core.takers.is_empty() && queue.len() == 0;
                 if is_next { core.takers.serve(|place| *place = value.take()) } else { None }
             });
             if let Some(((), waker)) = served {

@@ -167,7 +167,7 @@ impl Worker {
         self.owes_a_pick = false;
         p.begin_poll();
         p.counters().polled.add(1);
-        let abort = AbortOnPanic("a panic left a task: its waker or the waker of its handle panicked");
+        let abort = AbortOnPanic("a panic left a task");
         task::run(unit, Some(p));
         std::mem::forget(abort);
         if let Some(p) = self.processor() {
@@ -259,9 +259,9 @@ impl Worker {
                 return Some((p, unit));
             }
             if p.queue.next.peek() == 0 && p.queue.len_seen() == 0 {
-                // Memory that other threads gave back while there was work, some at a time.
+                // Memory that other threads gave back while there was work, some at a time. Who wants a processor goes first.
                 // SAFETY: as above.
-                if unsafe { p.arena.collect() } {
+                if !self.sched.idle.is_wanted() && unsafe { p.arena.collect() } {
                     continue;
                 }
                 if !self.go_idle(p) {

@@ -373,7 +373,8 @@ unsafe fn finish(task: Task) {
         sched.has_ended_task();
         if let Some(joiner) = joiner {
             assert_no_lock_held();
-            joiner.wake();
+            // It is the user's, and whoever ended the task has nothing to do with its panic.
+            swallow(|| joiner.wake());
         }
     }
 }
