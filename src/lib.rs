@@ -13,6 +13,7 @@
 //!
 //! - [`macro@main`] and [`macro@test`] run an `async fn`; [`block_on`] runs a future anywhere; [`Builder`] makes a [`Runtime`].
 //! - [`task`]: spawning, joining, aborting, yielding; tasks that stay on one thread.
+//! - [`chan`]: channels. [`sync`]: a mutex.
 //! - [`time`]: sleeping, ticking, time limits.
 //! - [`net`]: sockets. [`signal`]: signals.
 //! - `rt`, with feature `hyper`: what hyper asks of a runtime.

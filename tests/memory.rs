@@ -147,7 +147,8 @@ fn a_burst_that_others_end_gives_its_memory_back() {
         }
         assert!(BYTES.load(Ordering::SeqCst) - before > KEPT, "the tasks have no memory");
         drop(handles);
-        runtime.block_on(runtime.spawn(async {})).unwrap();
+        // Nobody wants the processor afterwards: its machine comes to put the memory away.
+        drop(runtime.spawn(async {}));
         while BYTES.load(Ordering::SeqCst) - before > KEPT {
             std::thread::yield_now();
         }

@@ -280,6 +280,22 @@ fn r04_a_free_lock_takes_from_the_budget() {
 }
 
 #[test]
+fn r04_who_has_waited_for_a_lock_needs_no_budget() {
+    let runtime = Builder::new().procs(1).build().unwrap();
+    let task = runtime.spawn(async {
+        let mutex = Mutex::new(());
+        let held = mutex.lock().await;
+        let mut waits = pin!(mutex.lock());
+        assert!(futures::poll!(waits.as_mut()).is_pending());
+        drop(held);
+        // It is its turn, and others wait until it has taken it.
+        while futures::poll!(pin!(gmp::task::coop::consume_budget())).is_ready() {}
+        assert!(futures::poll!(waits.as_mut()).is_ready());
+    });
+    runtime.block_on(task).unwrap();
+}
+
+#[test]
 fn r19_a_value_without_a_size_can_be_locked() {
     let mutex: Arc<Mutex<[u8]>> = Arc::new(Mutex::new([1, 2, 3]));
     gmp::block_on(async {

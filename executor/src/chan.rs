@@ -313,9 +313,10 @@ impl<T> Receiver<T> {
     /// The stream's place leaves the line; gives what it was served.
     #[inline]
     fn end_stream(&self) -> Option<T> {
+        let sudog = self.stream.as_ref().filter(|sudog| sudog.phase() != Phase::Out)?;
         // SAFETY: `poll_next` has the handle to itself, so nobody polls it now, and those who come here at once take turns at
         // the lock.
-        self.stream.as_ref().and_then(|sudog| unsafe { self.shared.hchan.end_take(sudog) })
+        unsafe { self.shared.hchan.end_take(sudog) }
     }
 }
 

@@ -20,7 +20,7 @@
 use std::cell::Cell;
 use std::task::{Poll, Waker};
 
-use crate::sudog::{Line, Phase, Sudog, wake};
+use crate::sudog::{Line, Phase, Sudog, let_go, wake};
 use crate::sys::atomic::{
     AtomicU32,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -64,6 +64,12 @@ impl Waiter {
     #[inline]
     pub(crate) fn new() -> Self {
         Waiter { sudog: Sudog::new(None), passed: Cell::new(0) }
+    }
+
+    /// Whether it stands in line, or was served.
+    #[inline]
+    pub(crate) fn is_waited(&self) -> bool {
+        self.sudog.phase() != Phase::Out
     }
 }
 
@@ -210,7 +216,7 @@ impl Gate {
             break Poll::Pending;
         };
         drop(line);
-        drop(spare);
+        let_go(spare);
         poll
     }
 
@@ -228,7 +234,7 @@ impl Gate {
             spare = spare.map(|waker| unsafe { sudog.set_waker(waker) });
         }
         drop(line);
-        drop(spare);
+        let_go(spare);
         waits
     }
 
@@ -264,7 +270,7 @@ impl Gate {
             self.state.fetch_and(!gone, Relaxed);
         }
         drop(line);
-        drop(waker);
+        let_go(waker);
         // SAFETY: out of line, and its future calls.
         match unsafe { sudog.end() } {
             None => {}

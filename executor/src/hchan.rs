@@ -14,18 +14,17 @@
 //!    more gets it.
 //! 5. Once closed, nobody stands in line. What is in the buffer is received as before, unless nobody is left to receive it:
 //!    then it is dropped.
-//! 6. A channel without a bound keeps its messages in a queue without a lock, so that senders never wait for each other, nor
-//!    for a receiver whose thread stands still. The lock is for those who wait: a receiver says that somebody does (`WAITED` in
+//! 6. A channel without a bound keeps its messages in a queue without a lock: no sender waits for a receiver whose thread stands
+//!    still, and for another sender only at the end of a block of 31, until the next block is there. The lock is for those who wait: a receiver says that somebody does (`WAITED` in
 //!    the hint), and looks into the queue again after a fence; a sender looks for that after its push and a fence. One of the
 //!    two sees the other, so a message never lies in the queue while somebody waits.
-//! 7. Otherwise the hint is written under the lock and read without it. It says what the next operation will probably find, so that who
-//!    is going to wait has cloned its waker before it takes the lock. Nothing relies on
-//!    that.
+//! 7. Otherwise the hint is written under the lock and read without it. It says what the next operation will probably find, so
+//!    that who is going to wait has cloned its waker before it takes the lock. Nothing relies on that.
 
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 
-use crate::sudog::{Line, Phase, Sudog, wake};
+use crate::sudog::{Line, Phase, Sudog, let_go, wake};
 use crate::sys::atomic::{AtomicU8, Ordering::Relaxed};
 use crate::sys::{OwnMutex, Queue, idle_fence, rank, submit_fence};
 
@@ -499,7 +498,7 @@ impl<T> Hchan<T> {
             // SAFETY: out of line, and whoever else might touch it is kept away by the lock (contract).
             (waker, unsafe { sudog.end() })
         });
-        drop(waker);
+        let_go(waker);
         value
     }
 
@@ -525,7 +524,7 @@ impl<T> Hchan<T> {
             Phase::InLine => Some(unsafe { line(core).remove(sudog) }),
             _ => None,
         });
-        drop(waker);
+        let_go(waker);
     }
 
     /// A message comes back: it is the oldest.
@@ -564,7 +563,7 @@ impl<T> Hchan<T> {
             spare = spare.map(|waker| unsafe { sudog.set_waker(waker) });
         }
         drop(core);
-        drop(spare);
+        let_go(spare);
         waits
     }
 

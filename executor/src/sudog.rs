@@ -299,3 +299,12 @@ pub(crate) fn wake(waker: Waker) {
         mem::forget(payload);
     }
 }
+
+/// Drops a waker, and goes on also if that panics, as [`wake`] does.
+pub(crate) fn let_go(waker: Option<Waker>) {
+    assert_no_lock_held();
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(waker))) {
+        // As in `wake`.
+        std::mem::forget(payload);
+    }
+}

@@ -74,7 +74,7 @@ pub(crate) fn submit_fence() {
     fence(SeqCst);
 }
 
-/// [`submit_fence`] right after a locked instruction of the same thread, with nothing but loads between.
+/// [`submit_fence`] after a locked instruction of the same thread, which published what the other side must see.
 /// On x86 that instruction is the fence; elsewhere this is a fence.
 #[inline]
 pub(crate) fn submit_fence_after_rmw() {

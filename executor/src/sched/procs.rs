@@ -137,6 +137,11 @@ impl Sched {
         // First: whoever asks after the look asks again.
         p.answer(QUIT);
         let slot = self.slot(p.index);
+        if p.index >= self.idle.procs() {
+            // Nobody collects what lies there once it is dead.
+            // SAFETY: this machine holds `p`.
+            unsafe { p.arena.trim() };
+        }
         context::set_processor(None);
         match self.idle.quit(p.index, || slot.is_current(p), self) {
             Quit::Lives => {

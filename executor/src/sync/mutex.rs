@@ -258,6 +258,12 @@ impl<'a, T: ?Sized> Future for Lock<'a, T> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<MutexGuard<'a, T>> {
         let this = self.into_ref().get_ref();
+        if this.waiter.is_waited() {
+            // Who waited has had its turn in the queue, and others wait for what it does with its turn here.
+            // SAFETY: as below.
+            ready!(unsafe { this.mutex.gate.poll_acquire(&this.waiter, cx.waker()) });
+            return Poll::Ready(this.mutex.guard());
+        }
         let charge = ready!(budget::poll_charge(cx));
         // SAFETY: this is the future of the waiter, which is pinned with it; its drop calls `leave`.
         ready!(unsafe { this.mutex.gate.poll_acquire(&this.waiter, cx.waker()) });

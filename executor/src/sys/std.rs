@@ -184,8 +184,8 @@ unsafe impl<T: Send> Sync for OwnMutex<T> {}
 const SPINS: u32 = 100;
 /// How long it naps at first, then twice as long each time, in microseconds.
 const NAP_US: u64 = 10;
-/// The longest nap, in microseconds.
-const NAP_US_MAX: u64 = 1_000;
+/// The longest nap, in microseconds: others may wait for who naps.
+const NAP_US_MAX: u64 = 80;
 
 impl<T> OwnMutex<T> {
     pub(crate) const fn new(rank: u8, value: T) -> Self {

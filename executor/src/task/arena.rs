@@ -42,14 +42,14 @@ const PAGE_LAYOUT: Layout = match Layout::from_size_align(PAGE_BYTES, PAGE) {
 const CARVE: usize = 4096;
 /// An arena keeps so many empty pages, 2 MiB.
 const KEPT: usize = 32;
-/// So many, 32 MiB, as long as its owner has something to do: a program that spawns many tasks at a time does so again.
-const KEPT_BUSY: usize = 512;
+/// So many, 16 MiB, as long as its owner has something to do: a program that spawns many tasks at a time does so again.
+const KEPT_BUSY: usize = 256;
 /// Of those between, so many are given back at a time.
-const GIVEN_BACK: usize = 32;
+const GIVEN_BACK: usize = 4;
 /// So many cells are put away at a time for a class that has none left. A new page has fewer than four times as many.
 const PUT_AWAY: usize = 512;
-/// So many, if there is nothing better to do.
-const PUT_AWAY_IDLE: usize = 4096;
+/// So many, if there is nothing better to do: between two portions the owner looks for work.
+const PUT_AWAY_IDLE: usize = 512;
 /// Sizes of cells: multiples of 16 up to 256, of 64 up to 512, of 128 up to 1024, of 256 up to 2048.
 const CLASSES: usize = 28;
 const ALIGN: usize = 16;

@@ -1,6 +1,6 @@
-//! The cell of a task that goes through run queues: one piece of memory, of an arena or of the global allocator, with a header, which
-//! is the same for all, and the future, which its outcome replaces. `task` makes, runs and discards cells, wakers and handles lead to them; who may do
-//! what, and when the memory goes, is `state`'s.
+//! The cell of a task that goes through run queues: one piece of memory, of an arena or of the global allocator, with a header,
+//! which is the same for all, and the future, which its outcome replaces. `task` makes, runs and discards cells, wakers and
+//! handles lead to them; who may do what, and when the memory goes, is `state`'s.
 //!
 //! 1. The header is written before the state says that there is a task, and only the id of a task in the registry after that, by
 //!    who has the unit, before it is first queued.
@@ -12,7 +12,6 @@
 
 use std::alloc::Layout;
 use std::any::Any;
-use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, MaybeUninit, offset_of};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
@@ -20,7 +19,7 @@ use std::ptr::NonNull;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
 use super::arena::Arena;
-use super::state::{Completed, Left, State, Woken};
+use super::state::{Completed, State, Woken};
 use super::{BLOCKING, FLAGS, Failure, IN_ARENA, Id, Outcome, Output, Payload, caught, registry, swallow};
 use crate::context;
 use crate::processor::Processor;
@@ -28,6 +27,10 @@ use crate::runq::Unit;
 use crate::sched::{How, Sched};
 use crate::sys::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::sys::{UnsafeCell, assert_no_lock_held};
+
+pub(super) use handles::{Abort, Join};
+
+mod handles;
 
 /// What is the same in all cells. A task that waits pays for it.
 #[repr(C)]
@@ -128,7 +131,7 @@ pub(super) unsafe fn new<F: Future>(
         (&raw mut (*cell).stage.future).write(ManuallyDrop::new(future));
         (*cell).header.state.publish();
         let task = Task(memory.cast());
-        (task, Join { task, _output: PhantomData })
+        (task, Join::new(task))
     }
 }
 
@@ -537,182 +540,6 @@ unsafe fn drop_waker(data: *const ()) {
     unsafe {
         if task.header().state.let_go() {
             task.free();
-        }
-    }
-}
-
-/// A handle's part of a task: JOIN, and its reference.
-pub(super) struct Join<T> {
-    task: Task,
-    _output: PhantomData<T>,
-}
-
-impl<T> Join<T> {
-    #[inline]
-    fn state(&self) -> &State {
-        // SAFETY: JOIN's reference keeps the cell until `leave`.
-        unsafe { &self.task.header().state }
-    }
-
-    pub(super) fn id(&self) -> Id {
-        // SAFETY: as above.
-        unsafe { self.task.id() }
-    }
-
-    pub(super) fn location(&self) -> &'static Location<'static> {
-        // SAFETY: as above.
-        unsafe { self.task.location() }
-    }
-
-    pub(super) fn is_finished(&self) -> bool {
-        self.state().is_complete()
-    }
-
-    pub(super) fn abort(&self) {
-        // SAFETY: as above.
-        unsafe { abort(self.task) };
-    }
-
-    /// `None` if the future is gone.
-    pub(super) fn abort_handle(&self) -> Option<Abort> {
-        self.state().try_ref().then(|| Abort { task: self.task })
-    }
-
-    /// Takes the outcome, or leaves a waker. It may be ready once.
-    #[inline]
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<T>> {
-        if self.state().is_complete() || self.register(cx.waker()) {
-            // SAFETY: the outcome is there, and ours (invariant 3 of `state`); it is taken once.
-            return Poll::Ready(unsafe { self.task.outcome::<T>().read() });
-        }
-        Poll::Pending
-    }
-
-    /// Leaves a waker in the cell. Tells whether the task is complete, for which nobody is woken then.
-    fn register(&mut self, waker: &Waker) -> bool {
-        let mut former = None;
-        // SAFETY: the cell is kept. The waker in it may be looked at while JOIN_WAKER is set, and is ours once it is taken back.
-        let slot = unsafe { &self.task.header().waker };
-        if self.state().has_waker() {
-            // SAFETY: as above: nobody writes it.
-            if slot.with(|registered| unsafe { (*registered).assume_init_ref().will_wake(waker) }) {
-                return false;
-            }
-        }
-        let waker = waker.clone();
-        if self.state().has_waker() {
-            if !self.state().take_back() {
-                return true;
-            }
-            // SAFETY: it was there, and is ours again.
-            former = Some(unsafe { self.task.take_waker() });
-        }
-        // SAFETY: JOIN_WAKER is clear, so the room is ours, and empty.
-        slot.with_mut(|slot| unsafe { (*slot).write(waker) });
-        let is_complete = !self.state().registered();
-        if is_complete {
-            // SAFETY: it stayed ours.
-            drop(unsafe { self.task.take_waker() });
-        }
-        drop(former);
-        is_complete
-    }
-
-    /// The handle is dropped. Call it once; `is_taken`: a poll was ready.
-    #[inline]
-    pub(super) fn leave(&mut self, is_taken: bool) {
-        if is_taken {
-            self.let_go();
-        } else {
-            self.leave_untaken();
-        }
-    }
-
-    /// The task is complete, and its outcome gone.
-    #[inline]
-    fn let_go(&mut self) {
-        if self.state().let_go_handle() {
-            // SAFETY: it was the last reference.
-            unsafe { self.task.free() };
-        }
-    }
-
-    fn leave_untaken(&mut self) {
-        let mut former = None;
-        loop {
-            match self.state().leave() {
-                Left::Gone => break,
-                Left::TakeWaker => {
-                    if self.state().take_back() {
-                        // SAFETY: it was there, and is ours again.
-                        former = Some(unsafe { self.task.take_waker() });
-                    }
-                }
-                Left::DropOutcome => {
-                    // SAFETY: the outcome is ours (invariant 3 of `state`), and what is in it swallows panics.
-                    unsafe { self.task.outcome::<T>().drop_in_place() };
-                    self.let_go();
-                    break;
-                }
-            }
-        }
-        // It is the user's, and the handle is gone.
-        drop(former);
-    }
-}
-
-/// An abort handle's reference to a task.
-pub(super) struct Abort {
-    task: Task,
-}
-
-// SAFETY: it does nothing but change the word.
-unsafe impl Sync for Abort {}
-
-impl Abort {
-    fn state(&self) -> &State {
-        // SAFETY: the reference keeps the cell.
-        unsafe { &self.task.header().state }
-    }
-
-    pub(super) fn abort(&self) {
-        // SAFETY: as above.
-        unsafe { abort(self.task) };
-    }
-
-    pub(super) fn is_finished(&self) -> bool {
-        !self.state().is_alive()
-    }
-}
-
-impl Clone for Abort {
-    fn clone(&self) -> Self {
-        self.state().add_ref();
-        Abort { task: self.task }
-    }
-}
-
-impl Drop for Abort {
-    fn drop(&mut self) {
-        if self.state().let_go() {
-            // SAFETY: it was the last reference.
-            unsafe { self.task.free() };
-        }
-    }
-}
-
-/// # Safety
-///
-/// The cell is kept meanwhile.
-unsafe fn abort(task: Task) {
-    // SAFETY: passed on; the unit is ours if the word says so.
-    unsafe {
-        let header = task.header();
-        if header.state.abort() {
-            task.ready();
-        } else if header.word.load(Relaxed) & BLOCKING != 0 && header.state.is_alive() {
-            // It is queued, or it runs, and is left alone.
-            header.sched.abort_blocking();
         }
     }
 }

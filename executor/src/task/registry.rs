@@ -32,7 +32,7 @@ pub(super) enum Refused {
     Full,
 }
 
-/// The live tasks that were spawned on one processor, or from outside with it as the shard chosen.
+/// The live tasks that lie in no arena and were spawned on one processor, or from outside with it as the shard chosen.
 pub(crate) struct Shard {
     index: u32,
     /// Written under `slab`, read without.

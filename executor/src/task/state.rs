@@ -117,8 +117,8 @@ impl State {
     /// The last reference is gone, and the memory goes back.
     #[inline]
     pub(super) fn retire(&self) {
-        // Release: pairs with the Acquire of whoever takes the memory from a free list and looks at the word.
-        self.0.store(0, Release);
+        // Relaxed: who sees it does nothing; the memory itself is handed over by the arena, or the allocator.
+        self.0.store(0, Relaxed);
     }
 
     /// Queued → running. Tells whether the task was aborted. Only who has the unit may call it.
