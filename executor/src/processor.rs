@@ -611,6 +611,13 @@ impl Processor {
         self.own.gives_way_at.store(self.schedtick().wrapping_add(ready + 1), Relaxed);
     }
 
+    /// The next turn is the global queue's, and none of those that gave way.
+    pub(crate) fn gives_way_later(&self) {
+        if !self.may_give_way() {
+            self.own.gives_way_at.store(self.own.gives_way_at.load(Relaxed).wrapping_add(1), Relaxed);
+        }
+    }
+
     #[inline]
     pub(crate) fn is_slow(&self) -> bool {
         self.seen.slow.load(Relaxed)

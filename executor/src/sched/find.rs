@@ -222,6 +222,7 @@ impl Worker {
                         // The second look after a yield, which is pushed without one: step 3 does not come to it.
                         submit_fence();
                         self.sched.after_push(p);
+                        p.gives_way_later();
                         p.begin_slice();
                         count_found(p, FoundIn::GlobalTick);
                         return Some((p, unit));
