@@ -13,6 +13,7 @@ use crate::clock;
 use crate::processor::Processor;
 use crate::runtime;
 use crate::sched::{RuntimeRef, Sched};
+use crate::sys::atomic::{AtomicUsize, Ordering::Relaxed};
 use crate::timers::Timers;
 
 /// See the head of the file.
@@ -33,6 +34,8 @@ struct Current {
     worker_of: Cell<Option<&'static Sched>>,
     /// The runtime that counts this thread as stuck, because its poll goes on without a processor.
     released_by: Cell<Option<&'static Sched>>,
+    /// See [`thread_number`]; 0 before somebody has asked.
+    number: Cell<usize>,
 }
 
 thread_local! {
@@ -43,6 +46,7 @@ thread_local! {
             unconstrained: Cell::new(false),
             worker_of: Cell::new(None),
             released_by: Cell::new(None),
+            number: Cell::new(0),
         }
     };
 }
@@ -83,6 +87,24 @@ pub(crate) fn belong_to(runtime: RuntimeRef, as_worker: bool) {
 #[inline]
 pub(crate) fn is_worker_of(sched: &'static Sched) -> bool {
     CURRENT.with(|c| c.worker_of.get()).is_some_and(|own| std::ptr::eq(own, sched))
+}
+
+/// Whether this thread is a machine, of whatever runtime.
+#[inline]
+pub(crate) fn is_worker() -> bool {
+    CURRENT.with(|c| c.worker_of.get()).is_some()
+}
+
+/// A number of this thread's own. Threads that ask one after the other have numbers that follow each other.
+#[inline]
+pub(crate) fn thread_number() -> usize {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    CURRENT.with(|c| {
+        if c.number.get() == 0 {
+            c.number.set(ASKED.fetch_add(1, Relaxed) + 1);
+        }
+        c.number.get()
+    })
 }
 
 /// Sets the runtime that counts this thread as stuck without a processor, and gives the one before.

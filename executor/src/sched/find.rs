@@ -262,7 +262,7 @@ impl Worker {
             if p.queue.next.peek() == 0 && p.queue.len_seen() == 0 {
                 // Memory that other threads gave back while there was work, some at a time. Who wants a processor goes first.
                 // SAFETY: as above.
-                if !self.sched.idle.is_wanted() && unsafe { p.arena.collect() } {
+                if !self.sched.idle.is_wanted() && (unsafe { p.arena.collect() } || self.sched.collect_outside()) {
                     continue;
                 }
                 if !self.go_idle(p) {
