@@ -43,6 +43,10 @@ const YIELDERS_MAX: usize = 8;
 /// A stolen task that ran for less, in nanoseconds, was not worth waking a machine.
 const WORTH_NS: u64 = 20_000;
 
+/// A machine with short polls lets others want its processor for so long, in nanoseconds: to hand it over costs two thread
+/// switches. Who comes back from a wait for tasks then finds that more of them have ended.
+const WANTED_NS: u64 = 50_000;
+
 /// The body of a machine's thread.
 pub(crate) struct Worker {
     sched: &'static Sched,
@@ -54,6 +58,8 @@ pub(crate) struct Worker {
     looked_global: bool,
     /// The machine was granted its processor and has not run anything yet: that goes before machines that want one.
     owes_a_pick: bool,
+    /// For how long, at most, the looks have found that somebody wants a processor.
+    wanted_ns: u64,
     /// Whose lone task was just stolen.
     lone_of: Option<&'static Processor>,
     /// Buffers, kept for their memory.
@@ -89,6 +95,7 @@ impl Worker {
             woken_by_spawn_of: None,
             looked_global: false,
             owes_a_pick: false,
+            wanted_ns: 0,
             lone_of: None,
             ready: Vec::new(),
             due: WakeBatch::new(),
@@ -316,8 +323,11 @@ impl Worker {
     fn look(&mut self, p: &'static Processor, after_global: bool) -> Look {
         let sched = self.sched;
         let now = clock::now();
+        let passed = now.saturating_sub(p.looked_at());
         let look = p.looked(now, sched.netpolled_at());
-        if sched.idle.is_wanted() && !self.owes_a_pick {
+        self.wanted_ns = if sched.idle.is_wanted() { self.wanted_ns + passed } else { 0 };
+        if self.wanted_ns >= WANTED_NS && !self.owes_a_pick {
+            self.wanted_ns = 0;
             if let Some(gone) = self.hand_to_want(p) {
                 return gone;
             }
