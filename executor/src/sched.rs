@@ -280,7 +280,7 @@ impl Sched {
         self.netpoll_breaks.reset();
         self.idle.open(procs as u32);
         self.shards().for_each(|shard| shard.open(generation));
-        self.arenas_outside.iter().for_each(|arena| arena.open(generation));
+        self.arenas_outside.iter().for_each(|arena| arena.open(generation, std::ptr::from_ref(self).cast()));
         self.pinned.open(generation);
         // Release: pairs with the Acquire in `RuntimeRef::is_there`, which then sees the runtime as it was built.
         self.generation.store(generation, Release);

@@ -67,13 +67,15 @@ pub(crate) struct Arena {
     returned: Returned,
 }
 
-// SAFETY: a page is memory that anybody may own; who touches what is in the invariants.
+// SAFETY: a page is memory that anybody may own, and the owner is only told; who touches what is in the invariants.
 unsafe impl Send for Arena {}
 // SAFETY: `own` and the owner's part of the pages are reached by unsafe functions only, whose callers are the owner.
 unsafe impl Sync for Arena {}
 
 /// The owner's part of an arena.
 struct Own {
+    /// What [`Arena::owner_of`] says of each cell.
+    owner: *const (),
     /// By class, the first page of its list.
     first: [*mut Page; CLASSES],
     /// Empty pages.
@@ -81,15 +83,15 @@ struct Own {
 }
 
 impl Arena {
-    /// One that a processor owns.
-    pub(crate) fn new() -> Self {
-        Arena::owned_by(None)
+    /// One that a processor owns. `owner` is what it and its cells are said to be of. Nothing here touches it.
+    pub(crate) fn new(owner: *const ()) -> Self {
+        Arena::locked_by(None, owner)
     }
 
-    fn owned_by(lock: Option<OwnMutex<Entry>>) -> Self {
+    fn locked_by(lock: Option<OwnMutex<Entry>>, owner: *const ()) -> Self {
         Arena {
             lock,
-            own: UnsafeCell::new(Own { first: [null_mut(); CLASSES], kept: Vec::new() }),
+            own: UnsafeCell::new(Own { owner, first: [null_mut(); CLASSES], kept: Vec::new() }),
             rest: AtomicPtr::new(null_mut()),
             pages: Mutex::new(rank::LEAF, Vec::new()),
             returned: Returned(AtomicPtr::new(null_mut())),
@@ -133,6 +135,17 @@ impl Arena {
             // SAFETY: an arena outlives its cells; the caller hands the cell over.
             _ => unsafe { (*arena).take_back(page, cell, is_machine) },
         }
+    }
+
+    /// What the arena of a cell was made with.
+    ///
+    /// # Safety
+    ///
+    /// [`Arena::alloc`] of any arena gave the cell, which is used.
+    #[inline]
+    pub(crate) unsafe fn owner_of(cell: NonNull<u8>) -> *const () {
+        // SAFETY: the cell is used, so its page is there (invariant 4).
+        unsafe { (*Page::of(cell.cast().as_ptr())).owner }
     }
 
     /// The owner has nothing better to do: puts away some of what came back from other threads, gives some of the empty pages back
@@ -364,10 +377,13 @@ impl Arena {
         // SAFETY: the size is not 0.
         let page = unsafe { alloc(PAGE_LAYOUT) }.cast::<Page>();
         let list_entry = NonNull::new(page)?;
+        // SAFETY: `own` is the owner's.
+        let owner = self.own.with(|own| unsafe { (*own).owner });
         let own = PageOwn { free: null_mut(), used: 0, next: null_mut(), before: null_mut() };
         let mut pages = self.pages.lock();
         let head = Page {
             arena: std::ptr::from_ref(self),
+            owner,
             class: AtomicU32::new(class as u32),
             carved: AtomicU32::new(0),
             is_kept: AtomicBool::new(false),

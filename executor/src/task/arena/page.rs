@@ -22,22 +22,24 @@ pub(super) const PAGE_LAYOUT: Layout = match Layout::from_size_align(PAGE_BYTES,
 };
 /// So many bytes of a page are made cells at a time: what is never used is never touched.
 const CARVE: usize = 4096;
-/// Sizes of cells: multiples of 16 up to 256, of 64 up to 512, of 128 up to 1024, of 256 up to 2048.
-pub(super) const CLASSES: usize = 28;
+/// Sizes of cells: multiples of 8 from 16 to 256, of 64 up to 512, of 128 up to 1024, of 256 up to 2048.
+pub(super) const CLASSES: usize = 43;
+/// Cells whose size is a multiple of it begin at multiples of it.
 pub(super) const ALIGN: usize = 16;
 
 /// The class of cells for `layout`.
 #[inline]
 pub(super) const fn class_of(layout: Layout) -> Option<usize> {
-    let size = if layout.size() < size_of::<Cell>() { size_of::<Cell>() } else { layout.size() };
+    let size = layout.pad_to_align().size();
+    let size = if size < size_of::<Cell>() { size_of::<Cell>() } else { size };
     if layout.align() > ALIGN {
         return None;
     }
     match size {
-        0..=256 => Some(size.div_ceil(16) - 1),
-        257..=512 => Some(16 + (size - 257) / 64),
-        513..=1024 => Some(20 + (size - 513) / 128),
-        1025..=2048 => Some(24 + (size - 1025) / 256),
+        0..=256 => Some(size.div_ceil(8) - 2),
+        257..=512 => Some(31 + (size - 257) / 64),
+        513..=1024 => Some(35 + (size - 513) / 128),
+        1025..=2048 => Some(39 + (size - 1025) / 256),
         _ => None,
     }
 }
@@ -45,10 +47,10 @@ pub(super) const fn class_of(layout: Layout) -> Option<usize> {
 /// How large the cells of a class are, in bytes.
 pub(super) const fn size_of_class(class: usize) -> usize {
     match class {
-        0..16 => (class + 1) * 16,
-        16..20 => (class - 11) * 64,
-        20..24 => (class - 15) * 128,
-        _ => (class - 19) * 256,
+        0..31 => (class + 2) * 8,
+        31..35 => (class - 26) * 64,
+        35..39 => (class - 30) * 128,
+        _ => (class - 34) * 256,
     }
 }
 
@@ -71,6 +73,8 @@ pub(super) struct Cell {
 #[repr(C, align(128))]
 pub(super) struct Page {
     pub(super) arena: *const Arena,
+    /// What [`Arena::owner_of`] says of its cells.
+    pub(super) owner: *const (),
     /// Written under `Arena::pages` while the page is empty.
     pub(super) class: AtomicU32,
     /// So many cells were made. The owner's; a walker reads it.

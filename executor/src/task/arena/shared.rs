@@ -37,15 +37,21 @@ pub(crate) struct SharedArena {
 impl SharedArena {
     pub(crate) fn new() -> Self {
         let entry = Entry { generation: 0, next_task: 0 };
-        SharedArena { arena: Arena::owned_by(Some(OwnMutex::new(rank::REGISTRY, entry))), spawned: AtomicU64::new(0) }
+        SharedArena {
+            arena: Arena::locked_by(Some(OwnMutex::new(rank::REGISTRY, entry)), std::ptr::null()),
+            spawned: AtomicU64::new(0),
+        }
     }
 
     fn lock(&self) -> OwnMutexGuard<'_, Entry> {
         self.arena.lock.as_ref().expect("a shared arena has a lock").lock()
     }
 
-    pub(crate) fn open(&self, generation: u32) {
+    /// Tasks of the runtime of this generation may come in from here on. `owner` is as in [`Arena::new`], always the same.
+    pub(crate) fn open(&self, generation: u32, owner: *const ()) {
         let mut entry = self.lock();
+        // SAFETY: who holds the lock owns the arena.
+        self.arena.own.with_mut(|own| unsafe { (*own).owner = owner });
         entry.generation = generation;
         self.spawned.store(0, Relaxed);
     }

@@ -29,7 +29,7 @@ unsafe impl Send for Taken {}
 
 fn open() -> Arc<SharedArena> {
     let arena = Arc::new(SharedArena::new());
-    arena.open(1);
+    arena.open(1, std::ptr::null());
     arena
 }
 
@@ -117,7 +117,7 @@ unsafe impl Send for Runtime {}
 impl Runtime {
     fn new() -> Arc<Self> {
         let arena = SharedArena::new();
-        arena.open(1);
+        arena.open(1, std::ptr::null());
         Arc::new(Runtime {
             arena,
             inject: Inject::new(),

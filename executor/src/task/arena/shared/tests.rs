@@ -43,7 +43,7 @@ impl SharedArena {
 
 fn open() -> SharedArena {
     let arena = SharedArena::new();
-    arena.open(1);
+    arena.open(1, std::ptr::null());
     arena
 }
 
@@ -51,14 +51,14 @@ fn open() -> SharedArena {
 fn r14_nobody_comes_in_but_while_it_is_open() {
     let arena = SharedArena::new();
     assert!(arena.take_one(1).is_none(), "nobody has opened it");
-    arena.open(3);
+    arena.open(3, std::ptr::null());
     assert!(arena.take_one(1).is_none(), "another runtime has the slot");
     let (first, second) = (arena.take_one(3).unwrap(), arena.take_one(3).unwrap());
     assert_eq!((first.1, second.1, arena.spawned()), (0, 1, 2));
     arena.close();
     assert!(arena.take_one(3).is_none());
     assert_eq!(arena.spawned(), 2);
-    arena.open(5);
+    arena.open(5, std::ptr::null());
     assert_eq!(arena.spawned(), 0, "it counts for the next one");
     assert_eq!(arena.take_one(5).map(|(cell, number)| (cell.free(false), number).1), Some(2));
     first.0.free(true);
