@@ -233,6 +233,9 @@ fn empty_pages_are_kept_up_to_a_number_and_are_for_any_class() {
     cells.into_iter().for_each(|taken| taken.free(Some(&arena)));
     arena.check();
     assert_eq!((arena.page_count(), arena.kept_count()), (KEPT_BUSY + 1, KEPT_BUSY));
+    let mut shown = 0;
+    arena.walk(|_| shown += 1);
+    assert_eq!(shown, capacity(CLASSES - 1), "a walk looks at kept pages");
     // With nothing to do, it gives them back in parts.
     // SAFETY: the arena is ours.
     let parts = (0..).take_while(|_| unsafe { arena.collect() }).count();
