@@ -55,7 +55,7 @@ impl Taken {
 
 fn take(arena: &SharedArena) -> Option<Taken> {
     // SAFETY: each thread of the model keeps the arena.
-    let taken = unsafe { arena.take_of_class(1, CLASS, |next| next) };
+    let taken = unsafe { arena.take_of_class(1, CLASS, |next| next, || ()) };
     taken.map(|(cell, _)| Taken(cell.cast()))
 }
 
