@@ -109,6 +109,9 @@ fn what_machines_free_is_put_away_by_who_has_the_time() {
     let count = PUT_AWAY_BESIDE + 7;
     let cells: Vec<_> = (0..count).map(|_| arena.take_one(1).unwrap().0).collect();
     let (theirs, others): (Vec<_>, Vec<_>) = cells.into_iter().enumerate().partition(|(n, _)| n % 8 > 0);
+    arena.take_one(1).unwrap().0.free(true);
+    assert!(arena.arena.has_returned(), "a machine took the lock");
+    while arena.collect() {}
     let lock = arena.lock();
     theirs.into_iter().for_each(|(_, cell)| cell.free(true));
     others.into_iter().for_each(|(_, cell)| cell.free(false));
