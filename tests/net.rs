@@ -70,6 +70,32 @@ fn r04_a_socket_is_served_within_a_bounded_number_of_picks() {
     assert!(runtime.metrics().netpoll_looks > 0);
 }
 
+/// A machine without work looked at the netpoller and then sat down in it: two system calls where one would do.
+#[test]
+fn r05_who_goes_to_sleep_in_the_netpoller_does_not_look_at_it_before() {
+    const TIMES: u64 = 1_000;
+    let runtime = runtime(1);
+    // Somebody waits for a socket, and in vain.
+    let waits = runtime.spawn(async {
+        let (mut stream, _plain) = pair().await;
+        stream.read_exact(&mut [0]).await
+    });
+    while runtime.metrics().io_waiters == 0 {
+        std::thread::yield_now();
+    }
+    let before = runtime.metrics();
+    for _ in 0..TIMES {
+        let (done, is_done) = std::sync::mpsc::channel();
+        drop(runtime.spawn(async move { done.send(()).unwrap() }));
+        is_done.recv().unwrap();
+    }
+    let after = runtime.metrics();
+    let (parks, looks) = (after.parks - before.parks, after.netpoll_looks - before.netpoll_looks);
+    // One in 32 on the way to sleep, and one in 16 of the looks around that come with the first pick after it.
+    assert!(looks <= TIMES / 8, "{looks} looks beside {parks} sleeps");
+    waits.abort();
+}
+
 #[test]
 fn r09_sockets_that_outlive_their_runtime_touch_nothing_of_the_next() {
     let first = runtime(1);

@@ -46,6 +46,10 @@ const WORTH_NS: u64 = 20_000;
 /// A machine with short polls lets others want its processor for so long, in nanoseconds: to hand it over costs two thread
 /// switches. Who comes back from a wait for tasks then finds that more of them have ended.
 const WANTED_NS: u64 = 50_000;
+/// After so many looks at the netpoller on the way to sleep that found nothing, such looks are left out, but for one in
+/// [`BLANK_EVERY`]: who then sits down in the netpoller finds out there, with one system call instead of two.
+const BLANK_MAX: u32 = 2;
+const BLANK_EVERY: u32 = 32;
 
 /// The body of a machine's thread.
 pub(crate) struct Worker {
@@ -62,6 +66,8 @@ pub(crate) struct Worker {
     wanted_ns: u64,
     /// Whose lone task was just stolen.
     lone_of: Option<&'static Processor>,
+    /// Looks at the netpoller on the way to sleep, made or left out, since the last one that found something.
+    blank_looks: u32,
     /// Buffers, kept for their memory.
     ready: Vec<Waker>,
     due: WakeBatch,
@@ -97,6 +103,7 @@ impl Worker {
             owes_a_pick: false,
             wanted_ns: 0,
             lone_of: None,
+            blank_looks: 0,
             ready: Vec::new(),
             due: WakeBatch::new(),
         }
@@ -300,10 +307,7 @@ impl Worker {
         // 5.
         let now = clock::now();
         self.run_own_timers(p, now);
-        if sched.netpoll_now(&mut self.ready, now) {
-            p.counters().netpoll_looks.add(1);
-            self.wake_ready(p);
-        }
+        self.look_before_sleep(p, now);
         if p.queue.len_seen() > 0 {
             return None;
         }
@@ -316,6 +320,24 @@ impl Worker {
             p.counters().spins.add(1);
         }
         self.steal(p)
+    }
+
+    /// A look at the netpoller without waiting, where such looks find something (see [`BLANK_MAX`]). Nothing relies on it:
+    /// whoever finds no work sits down in the netpoller, or somebody is there.
+    fn look_before_sleep(&mut self, p: &'static Processor, now: u64) {
+        let left_out = self.blank_looks >= BLANK_MAX && self.blank_looks % BLANK_EVERY != 0;
+        if !left_out && !self.sched.netpoll_now(&mut self.ready, now) {
+            return;
+        }
+        self.blank_looks = self.blank_looks.wrapping_add(1);
+        if left_out {
+            return;
+        }
+        p.counters().netpoll_looks.add(1);
+        if !self.ready.is_empty() {
+            self.blank_looks = 0;
+        }
+        self.wake_ready(p);
     }
 
     /// Step 1.
