@@ -46,6 +46,7 @@ const WORTH_NS: u64 = 20_000;
 /// A machine with short polls lets others want its processor for so long, in nanoseconds: to hand it over costs two thread
 /// switches. Who comes back from a wait for tasks then finds that more of them have ended.
 const WANTED_NS: u64 = 50_000;
+
 /// After so many looks at the netpoller on the way to sleep that found nothing, such looks are left out, but for one in
 /// [`BLANK_EVERY`]: who then sits down in the netpoller finds out there, with one system call instead of two.
 const BLANK_MAX: u32 = 2;
