@@ -54,7 +54,7 @@ const IDLE: u64 = 1 << 32;
 pub(crate) trait Host {
     /// Starts a machine that begins with the processor `slot`; if that fails, gives it back with
     /// [`Idle::give_back`].
-    fn start_machine(&'static self, slot: u32, spinning: bool, woken_by_spawn_of: Option<u32>);
+    fn start_machine(&'static self, slot: u32, spinning: bool, woken_by: Option<u32>);
     /// Breaks the blocked wait in the netpoller.
     fn break_poller(&self);
     /// Wakes `sysmon` from deep sleep.
@@ -200,7 +200,7 @@ impl Idle {
     }
 
     /// Wakes one machine for an idle processor, unless one spins already (Go: `wakep`). Tells whether it did.
-    pub(crate) fn wake_one(&self, host: &'static impl Host, woken_by_spawn_of: Option<u32>) -> bool {
+    pub(crate) fn wake_one(&self, host: &'static impl Host, woken_by: Option<u32>) -> bool {
         let mut word = self.word.load(Relaxed);
         loop {
             if Counts(word).idle() == 0 || Counts(word).spinning() != 0 {
@@ -222,16 +222,16 @@ impl Idle {
         };
         let grant = Grant::Processor { slot, spinning: true };
         if let Some(machine) = lists.machines.pop() {
-            machine.grant(grant, woken_by_spawn_of);
+            machine.grant(grant, woken_by);
             drop(lists);
             machine.parker.unpark();
         } else if let Some(machine) = lists.poller.take() {
-            machine.grant(grant, woken_by_spawn_of);
+            machine.grant(grant, woken_by);
             drop(lists);
             host.break_poller();
         } else {
             drop(lists);
-            host.start_machine(slot, true, woken_by_spawn_of);
+            host.start_machine(slot, true, woken_by);
         }
         true
     }
