@@ -27,7 +27,10 @@
 //! again after its own fence. Whoever found no processor for work that can be seen relies on who holds them: each looks at
 //! the queues after it has given its own up.
 //!
-//! That look does not see lone tasks, which only a spinner takes. So a searcher that found no processor also sets
+//! Nor does that look see what is queued on a processor that is spared (`processor/backoff.rs`), and not each submit there
+//! wakes: the machine that has the processor comes to it, and never goes idle before; `sysmon` sees if it stands still.
+//!
+//! It does not see lone tasks either, which only a spinner takes. So a searcher that found no processor also sets
 //! `need_spinning`: a machine that is about to give its processor up sees that under the lock and searches once more (Go:
 //! `needspinning`, issue 45867; there it is what keeps work from being lost). `sysmon` comes to lone tasks too, but late.
 

@@ -8,7 +8,8 @@
 //! 3. the local queue;
 //! 4. a batch from the global queue;
 //! 5. due timers and the netpoller again, without waiting;
-//! 6. spin: steal half of another queue, four rounds; in the last one also other slots' due timers and lone tasks;
+//! 6. spin: steal half of another queue, four rounds; in the last one also other slots' due timers, what stays queued on a
+//!    processor that is spared, and lone tasks; the next search judges whether the theft paid;
 //! 7. go idle: give the processor up, look at everything once more, sleep, the first to do so in the netpoller.
 //!
 //! The models in `idle/loom.rs` repeat the steps of `go_idle`, `sleep_in_netpoller`, `hand_to_want` and `stop_spinning`.
