@@ -74,3 +74,6 @@ impl Processor {
         true
     }
 }
+
+#[cfg(all(test, not(gmp_loom)))]
+mod tests;

@@ -195,3 +195,6 @@ fn coprime(total: u32, random: u32) -> u32 {
     let from = random % total;
     (0..total).map(|i| (from + i) % total + 1).find(|n| gcd(*n, total) == 1).unwrap_or(1)
 }
+
+#[cfg(all(test, not(gmp_loom)))]
+mod tests;
