@@ -401,7 +401,10 @@ impl Sched {
             HandedOff::Idle if self.is_work_visible() => {
                 self.idle.wake_one(self, None);
             }
-            HandedOff::Idle => self.attend_netpoller(),
+            HandedOff::Idle => {
+                self.attend_netpoller();
+                self.idle.stop_alarm(self);
+            }
         }
         if !context::is_worker_of(self) {
             self.leave();
@@ -663,6 +666,14 @@ impl Host for Sched {
 
     fn wake_sysmon(&self) {
         self.sysmon.wake();
+    }
+
+    fn set_alarm(&self) -> bool {
+        self.sysmon.set_alarm()
+    }
+
+    fn stop_alarm(&self) {
+        self.sysmon.stop_alarm();
     }
 
     fn bury(&'static self, slot: u32) {

@@ -25,7 +25,7 @@ use crate::machine::{Grant, Machine};
 use crate::park::Parker;
 use crate::runq::{Overflow, Replaced, RunQueue, Unit};
 use crate::sys::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
-use crate::sys::doubles::Poller;
+use crate::sys::doubles::{Alarm, Poller};
 use crate::sys::{UnsafeCell, idle_fence, submit_fence};
 
 /// At most so many preemptions, where all of them take too long: these faults are found with two or three.
@@ -88,6 +88,7 @@ struct World {
     /// The clock, in the models in which it stands.
     paused: Option<paused::Paused>,
     sysmon: Parker,
+    alarm: Alarm,
     ran: AtomicUsize,
     goal: usize,
     /// In the models whose first task waits in its poll for the last one.
@@ -108,6 +109,7 @@ impl World {
             timer: None,
             paused: None,
             sysmon: Parker::new(),
+            alarm: Alarm::new(),
             ran: AtomicUsize::new(0),
             goal,
             gate: None,
@@ -249,6 +251,15 @@ impl Host for World {
 
     fn wake_sysmon(&self) {
         self.sysmon.unpark();
+    }
+
+    fn set_alarm(&self) -> bool {
+        self.alarm.set(true);
+        true
+    }
+
+    fn stop_alarm(&self) {
+        self.alarm.set(false);
     }
 
     /// Mirrors `Sched::bury_queue`.

@@ -476,6 +476,7 @@ impl Worker {
                 return true;
             }
         }
+        sched.idle.stop_alarm(sched);
         if poller {
             self.sleep_in_netpoller()
         } else {

@@ -267,6 +267,12 @@ impl Host for Table {
 
     fn wake_sysmon(&self) {}
 
+    fn set_alarm(&self) -> bool {
+        unreachable!("`sysmon` does not wait here")
+    }
+
+    fn stop_alarm(&self) {}
+
     fn bury(&'static self, _slot: u32) {
         unreachable!("the number of processors stays; see `resize`");
     }
