@@ -387,6 +387,26 @@ impl Sched {
         deadline != NEVER && deadline <= self.clock.now()
     }
 
+    /// Whether there is work that a spinner would find beside what the machine with `own` has just taken: lone tasks too, and a
+    /// netpoller to sit in.
+    pub(crate) fn is_work_for_another(&self, own: Option<&Processor>) -> bool {
+        if !self.inject.is_empty() {
+            return true;
+        }
+        let mut deadline = NEVER;
+        for slot in self.slots() {
+            let p = slot.processor();
+            // Its own machine goes on with a lone task.
+            let is_own = own.is_some_and(|own| std::ptr::eq(own, p));
+            if p.queue.len_seen() > 0 || !is_own && p.queue.next.peek() != 0 {
+                return true;
+            }
+            deadline = deadline.min(slot.timers.earliest());
+        }
+        !self.is_netpoller_attended() && (deadline != NEVER || self.netpoll.waiters() > 0)
+            || deadline != NEVER && deadline <= self.clock.now()
+    }
+
     /// Gives `p` up at once, in the middle of a poll that is going to wait (Go: `entersyscallblock`, `handoffp`).
     ///
     /// A thread of others is no guest of this runtime any more.

@@ -166,6 +166,18 @@ impl World {
             })
     }
 
+    /// Mirrors `Sched::is_work_for_another`.
+    fn is_work_for_another(&self, own: Option<u32>) -> bool {
+        let queued = |(slot, p): (usize, &Proc)| {
+            p.local.as_ref().is_some_and(|local| {
+                local.queue.len_seen() > 0 || own != Some(slot as u32) && local.queue.next.peek() != 0
+            })
+        };
+        !self.inject.is_empty()
+            || self.procs.iter().enumerate().any(queued)
+            || self.poll_until.load(Relaxed) == 0 && self.earliest_deadline() != NEVER
+    }
+
     /// Mirrors `Sched::attend_netpoller`.
     fn attend_netpoller(&'static self) {
         let deadline = self.earliest_deadline();
@@ -346,7 +358,10 @@ impl Worker {
     fn stop_spinning(&mut self) {
         self.spinning = false;
         if self.world.idle.stop_spinning() && self.world.idle.should_wake() {
-            self.world.idle.wake_one(self.world, None);
+            idle_fence();
+            if self.world.is_work_for_another(self.slot) {
+                self.world.idle.wake_one(self.world, None);
+            }
         }
     }
 
