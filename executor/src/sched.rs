@@ -433,6 +433,26 @@ impl Sched {
         deadline != NEVER && deadline <= self.clock.now()
     }
 
+    /// Whether there is work that a spinner would find beside what the machine with `own` has just taken: lone tasks too, and a
+    /// netpoller to sit in.
+    pub(crate) fn is_work_for_another(&self, own: Option<&Processor>) -> bool {
+        if !self.inject.is_empty() {
+            return true;
+        }
+        let mut deadline = NEVER;
+        for slot in self.slots() {
+            let p = slot.processor();
+            // Its own machine goes on with a lone task.
+            let is_own = own.is_some_and(|own| std::ptr::eq(own, p));
+            if p.queue.len_seen() > 0 || !is_own && p.queue.next.peek() != 0 {
+                return true;
+            }
+            deadline = deadline.min(slot.timers.earliest());
+        }
+        !self.is_netpoller_attended() && (deadline != NEVER || self.netpoll.waiters() > 0)
+            || deadline != NEVER && deadline <= self.clock.now()
+    }
+
     /// Gives `p` up at once, in the middle of a poll that is going to wait (Go: `entersyscallblock`, `handoffp`).
     ///
     /// A thread of others is no guest of this runtime any more.
@@ -447,7 +467,10 @@ impl Sched {
             HandedOff::Idle if self.is_work_visible() => {
                 self.idle.wake_one(self, None);
             }
-            HandedOff::Idle => self.attend_netpoller(),
+            HandedOff::Idle => {
+                self.attend_netpoller();
+                self.idle.stop_alarm(self);
+            }
         }
         if !context::is_worker_of(self) {
             self.leave();
@@ -704,6 +727,14 @@ impl Host for Sched {
 
     fn wake_sysmon(&self) {
         self.sysmon.wake();
+    }
+
+    fn set_alarm(&self) -> bool {
+        self.sysmon.set_alarm()
+    }
+
+    fn stop_alarm(&self) {
+        self.sysmon.stop_alarm();
     }
 
     fn bury(&'static self, slot: u32) {

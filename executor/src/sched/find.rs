@@ -31,7 +31,7 @@ use crate::processor::{CLOSING, ProcSlot, Processor, QUIT, SLICE_OVER};
 use crate::runq::Unit;
 use crate::runtime::block_in_place;
 use crate::sys::atomic::Ordering::Relaxed;
-use crate::sys::{submit_fence, submit_fence_after_rmw};
+use crate::sys::{idle_fence, submit_fence, submit_fence_after_rmw};
 use crate::task;
 use crate::timers::WakeBatch;
 
@@ -196,11 +196,15 @@ impl Worker {
         }
     }
 
-    /// The last spinner that finds work wakes the next (Go: `resetspinning`).
+    /// The last spinner that finds work wakes the next, if there is more (Go: `resetspinning`, which does not ask).
     fn stop_spinning(&mut self) {
         self.spinning = false;
         if self.sched.idle.stop_spinning() && self.sched.idle.should_wake() {
-            self.sched.idle.wake_one(self.sched, None);
+            // Who published something meanwhile has relied on this spinner, or sees that it spins no more.
+            idle_fence();
+            if self.sched.is_work_for_another(self.processor()) {
+                self.sched.idle.wake_one(self.sched, None);
+            }
         }
     }
 
@@ -522,6 +526,7 @@ impl Worker {
                 return true;
             }
         }
+        sched.idle.stop_alarm(sched);
         if poller {
             self.sleep_in_netpoller()
         } else {
