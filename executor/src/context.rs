@@ -13,7 +13,6 @@ use crate::clock;
 use crate::processor::Processor;
 use crate::runtime;
 use crate::sched::{RuntimeRef, Sched};
-use crate::sys::atomic::{AtomicUsize, Ordering::Relaxed};
 use crate::timers::Timers;
 
 /// See the head of the file.
@@ -34,8 +33,8 @@ struct Current {
     worker_of: Cell<Option<&'static Sched>>,
     /// The runtime that counts this thread as stuck, because its poll goes on without a processor.
     released_by: Cell<Option<&'static Sched>>,
-    /// See [`thread_number`]; 0 before somebody has asked.
-    number: Cell<usize>,
+    /// See [`shared_arena`].
+    shared_arena: Cell<usize>,
 }
 
 thread_local! {
@@ -46,7 +45,7 @@ thread_local! {
             unconstrained: Cell::new(false),
             worker_of: Cell::new(None),
             released_by: Cell::new(None),
-            number: Cell::new(0),
+            shared_arena: Cell::new(0),
         }
     };
 }
@@ -95,16 +94,17 @@ pub(crate) fn is_worker() -> bool {
     CURRENT.with(|c| c.worker_of.get()).is_some()
 }
 
-/// A number of this thread's own. Threads that ask one after the other have numbers that follow each other.
+/// Which of the shared arenas of a runtime this thread goes to. All begin with the first, so that one is enough for a program
+/// that spawns on one thread at a time.
 #[inline]
-pub(crate) fn thread_number() -> usize {
-    static ASKED: AtomicUsize = AtomicUsize::new(0);
-    CURRENT.with(|c| {
-        if c.number.get() == 0 {
-            c.number.set(ASKED.fetch_add(1, Relaxed) + 1);
-        }
-        c.number.get()
-    })
+pub(crate) fn shared_arena() -> usize {
+    CURRENT.with(|c| c.shared_arena.get())
+}
+
+/// This thread has met another one in the arena that it goes to: from now on it goes to the next one.
+#[cold]
+pub(crate) fn leave_shared_arena() {
+    CURRENT.with(|c| c.shared_arena.set(c.shared_arena.get().wrapping_add(1)));
 }
 
 /// Sets the runtime that counts this thread as stuck without a processor, and gives the one before.

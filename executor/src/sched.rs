@@ -309,11 +309,10 @@ impl Sched {
         if !runtime.is_open() {
             return None;
         }
-        let arena = &self.arenas_outside[context::thread_number() % self.arenas_outside.len()];
+        let arena = &self.arenas_outside[context::shared_arena() % self.arenas_outside.len()];
+        let number = |next| if next % Id::BLOCK == 0 { self.take_block() } else { next };
         // SAFETY: a slot is for ever.
-        unsafe {
-            arena.take(runtime.generation, layout, |next| if next % Id::BLOCK == 0 { self.take_block() } else { next })
-        }
+        unsafe { arena.take(runtime.generation, layout, number, context::leave_shared_arena) }
     }
 
     /// No thread spawns a task outside of the processors from here on.

@@ -1,5 +1,5 @@
-//! An arena for the tasks of threads that hold no processor. A runtime has a few; `sched` chooses one by the thread, so that
-//! threads that spawn at a time do not wait for each other. Tasks there are in no registry.
+//! An arena for the tasks of threads that hold no processor. A runtime has a few: a thread that meets another one there goes to the
+//! next, so that threads that spawn at a time do not wait for each other for long. Tasks there are in no registry.
 //!
 //! 1. The owner of the arena is who holds its lock. It is held for what an owner does and no longer: no task is made, queued or
 //!    ended under it.
@@ -47,6 +47,10 @@ impl SharedArena {
         self.arena.lock.as_ref().expect("a shared arena has a lock").lock()
     }
 
+    fn try_lock(&self) -> Option<OwnMutexGuard<'_, Entry>> {
+        self.arena.lock.as_ref().and_then(OwnMutex::try_lock)
+    }
+
     /// Tasks of the runtime of this generation may come in from here on. `owner` is as in [`Arena::new`], always the same.
     pub(crate) fn open(&self, generation: u32, owner: *const ()) {
         let mut entry = self.lock();
@@ -73,7 +77,7 @@ impl SharedArena {
 
     /// Memory for a task of the runtime of this generation, as [`Arena::alloc`] gives it, and the task's number, which `number`
     /// makes of the one that would be next. The task is counted: the caller makes and queues it. `None` if that runtime is not
-    /// open, if the memory is not for an arena, or if there is none.
+    /// open, if the memory is not for an arena, or if there is none. If somebody is there it says so, and waits.
     ///
     /// # Safety
     ///
@@ -84,12 +88,13 @@ impl SharedArena {
         generation: u32,
         layout: Layout,
         number: impl FnOnce(u64) -> u64,
+        met: impl FnOnce(),
     ) -> Option<(NonNull<u8>, u64)> {
         if !sys::TASKS_SHARE_PAGES {
             return None;
         }
         // SAFETY: passed on.
-        unsafe { self.take_of_class(generation, class_of(layout)?, number) }
+        unsafe { self.take_of_class(generation, class_of(layout)?, number, met) }
     }
 
     /// # Safety
@@ -101,8 +106,12 @@ impl SharedArena {
         generation: u32,
         class: usize,
         number: impl FnOnce(u64) -> u64,
+        met: impl FnOnce(),
     ) -> Option<(NonNull<u8>, u64)> {
-        let mut entry = self.lock();
+        let mut entry = self.try_lock().unwrap_or_else(|| {
+            met();
+            self.lock()
+        });
         if entry.generation != generation {
             return None;
         }
@@ -124,7 +133,7 @@ impl SharedArena {
     #[cold]
     #[inline(never)]
     fn put_away(&self) -> bool {
-        let Some(_owned) = self.arena.lock.as_ref().and_then(OwnMutex::try_lock) else {
+        let Some(_owned) = self.try_lock() else {
             // Who is there comes to it.
             return false;
         };

@@ -55,7 +55,7 @@ impl Taken {
 
 fn take(arena: &SharedArena) -> Option<Taken> {
     // SAFETY: each thread of the model keeps the arena.
-    let taken = unsafe { arena.take_of_class(1, CLASS, |next| next) };
+    let taken = unsafe { arena.take_of_class(1, CLASS, |next| next, || ()) };
     taken.map(|(cell, _)| Taken(cell.cast()))
 }
 
@@ -185,10 +185,9 @@ fn r14_spawns_from_outside_against_closing() {
             let runtime = runtime.clone();
             thread::spawn(move || u64::from(runtime.spawn()))
         };
-        let here = u64::from(runtime.spawn());
         runtime.shut_down();
+        let spawned = spawner.join().unwrap();
         assert!(!runtime.spawn(), "the runtime is gone");
-        let spawned = here + spawner.join().unwrap();
         assert_eq!((runtime.arena.spawned(), runtime.ended.load(Relaxed) as u64), (spawned, spawned));
         assert!(runtime.arena.arena.pages.lock().is_empty());
     });

@@ -32,7 +32,7 @@ impl SharedArena {
     /// The tests leave the arena where it is.
     fn take_one(&self, generation: u32) -> Option<(Taken, u64)> {
         // SAFETY: as said.
-        let taken = unsafe { self.take_of_class(generation, CLASS, |next| next) };
+        let taken = unsafe { self.take_of_class(generation, CLASS, |next| next, || ()) };
         taken.map(|(cell, number)| (Taken(cell), number))
     }
 
@@ -81,6 +81,27 @@ fn r18_what_others_free_needs_nobody_to_put_it_away() {
     assert_eq!(arena.page_count(), 0);
 }
 
+#[test]
+fn who_meets_another_one_says_so_and_waits() {
+    let arena = open();
+    let take = |met: &dyn Fn()| {
+        // SAFETY: the arena stays where it is.
+        let taken = unsafe { arena.take_of_class(1, CLASS, |next| next, met) };
+        Taken(taken.unwrap().0).free(false);
+    };
+    take(&|| panic!("nobody is there"));
+    let (told, is_told) = mpsc::channel();
+    thread::scope(|scope| {
+        let lock = arena.lock();
+        let (take, told) = (&take, told);
+        scope.spawn(move || take(&|| told.send(()).unwrap()));
+        is_told.recv().unwrap();
+        drop(lock);
+    });
+    assert_eq!(arena.spawned(), 2);
+    arena.trim();
+}
+
 /// A machine takes no lock, and nobody waits for one: what it frees lies there until somebody puts it away.
 #[test]
 fn what_machines_free_is_put_away_by_who_has_the_time() {
@@ -88,6 +109,9 @@ fn what_machines_free_is_put_away_by_who_has_the_time() {
     let count = PUT_AWAY_BESIDE + 7;
     let cells: Vec<_> = (0..count).map(|_| arena.take_one(1).unwrap().0).collect();
     let (theirs, others): (Vec<_>, Vec<_>) = cells.into_iter().enumerate().partition(|(n, _)| n % 8 > 0);
+    arena.take_one(1).unwrap().0.free(true);
+    assert!(arena.arena.has_returned(), "a machine took the lock");
+    while arena.collect() {}
     let lock = arena.lock();
     theirs.into_iter().for_each(|(_, cell)| cell.free(true));
     others.into_iter().for_each(|(_, cell)| cell.free(false));
