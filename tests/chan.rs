@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
@@ -218,6 +218,31 @@ fn r19_a_closed_channel_gives_what_is_in_it() {
     assert_eq!(gmp::block_on(receiver.recv()), Ok(1));
     assert_eq!(receiver.try_recv(), Ok(2));
     assert_eq!(receiver.try_recv(), Err(TryRecvError::Closed));
+}
+
+#[test]
+fn r19_nothing_is_sent_once_the_channel_is_closed() {
+    /// Sends as soon as it is woken.
+    struct Sends(Mutex<Option<Sender<u32>>>);
+    impl Wake for Sends {
+        fn wake(self: Arc<Self>) {
+            if let Some(sender) = self.0.lock().unwrap().take() {
+                assert!(sender.is_closed());
+                assert_eq!(sender.try_send(1), Err(TrySendError::Closed(1)));
+            }
+        }
+    }
+    for (sender, receiver) in [bounded(1), unbounded()] {
+        let (mut first, mut second) = (pin!(receiver.recv()), pin!(receiver.recv()));
+        let sends = Arc::new(Sends(Mutex::new(Some(sender.clone()))));
+        assert!(first.as_mut().poll(&mut Context::from_waker(&sends.clone().into())).is_pending());
+        assert!(poll(second.as_mut()).is_pending());
+        // It ends the waits one after the other, and the second is still in line when the first is woken.
+        sender.close();
+        assert!(sends.0.lock().unwrap().is_none(), "nobody was woken");
+        assert_eq!(poll(first.as_mut()), Poll::Ready(Err(RecvError)));
+        assert_eq!(poll(second.as_mut()), Poll::Ready(Err(RecvError)));
+    }
 }
 
 #[test]

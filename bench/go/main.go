@@ -85,8 +85,6 @@ var scenarios = map[string]func(c *cell) outcome{
 	"pinball":               batches(pinball, 85_400, 854),
 	"mutex-own":             func(c *cell) outcome { return mutex(c, 0) },
 	"mutex-own-100ns":       func(c *cell) outcome { return mutex(c, 100*time.Nanosecond) },
-	"mutex-neutral":         func(c *cell) outcome { return mutex(c, 0) },
-	"mutex-neutral-100ns":   func(c *cell) outcome { return mutex(c, 100*time.Nanosecond) },
 	"spawn-blocking-1ms":    batches(blockingCalls(1), 4, 1),
 	"spawn-blocking-64-1ms": batches(blockingCalls(64), 256, 64),
 	"mutex-64":              batches(contended, 12_800, 512),

@@ -271,7 +271,7 @@ impl Processor {
                 next_task: AtomicU64::new(0),
                 counters: Counters::default(),
             },
-            arena: Arena::new(),
+            arena: Arena::new(std::ptr::from_ref(sched).cast()),
         }
     }
 

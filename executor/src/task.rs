@@ -21,10 +21,8 @@
 //! | 0–25   | how many tasks the shard had seen before, so that ids of live tasks and their like differ |
 
 use std::any::Any;
-use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
-use std::ptr::NonNull;
 use std::task::{Context, Poll};
 
 use crate::context;
@@ -41,6 +39,7 @@ pub use yield_now::{YieldNow, yield_now};
 
 use cell::Task;
 use local::{HomeRef, Set};
+use outcome::{Failure, Outcome, Output};
 use registry::Refused;
 
 pub(crate) mod arena;
@@ -49,6 +48,7 @@ mod cell;
 mod join;
 pub(crate) mod local;
 mod local_set;
+mod outcome;
 pub(crate) mod registry;
 mod state;
 mod yield_now;
@@ -142,61 +142,6 @@ impl std::fmt::Debug for Id {
     }
 }
 
-/// Why a task gave no output.
-pub(crate) enum Failure {
-    Aborted,
-    Panicked(Payload),
-    Shutdown,
-    SetDropped,
-}
-
-/// What a task comes to.
-type Outcome<T> = Result<Output<T>, Failure>;
-
-/// A panic's payload on its way to the handle. It is a value of the user's: its destructor may panic too. No larger than
-/// the box, as every task has room for it.
-pub(crate) struct Payload(ManuallyDrop<Box<dyn Any + Send>>);
-
-impl Payload {
-    fn new(payload: Box<dyn Any + Send>) -> Self {
-        Payload(ManuallyDrop::new(payload))
-    }
-
-    fn into_inner(mut self) -> Box<dyn Any + Send> {
-        // SAFETY: `self` is forgotten, so the box is taken once.
-        let payload = unsafe { ManuallyDrop::take(&mut self.0) };
-        std::mem::forget(self);
-        payload
-    }
-}
-
-impl Drop for Payload {
-    fn drop(&mut self) {
-        // SAFETY: nobody took the box: `into_inner` forgets `self`.
-        let payload = unsafe { ManuallyDrop::take(&mut self.0) };
-        swallow(|| drop(payload));
-    }
-}
-
-/// The output on its way to the handle. If nobody takes it, its destructor may panic without harm.
-pub(crate) struct Output<T>(ManuallyDrop<T>);
-
-impl<T> Output<T> {
-    fn into_inner(mut self) -> T {
-        // SAFETY: `self` is forgotten, so the value is taken once.
-        let value = unsafe { ManuallyDrop::take(&mut self.0) };
-        std::mem::forget(self);
-        value
-    }
-}
-
-impl<T> Drop for Output<T> {
-    fn drop(&mut self) {
-        // SAFETY: nobody took the value: `into_inner` forgets `self`.
-        swallow(|| unsafe { ManuallyDrop::drop(&mut self.0) });
-    }
-}
-
 /// Runs a destructor and gives back its panic.
 fn caught(destructor: impl FnOnce()) -> Result<(), Box<dyn Any + Send>> {
     catch_unwind(AssertUnwindSafe(destructor))
@@ -231,7 +176,7 @@ where
                 // SAFETY: future and output are `Send` and 'static. The memory is new; so is the task, whose unit is ours.
                 // This thread holds the processor that the context names.
                 unsafe {
-                    let (task, join) = cell::new(memory, sched, location, word, future);
+                    let (task, join) = cell::new(memory, location, word, future);
                     sched.spawned_on(p, task.into_unit());
                     return JoinHandle::new(join);
                 }
@@ -252,8 +197,8 @@ where
     if runtime.sched.detects() {
         return spawn_counted(runtime, location, Box::pin(future));
     }
-    // SAFETY: future and output are `Send` and 'static, and the memory is new.
-    let (task, join) = unsafe { cell::new(cell::own_memory_of::<F>(), runtime.sched, location, Id::NONE.0, future) };
+    // SAFETY: future and output are `Send` and 'static.
+    let (task, join) = unsafe { cell::new_apart(runtime.sched, location, Id::NONE.0, future) };
     let handle = JoinHandle::new(join);
     // SAFETY: the task is new.
     if unsafe { enter(runtime, task) } {
@@ -273,8 +218,8 @@ fn spawn_counted<T: Send + 'static>(
 ) -> JoinHandle<T> {
     let future = Counted::new(future, false);
     let tally = future.tally().clone();
-    // SAFETY: future and output are `Send` and 'static, and the memory is new.
-    let (task, join) = unsafe { cell::new(own_memory(&future), runtime.sched, location, Id::NONE.0, future) };
+    // SAFETY: future and output are `Send` and 'static.
+    let (task, join) = unsafe { cell::new_apart(runtime.sched, location, Id::NONE.0, future) };
     let handle = JoinHandle::new(join);
     // SAFETY: the task is new, and not queued before it is.
     unsafe {
@@ -309,9 +254,8 @@ where
     }
 
     let closure = Closure(Some(f));
-    // SAFETY: closure and output are `Send` and 'static, and the memory is new.
-    let (task, join) =
-        unsafe { cell::new(own_memory(&closure), runtime.sched, location, BLOCKING | Id::NONE.0, closure) };
+    // SAFETY: closure and output are `Send` and 'static.
+    let (task, join) = unsafe { cell::new_apart(runtime.sched, location, BLOCKING | Id::NONE.0, closure) };
     let handle = JoinHandle::new(join);
     // SAFETY: the task is new.
     if unsafe { enter(runtime, task) } {
@@ -339,11 +283,6 @@ where
         drop(unsafe { Set::adopt(set) });
     }
     handle
-}
-
-/// Memory for a task of this future, from the global allocator.
-fn own_memory<F: Future>(_: &F) -> NonNull<u8> {
-    cell::own_memory_of::<F>()
 }
 
 /// Enters a task. Tells whether the caller is to queue it; if not, the runtime is shut down and the future was dropped.
@@ -376,11 +315,14 @@ pub(crate) fn run(unit: Unit, p: Option<&Processor>) {
     let task = Task::from_unit(unit);
     // SAFETY: the unit was ours, and is again if the task was woken. The slot of a runtime is there for ever.
     unsafe {
-        let sched = task.sched();
-        if let Some(p) = p {
-            p.polls_for(task.id(), task.location());
-        }
-        if cell::run(task) {
+        let sched = match p {
+            Some(p) => {
+                p.polls_for(task.id(), task.location());
+                p.sched
+            }
+            None => task.sched(),
+        };
+        if cell::run(task, sched) {
             sched.ready(task.into_unit(), How::Yielded);
         }
     }

@@ -108,7 +108,7 @@ pub const BEHIND: Info = Info {
 /// Runs [`BEHIND`].
 pub fn behind<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
     let hold = cell.pick(Duration::from_millis(50), Duration::from_millis(5));
-    let turns = cell.pick(5, 1);
+    let turns = cell.pick(20, 1);
     peer.block_on_inside(async move {
         let usage = Usage::now();
         let mut worst_ms = Vec::new();

@@ -56,14 +56,14 @@ pub const OWN_100: Info = Info::scheduler(
 /// Nothing is done under it.
 pub const NEUTRAL: Info = Info::scheduler(
     "mutex-neutral",
-    "64 tasks lock and unlock async-lock's mutex (Go its own), and yield after each 16",
+    "64 tasks lock and unlock async-lock's mutex, one crate for all, and yield after each 16",
     None,
 );
 
 /// A hundred nanoseconds of work are done under it.
 pub const NEUTRAL_100: Info = Info::scheduler(
     "mutex-neutral-100ns",
-    "64 tasks lock async-lock's mutex (Go its own), compute 100 ns, unlock it, and yield after each 16",
+    "64 tasks lock async-lock's mutex, one crate for all, compute 100 ns, unlock it, and yield after each 16",
     None,
 );
 

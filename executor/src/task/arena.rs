@@ -50,22 +50,24 @@ const GIVEN_BACK: usize = 4;
 const PUT_AWAY: usize = 512;
 /// So many, if there is nothing better to do: between two portions the owner looks for work.
 const PUT_AWAY_IDLE: usize = 512;
-/// Sizes of cells: multiples of 16 up to 256, of 64 up to 512, of 128 up to 1024, of 256 up to 2048.
-const CLASSES: usize = 28;
+/// Sizes of cells: multiples of 8 from 16 to 256, of 64 up to 512, of 128 up to 1024, of 256 up to 2048.
+const CLASSES: usize = 43;
+/// Cells whose size is a multiple of it begin at multiples of it.
 const ALIGN: usize = 16;
 
 /// The class of cells for `layout`.
 #[inline]
 const fn class_of(layout: Layout) -> Option<usize> {
-    let size = if layout.size() < size_of::<Cell>() { size_of::<Cell>() } else { layout.size() };
+    let size = layout.pad_to_align().size();
+    let size = if size < size_of::<Cell>() { size_of::<Cell>() } else { size };
     if layout.align() > ALIGN {
         return None;
     }
     match size {
-        0..=256 => Some(size.div_ceil(16) - 1),
-        257..=512 => Some(16 + (size - 257) / 64),
-        513..=1024 => Some(20 + (size - 513) / 128),
-        1025..=2048 => Some(24 + (size - 1025) / 256),
+        0..=256 => Some(size.div_ceil(8) - 2),
+        257..=512 => Some(31 + (size - 257) / 64),
+        513..=1024 => Some(35 + (size - 513) / 128),
+        1025..=2048 => Some(39 + (size - 1025) / 256),
         _ => None,
     }
 }
@@ -73,10 +75,10 @@ const fn class_of(layout: Layout) -> Option<usize> {
 /// How large the cells of a class are, in bytes.
 const fn size_of_class(class: usize) -> usize {
     match class {
-        0..16 => (class + 1) * 16,
-        16..20 => (class - 11) * 64,
-        20..24 => (class - 15) * 128,
-        _ => (class - 19) * 256,
+        0..31 => (class + 2) * 8,
+        31..35 => (class - 26) * 64,
+        35..39 => (class - 30) * 128,
+        _ => (class - 34) * 256,
     }
 }
 
@@ -99,6 +101,8 @@ struct Cell {
 #[repr(C, align(128))]
 struct Page {
     arena: *const Arena,
+    /// As [`Arena::owner`], which is a line more away.
+    owner: *const (),
     /// Written under `Arena::pages` while the page is empty.
     class: AtomicU32,
     /// So many cells were made. The owner's; a walker reads it.
@@ -229,13 +233,15 @@ struct Returned(AtomicPtr<Cell>);
 
 /// See the head of the file.
 pub(crate) struct Arena {
+    /// What [`Arena::owner_of`] says of each cell.
+    owner: *const (),
     own: UnsafeCell<Own>,
     /// All pages. See invariant 5.
     pages: Mutex<Vec<NonNull<Page>>>,
     returned: Returned,
 }
 
-// SAFETY: a page is memory that anybody may own; who touches what is in the invariants.
+// SAFETY: a page is memory that anybody may own, and the owner is only told; who touches what is in the invariants.
 unsafe impl Send for Arena {}
 // SAFETY: `own` and the owner's part of the pages are reached by unsafe functions only, whose callers are the owner.
 unsafe impl Sync for Arena {}
@@ -251,8 +257,10 @@ struct Own {
 }
 
 impl Arena {
-    pub(crate) fn new() -> Self {
+    /// `owner` is what it and its cells are said to be of. Nothing here touches it.
+    pub(crate) fn new(owner: *const ()) -> Self {
         Arena {
+            owner,
             own: UnsafeCell::new(Own { first: [null_mut(); CLASSES], kept: Vec::new(), returned: null_mut() }),
             pages: Mutex::new(rank::LEAF, Vec::new()),
             returned: Returned(AtomicPtr::new(null_mut())),
@@ -295,6 +303,17 @@ impl Arena {
             // SAFETY: an arena outlives its cells; the caller hands the cell over.
             _ => unsafe { (*arena).give(cell) },
         }
+    }
+
+    /// What the arena of a cell was made with.
+    ///
+    /// # Safety
+    ///
+    /// [`Arena::alloc`] of any arena gave the cell, which is used.
+    #[inline]
+    pub(crate) unsafe fn owner_of(cell: NonNull<u8>) -> *const () {
+        // SAFETY: the cell is used, so its page is there (invariant 4).
+        unsafe { (*Page::of(cell.cast().as_ptr())).owner }
     }
 
     /// The owner has nothing better to do: puts away some of what came back from other threads, gives some of the empty pages back
@@ -526,6 +545,7 @@ impl Arena {
         let mut pages = self.pages.lock();
         let head = Page {
             arena: std::ptr::from_ref(self),
+            owner: self.owner,
             class: AtomicU32::new(class as u32),
             carved: AtomicU32::new(0),
             at: AtomicU32::new(pages.len() as u32),

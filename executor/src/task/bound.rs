@@ -24,7 +24,7 @@ use std::task::{Context, Poll, Waker, ready};
 use async_task::{FallibleTask, Runnable, ScheduleInfo, WithInfo};
 
 use super::local::Home;
-use super::{FLAGS, Failure, Id, Outcome, Output, Payload, caught, swallow};
+use super::{FLAGS, Failure, Id, Outcome, Output, caught, swallow};
 use crate::sys::assert_no_lock_held;
 use crate::sys::atomic::{
     AtomicU64,
@@ -124,16 +124,16 @@ impl<F: Future> Future for Guarded<F> {
         let meta = unsafe { &*this.meta };
         if meta.is_aborted() {
             return Poll::Ready(Err(match this.end() {
-                Ok(()) => Failure::Aborted,
-                Err(payload) => Failure::Panicked(Payload::new(payload)),
+                Ok(()) => Failure::ABORTED,
+                Err(payload) => Failure::panicked(payload),
             }));
         }
         // SAFETY: structural pinning, as above.
         let future = unsafe { Pin::new_unchecked(&mut *this.future) };
         let result = match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
             Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(output)) => Ok(Output(ManuallyDrop::new(output))),
-            Err(payload) => Err(Failure::Panicked(Payload::new(payload))),
+            Ok(Poll::Ready(output)) => Ok(Output::new(output)),
+            Err(payload) => Err(Failure::panicked(payload)),
         };
         Poll::Ready(match (this.end(), result) {
             (Ok(()), result) => result,
@@ -144,7 +144,7 @@ impl<F: Future> Future for Guarded<F> {
             }
             (Err(payload), Ok(output)) => {
                 drop(output);
-                Err(Failure::Panicked(Payload::new(payload)))
+                Err(Failure::panicked(payload))
             }
         })
     }
@@ -219,7 +219,7 @@ impl<T> Bound<T> {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<T>> {
         let task = self.task.as_mut().expect("a handle has its task until it is dropped");
         let outcome = ready!(Pin::new(task).poll(cx));
-        let dropped = if self.meta().is_pinned() { Failure::Shutdown } else { Failure::SetDropped };
+        let dropped = if self.meta().is_pinned() { Failure::SHUTDOWN } else { Failure::SET_DROPPED };
         Poll::Ready(outcome.unwrap_or(Err(dropped)))
     }
 

@@ -20,7 +20,7 @@ use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
 use super::arena::Arena;
 use super::state::{Completed, State, Woken};
-use super::{BLOCKING, FLAGS, Failure, IN_ARENA, Id, Outcome, Output, Payload, caught, registry, swallow};
+use super::{BLOCKING, FLAGS, Failure, IN_ARENA, Id, Outcome, Output, caught, registry, swallow};
 use crate::context;
 use crate::processor::Processor;
 use crate::runq::Unit;
@@ -32,13 +32,13 @@ pub(super) use handles::{Abort, Join};
 
 mod handles;
 
-/// What is the same in all cells. A task that waits pays for it.
+/// What is the same in all cells. A task that waits pays for it. The runtime is not in it: the arena knows it, and a cell in
+/// memory of its own has it in the word before.
 #[repr(C)]
 struct Header {
     /// At the beginning: `state` says why.
     state: State,
     vtable: &'static Vtable,
-    sched: &'static Sched,
     /// Where the task was spawned.
     location: &'static Location<'static>,
     /// The id and the kind: see `task`. Written before the task is queued.
@@ -47,7 +47,7 @@ struct Header {
     waker: UnsafeCell<MaybeUninit<Waker>>,
 }
 
-const _: () = assert!(size_of::<Header>() <= 56 && offset_of!(Header, state) == 0);
+const _: () = assert!(size_of::<Header>() <= 48 && offset_of!(Header, state) == 0);
 
 /// What differs from one type of future to the next.
 struct Vtable {
@@ -99,11 +99,30 @@ pub(super) fn memory_of<F: Future>(p: &'static Processor) -> Option<NonNull<u8>>
     unsafe { p.arena.alloc(Cell::<F>::LAYOUT) }
 }
 
-/// Memory for a task of `F` from the global allocator.
-pub(super) fn own_memory_of<F: Future>() -> NonNull<u8> {
-    // SAFETY: a cell is not of no size.
-    let memory = unsafe { std::alloc::alloc(Cell::<F>::LAYOUT) };
-    NonNull::new(memory).unwrap_or_else(|| std::alloc::handle_alloc_error(Cell::<F>::LAYOUT))
+/// Memory of its own for a cell of this layout, and where in it the cell lies: the word before is the runtime.
+fn layout_apart(cell: Layout) -> (Layout, usize) {
+    Layout::new::<&'static Sched>().extend(cell).expect("a cell is far from as large as that")
+}
+
+/// As [`new`], with memory from the global allocator.
+///
+/// # Safety
+///
+/// Future and output are `Send`, and live for as long as they are kept.
+pub(super) unsafe fn new_apart<F: Future>(
+    sched: &'static Sched,
+    location: &'static Location<'static>,
+    word: u64,
+    future: F,
+) -> (Task, Join<F::Output>) {
+    let (layout, at) = layout_apart(Cell::<F>::LAYOUT);
+    // SAFETY: a cell is not of no size; it lies inside the memory, and before it there is room for the runtime.
+    unsafe {
+        let memory = NonNull::new(std::alloc::alloc(layout)).unwrap_or_else(|| std::alloc::handle_alloc_error(layout));
+        let cell = memory.add(at);
+        cell.cast::<&'static Sched>().sub(1).write(sched);
+        new(cell, location, word, future)
+    }
 }
 
 /// Makes a task, which is queued as soon as the caller has queued its unit, and the handle's part of it. `word` is its id, or
@@ -116,7 +135,6 @@ pub(super) fn own_memory_of<F: Future>() -> NonNull<u8> {
 #[inline]
 pub(super) unsafe fn new<F: Future>(
     memory: NonNull<u8>,
-    sched: &'static Sched,
     location: &'static Location<'static>,
     word: u64,
     future: F,
@@ -125,7 +143,6 @@ pub(super) unsafe fn new<F: Future>(
     // SAFETY: the memory is ours, and large enough. The state comes last (invariant 1).
     unsafe {
         (&raw mut (*cell).header.vtable).write(Cell::<F>::VTABLE);
-        (&raw mut (*cell).header.sched).write(sched);
         (&raw mut (*cell).header.location).write(location);
         (&raw mut (*cell).header.word).write(AtomicU64::new(word));
         (&raw mut (*cell).stage.future).write(ManuallyDrop::new(future));
@@ -171,8 +188,23 @@ impl Task {
     /// The cell is kept.
     #[inline]
     pub(super) unsafe fn sched(self) -> &'static Sched {
+        // SAFETY: passed on. Cells lie in arenas of processors, or behind the word that `new_apart` has written.
+        unsafe {
+            if self.is_in_arena() {
+                &*Arena::owner_of(self.0.cast()).cast()
+            } else {
+                self.0.cast::<&'static Sched>().sub(1).read()
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The cell is kept.
+    #[inline]
+    unsafe fn is_in_arena(self) -> bool {
         // SAFETY: passed on.
-        unsafe { self.header() }.sched
+        unsafe { self.header() }.word.load(Relaxed) & IN_ARENA != 0
     }
 
     /// # Safety
@@ -290,13 +322,14 @@ impl Task {
         // the processor that the context names.
         unsafe {
             let header = self.header();
-            let is_in_arena = header.word.load(Relaxed) & IN_ARENA != 0;
+            let is_in_arena = self.is_in_arena();
             let layout = header.vtable.layout;
             header.state.retire();
             if is_in_arena {
                 Arena::free(self.0.cast(), context::processor().map(|p| &p.arena));
             } else {
-                std::alloc::dealloc(self.0.as_ptr().cast(), layout);
+                let (layout, at) = layout_apart(layout);
+                std::alloc::dealloc(self.0.as_ptr().byte_sub(at).cast(), layout);
             }
         }
     }
@@ -306,20 +339,20 @@ impl Task {
 ///
 /// # Safety
 ///
-/// The caller has the unit.
+/// The caller has the unit of a task of this runtime.
 #[inline]
 #[must_use]
-pub(super) unsafe fn run(task: Task) -> bool {
+pub(super) unsafe fn run(task: Task, sched: &'static Sched) -> bool {
     // SAFETY: the unit is ours, and so the future from here on (invariant 2 of `state`). It keeps the cell until `finish`, or
     // until `stop` says that it is not ours any more.
     unsafe {
         let header = task.header();
         if header.state.start() {
-            (header.vtable.abandon)(task, Failure::Aborted);
+            (header.vtable.abandon)(task, Failure::ABORTED);
         } else if !(header.vtable.poll)(task) {
             return header.state.stop();
         }
-        finish(task);
+        finish(task, sched);
     }
     false
 }
@@ -333,9 +366,10 @@ pub(super) unsafe fn discard(task: Task) {
     // SAFETY: as in `run`.
     unsafe {
         let header = task.header();
+        let sched = task.sched();
         let _ = header.state.start();
-        (header.vtable.abandon)(task, Failure::Shutdown);
-        finish(task);
+        (header.vtable.abandon)(task, Failure::SHUTDOWN);
+        finish(task, sched);
     }
 }
 
@@ -343,14 +377,13 @@ pub(super) unsafe fn discard(task: Task) {
 ///
 /// # Safety
 ///
-/// The caller had the unit.
+/// The caller had the unit of a task of this runtime.
 #[inline]
-unsafe fn finish(task: Task) {
+unsafe fn finish(task: Task, sched: &'static Sched) {
     // SAFETY: ALIVE is still set, and its reference ours to end; after `complete` the cell is kept where it says so.
     unsafe {
         let header = task.header();
-        let sched = header.sched;
-        let in_arena = header.word.load(Relaxed) & IN_ARENA != 0;
+        let in_arena = task.is_in_arena();
         if in_arena || registry::remove(task) {
             // Before who waits for it is woken, which asks for that.
             sched.ends_task(in_arena);
@@ -422,7 +455,7 @@ unsafe fn poll<F: Future>(task: Task) -> bool {
             let Poll::Ready(output) = future.poll(&mut Context::from_waker(&waker)) else {
                 return false;
             };
-            let output = Output(ManuallyDrop::new(output));
+            let output = Output::new(output);
             is_gone = true;
             ManuallyDrop::drop(&mut (*stage).future);
             (&raw mut (*stage).outcome).write(ManuallyDrop::new(Ok(output)));
@@ -453,7 +486,7 @@ unsafe fn panicked<F: Future>(stage: *mut Stage<F>, is_gone: bool, payload: Box<
         swallow(|| unsafe { ManuallyDrop::drop(&mut (*stage).future) });
     }
     // SAFETY: the room is free.
-    unsafe { fail(stage, Failure::Panicked(Payload::new(payload))) };
+    unsafe { fail(stage, Failure::panicked(payload)) };
 }
 
 /// # Safety
@@ -477,9 +510,9 @@ unsafe fn abandon<F: Future>(task: Task, why: Failure) {
     // SAFETY: the future is there, ours, and never touched again.
     let dropped = caught(|| unsafe { ManuallyDrop::drop(&mut (*stage).future) });
     let failure = match (dropped, why) {
-        (Err(payload), Failure::Aborted) => Failure::Panicked(Payload::new(payload)),
+        (Err(payload), why) if why.is_aborted() => Failure::panicked(payload),
         (Err(payload), why) => {
-            drop(Payload::new(payload));
+            swallow(|| drop(payload));
             why
         }
         (Ok(()), why) => why,

@@ -5,9 +5,10 @@ use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use super::Id;
 use super::bound::{self, Bound};
 use super::cell::{self, Join};
-use super::{Failure, Id};
+use super::outcome::{Cause, Failure};
 use crate::budget::poll_charge;
 
 /// Waits for a task's output. Dropping it detaches the task, which goes on.
@@ -132,11 +133,11 @@ impl<T> JoinHandle<T> {
             Kind::Cell(task) => task.location(),
             Kind::Bound(task) => task.location(),
         };
-        let why = match failure {
-            Failure::Aborted => Why::Cancelled,
-            Failure::Panicked(payload) => Why::Panicked(payload.into_inner()),
-            Failure::Shutdown => Why::Shutdown,
-            Failure::SetDropped => Why::SetDropped,
+        let why = match failure.into_cause() {
+            Cause::Aborted => Why::Cancelled,
+            Cause::Panicked(payload) => Why::Panicked(payload),
+            Cause::Shutdown => Why::Shutdown,
+            Cause::SetDropped => Why::SetDropped,
         };
         JoinError { id: self.id(), location, why }
     }

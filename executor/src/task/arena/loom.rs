@@ -93,7 +93,7 @@ fn find(arena: &Arena) -> Vec<Ref> {
 #[test]
 fn r23_a_cell_is_used_again_beside_a_walker() {
     model(|| {
-        let arena = Arc::new(Arena::new());
+        let arena = Arc::new(Arena::new(std::ptr::null()));
         let task = Ref::make(&arena);
         let ender = {
             let keep = arena.clone();
@@ -123,7 +123,7 @@ fn r23_a_cell_is_used_again_beside_a_walker() {
 #[test]
 fn r23_what_is_freed_elsewhere_comes_back_once() {
     model(|| {
-        let arena = Arc::new(Arena::new());
+        let arena = Arc::new(Arena::new(std::ptr::null()));
         let tasks = [Ref::make(&arena), Ref::make(&arena)];
         let enders = tasks.map(|task| {
             let arena = arena.clone();
@@ -150,7 +150,7 @@ fn r23_what_is_freed_elsewhere_comes_back_once() {
 fn r23_pages_come_and_go_beside_a_walker() {
     for is_kept in [false, true] {
         model(move || {
-            let arena = Arc::new(Arena::new());
+            let arena = Arc::new(Arena::new(std::ptr::null()));
             let task = Ref::make(&arena);
             let ender = {
                 let arena = arena.clone();

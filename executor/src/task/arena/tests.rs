@@ -10,6 +10,11 @@ use std::thread;
 use super::*;
 use crate::sys::atomic::Ordering::AcqRel;
 
+/// What cells of a class are aligned to: they lie behind each other, and behind the head of a page.
+fn align_of_class(class: usize) -> usize {
+    1 << size_of_class(class).trailing_zeros().min(size_of::<Page>().trailing_zeros())
+}
+
 /// A cell that a test has taken, filled from its second word on.
 struct Taken {
     cell: NonNull<u8>,
@@ -26,7 +31,7 @@ impl Taken {
         // SAFETY: the tests leave an arena where it is while there are cells.
         let cell = unsafe { arena.take(class) }.expect("there is memory");
         let taken = Taken { cell, class, mark };
-        assert_eq!(cell.as_ptr().addr() % ALIGN, 0);
+        assert_eq!(cell.as_ptr().addr() % align_of_class(class), 0);
         assert_eq!(taken.word().load(Relaxed), 0, "the word of a free cell");
         // SAFETY: the cell is ours and so large.
         unsafe { taken.rest().write_bytes(mark, taken.rest_bytes()) };
@@ -140,11 +145,11 @@ fn layout(size: usize, align: usize) -> Layout {
 
 #[test]
 fn every_size_has_the_smallest_class_that_holds_it() {
-    for size in 1..=2048 {
-        let class = class_of(layout(size, 8)).unwrap();
+    for (size, align) in (1..=2048).flat_map(|size| [(size, 1), (size, 8), (size, ALIGN)]) {
+        let class = class_of(layout(size, align)).unwrap();
         assert!(size_of_class(class) >= size);
-        assert!(class == 0 || size_of_class(class - 1) < size);
-        assert_eq!(size_of_class(class) % ALIGN, 0);
+        assert!(class == 0 || size_of_class(class - 1) < size.next_multiple_of(align));
+        assert_eq!(align_of_class(class) % align, 0);
         assert!(capacity(class) * size_of_class(class) + size_of::<Page>() <= PAGE_BYTES);
     }
     assert_eq!(size_of_class(CLASSES - 1), 2048);
@@ -155,7 +160,7 @@ fn every_size_has_the_smallest_class_that_holds_it() {
 
 #[test]
 fn a_tool_that_knows_allocations_gets_none_of_ours() {
-    let arena = Arena::new();
+    let arena = Arena::new(std::ptr::null());
     // SAFETY: the arena is ours.
     let cell = unsafe { arena.alloc(layout(128, 8)) };
     assert_eq!(cell.is_some(), sys::TASKS_SHARE_PAGES);
@@ -169,7 +174,7 @@ fn a_tool_that_knows_allocations_gets_none_of_ours() {
 
 #[test]
 fn what_was_freed_last_is_taken_first() {
-    let arena = Arena::new();
+    let arena = Arena::new(std::ptr::null());
     let cell = Taken::take(&arena, 7, 1, 1);
     let at = cell.cell;
     cell.free(Some(&arena));
@@ -185,7 +190,7 @@ fn what_was_freed_last_is_taken_first() {
 #[test]
 fn a_full_page_is_found_again() {
     for is_own in [true, false] {
-        let arena = Arena::new();
+        let arena = Arena::new(std::ptr::null());
         let count = 2 * capacity(20);
         let mut cells: Vec<_> = (0..count).map(|_| Taken::take(&arena, 20, 1, 1)).collect();
         assert_eq!(arena.page_count(), 2);
@@ -211,7 +216,7 @@ fn a_full_page_is_found_again() {
 
 #[test]
 fn empty_pages_are_kept_up_to_a_number_and_are_for_any_class() {
-    let arena = Arena::new();
+    let arena = Arena::new(std::ptr::null());
     let fill = |class: usize, pages: usize| -> Vec<_> {
         (0..pages * capacity(class)).map(|_| Taken::take(&arena, class, 1, 1)).collect()
     };
@@ -242,7 +247,7 @@ fn empty_pages_are_kept_up_to_a_number_and_are_for_any_class() {
 /// A task that is spawned and joined, again and again, uses one page.
 #[test]
 fn one_cell_at_a_time_stays_in_one_page() {
-    let arena = Arena::new();
+    let arena = Arena::new(std::ptr::null());
     for n in 0..2 * capacity(10) {
         let own = (n % 3 > 0).then_some(&arena);
         Taken::take(&arena, 10, 1, n as u8).free(own);
@@ -261,7 +266,7 @@ fn one_cell_at_a_time_stays_in_one_page() {
 /// What came back is put away in parts.
 #[test]
 fn no_one_waits_for_all_that_came_back() {
-    let arena = Arena::new();
+    let arena = Arena::new(std::ptr::null());
     let count = if cfg!(miri) { PUT_AWAY + PUT_AWAY_IDLE + 50 } else { 3 * PUT_AWAY_IDLE + 5 };
     let cells: Vec<_> = (0..count).map(|_| Taken::take(&arena, 1, 1, 1)).collect();
     let free_count = || -> usize {
@@ -295,7 +300,7 @@ fn no_one_waits_for_all_that_came_back() {
 fn it_does_as_a_list_does() {
     let (runs, steps) = if cfg!(miri) { (2, 1500) } else { (20, 20_000) };
     for seed in 1..=runs {
-        let arena = Arena::new();
+        let arena = Arena::new(std::ptr::null());
         let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed);
         let mut taken: Vec<Taken> = Vec::new();
         let mut next_word = 1;
@@ -376,7 +381,7 @@ fn r23_owners_freers_and_a_walker() {
     unsafe impl Send for Sent {}
 
     let rounds = if cfg!(miri) { 60 } else { 200_000 };
-    let arenas = Arc::new([Arena::new(), Arena::new()]);
+    let arenas = Arc::new([Arena::new(std::ptr::null()), Arena::new(std::ptr::null())]);
     let is_over = Arc::new(AtomicBool::new(false));
     let walker = {
         let (arenas, is_over) = (arenas.clone(), is_over.clone());

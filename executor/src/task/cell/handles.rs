@@ -184,7 +184,7 @@ unsafe fn abort(task: Task) {
             task.ready();
         } else if header.word.load(Relaxed) & BLOCKING != 0 && header.state.is_alive() {
             // It is queued, or it runs, and is left alone.
-            header.sched.abort_blocking();
+            task.sched().abort_blocking();
         }
     }
 }
