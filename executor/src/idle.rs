@@ -11,7 +11,8 @@
 //!    netpoller one would take the break that was meant for the other.
 //! 5. Those who want a processor and the queues take turns: of two processors in a row that are given up in the middle of a
 //!    poll beside queued work, one goes to a machine that runs tasks.
-//! 6. `sysmon` sleeps deeply only if every processor is idle or dead; whoever takes the first one off the list wakes it.
+//! 6. `sysmon` sleeps deeply only if every processor is idle or dead; whoever takes the first one off the list wakes it, or sets
+//!    its alarm (see [`Watch`]).
 //! 7. A processor whose slot is not among the first [`Idle::procs`] is never idle: whoever gives it up buries it (see
 //!    `resize`).
 //!
@@ -62,6 +63,11 @@ pub(crate) trait Host {
     fn break_poller(&self);
     /// Wakes `sysmon` from deep sleep.
     fn wake_sysmon(&self);
+    /// Sets the alarm on which `sysmon` sleeps. Tells whether all was idle for so long before that the alarm is worth being
+    /// stopped when all is idle again. The scheduler lock is held.
+    fn set_alarm(&self) -> bool;
+    /// Stops it. The scheduler lock is held.
+    fn stop_alarm(&self);
     /// Nobody holds the processor `slot` any more: its queue goes to the front of the global one. The scheduler lock is held.
     fn bury(&'static self, slot: u32);
     /// Asks the machine that holds the processor `slot` to give it up, or takes it from a machine in a blocking call, and
@@ -91,6 +97,8 @@ pub(crate) struct Idle {
     wanting: AtomicU32,
     /// A searcher found work and no processor for it.
     need_spinning: AtomicBool,
+    /// `sysmon` is [`Watch::Armed`], and the alarm is to be stopped when all is idle again. Written under the lock.
+    stops_alarm: AtomicBool,
     /// How many processors there are to be. Written under the lock.
     procs: AtomicU32,
     /// How many slots have been in use; it never goes down. Written under the lock.
@@ -114,10 +122,29 @@ struct Lists {
     want: VecDeque<Wanting>,
     /// The last processor that was freed went to `want` (invariant 5).
     want_was_served: bool,
-    sysmon_asleep: bool,
+    sysmon: Watch,
     closed: bool,
     /// How many processors were taken off the idle list so far.
     taken: u64,
+}
+
+/// What `sysmon` does. While a processor is off the idle list it is awake or armed.
+///
+/// | it is  | it leaves by                                                                                                 |
+/// |--------|--------------------------------------------------------------------------------------------------------------|
+/// | awake  | `sysmon_sleeps` → asleep · `sysmon_waits` → waits                                                              |
+/// | asleep | the first processor that is taken, which wakes it: → awake                                                     |
+/// | waits  | the first processor that is taken, which sets the alarm: → armed · `sysmon_woke`, if somebody rang: → awake    |
+/// | armed  | `sysmon_woke` → awake · `stop_alarm`, if all are idle: → waits                                                 |
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    Awake,
+    /// Deeply, until somebody wakes it.
+    Asleep,
+    /// Deeply, on its alarm, which is not set.
+    Waits,
+    /// On its alarm, which is set.
+    Armed,
 }
 
 /// A machine in `want`.
@@ -133,6 +160,7 @@ impl Idle {
             word: AtomicU64::new(0),
             wanting: AtomicU32::new(0),
             need_spinning: AtomicBool::new(false),
+            stops_alarm: AtomicBool::new(false),
             procs: AtomicU32::new(0),
             slots: AtomicU32::new(0),
             lists: Mutex::new(
@@ -145,7 +173,7 @@ impl Idle {
                     seat_taken: false,
                     want: VecDeque::new(),
                     want_was_served: false,
-                    sysmon_asleep: false,
+                    sysmon: Watch::Awake,
                     closed: true,
                     taken: 0,
                 },
@@ -162,7 +190,8 @@ impl Idle {
         self.procs.store(procs, Relaxed);
         // Release: pairs with the Acquire in `slots`; whoever reads the number finds so many slots in the table.
         self.slots.store(procs, Release);
-        lists.sysmon_asleep = false;
+        lists.sysmon = Watch::Awake;
+        self.stops_alarm.store(false, Relaxed);
         lists.closed = false;
         self.need_spinning.store(false, Relaxed);
         self.word.store(IDLE * u64::from(procs), Relaxed);
@@ -529,10 +558,49 @@ impl Idle {
 
     /// `sysmon` goes to deep sleep if every processor is idle or dead (invariant 6). Tells whether it may.
     pub(crate) fn sysmon_sleeps(&self) -> bool {
+        self.sysmon_is(Watch::Asleep)
+    }
+
+    /// The same, on its alarm: it goes on after [`Idle::sysmon_woke`] says so.
+    pub(crate) fn sysmon_waits(&self) -> bool {
+        self.sysmon_is(Watch::Waits)
+    }
+
+    fn sysmon_is(&self, asleep: Watch) -> bool {
         let mut lists = self.lists.lock();
         let all_idle = lists.procs.len() == lists.alive() && !lists.closed;
-        lists.sysmon_asleep = all_idle;
+        lists.sysmon = if all_idle { asleep } else { Watch::Awake };
         all_idle
+    }
+
+    /// The alarm went off, or somebody has `rung`. Tells whether `sysmon` is awake now: if the alarm was stopped at the last
+    /// moment it waits on.
+    pub(crate) fn sysmon_woke(&self, rung: bool) -> bool {
+        let mut lists = self.lists.lock();
+        self.stops_alarm.store(false, Relaxed);
+        if rung || lists.sysmon == Watch::Armed {
+            lists.sysmon = Watch::Awake;
+        }
+        lists.sysmon == Watch::Awake
+    }
+
+    /// A machine is about to sleep: what `sysmon` was to look after may be over.
+    #[inline]
+    pub(crate) fn stop_alarm(&self, host: &impl Host) {
+        // Relaxed: the machine has given its processor up under the lock since the alarm was set. At worst it goes off.
+        if self.stops_alarm.load(Relaxed) {
+            self.stop_alarm_if_idle(host);
+        }
+    }
+
+    #[cold]
+    fn stop_alarm_if_idle(&self, host: &impl Host) {
+        let mut lists = self.lists.lock();
+        if lists.sysmon == Watch::Armed && lists.procs.len() == lists.alive() && !lists.closed {
+            lists.sysmon = Watch::Waits;
+            self.stops_alarm.store(false, Relaxed);
+            host.stop_alarm();
+        }
     }
 
     /// Whether every processor is idle or dead, nobody wants one or spins, and `rest` says so too, which is asked under the lock with
@@ -552,7 +620,7 @@ impl Idle {
         let parked: Vec<_> = lists.machines.drain(..).collect();
         let wanting: Vec<_> = lists.want.drain(..).map(|wanting| wanting.machine).collect();
         self.wanting.store(0, Relaxed);
-        if std::mem::take(&mut lists.sysmon_asleep) {
+        if std::mem::replace(&mut lists.sysmon, Watch::Awake) != Watch::Awake {
             host.wake_sysmon();
         }
         for machine in parked.iter().chain(&wanting).chain(&poller) {
@@ -569,7 +637,7 @@ impl Idle {
 
     #[cfg(test)]
     pub(crate) fn is_sysmon_asleep(&self) -> bool {
-        self.lists.lock().sysmon_asleep
+        matches!(self.lists.lock().sysmon, Watch::Asleep | Watch::Waits)
     }
 
     /// How many processors there are to be. Those that are too many are asked to quit, and may run for a while.
@@ -587,7 +655,7 @@ impl Idle {
         self.slots.load(Acquire)
     }
 
-    /// Takes an idle processor, and wakes `sysmon` if it sleeps.
+    /// Takes an idle processor, and wakes `sysmon` or sets its alarm if it sleeps.
     fn pop_proc(&self, lists: &mut MutexGuard<'_, Lists>, host: &'static impl Host) -> Option<u32> {
         if lists.closed {
             return None;
@@ -596,8 +664,16 @@ impl Idle {
         lists.taken += 1;
         // AcqRel: pairs with the CAS in `wake_one`; the list itself is handed over by the lock.
         self.word.fetch_sub(IDLE, AcqRel);
-        if std::mem::take(&mut lists.sysmon_asleep) {
-            host.wake_sysmon();
+        match lists.sysmon {
+            Watch::Asleep => {
+                lists.sysmon = Watch::Awake;
+                host.wake_sysmon();
+            }
+            Watch::Waits => {
+                lists.sysmon = Watch::Armed;
+                self.stops_alarm.store(host.set_alarm(), Relaxed);
+            }
+            Watch::Awake | Watch::Armed => {}
         }
         Some(slot)
     }

@@ -509,6 +509,16 @@ impl Processor {
         self.seen.attention.fetch_and(!bit, AcqRel);
     }
 
+    /// Whether the slice is over because its budget is, and not because anybody asks for something or took what was queued.
+    pub(crate) fn has_only_spent_budget(&self) -> bool {
+        self.own.budget.load(Relaxed) == 0 && self.attention() == 0 && !self.queue.next.is_condemned()
+    }
+
+    /// When the processor was taken, or somebody last looked around on it.
+    pub(crate) fn looked_at(&self) -> u64 {
+        self.own.last_look.load(Relaxed)
+    }
+
     #[inline]
     pub(crate) fn has_budget(&self) -> bool {
         self.own.budget.load(Relaxed) > 0 && self.attention() & SLICE_OVER == 0

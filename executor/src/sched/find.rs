@@ -31,7 +31,7 @@ use crate::processor::{CLOSING, ProcSlot, Processor, QUIT, SLICE_OVER};
 use crate::runq::Unit;
 use crate::runtime::block_in_place;
 use crate::sys::atomic::Ordering::Relaxed;
-use crate::sys::{submit_fence, submit_fence_after_rmw};
+use crate::sys::{idle_fence, submit_fence, submit_fence_after_rmw};
 use crate::task;
 use crate::timers::WakeBatch;
 
@@ -46,6 +46,15 @@ const YIELDERS_MAX: usize = 8;
 /// A stolen task that ran for less, in nanoseconds, was not worth waking a machine.
 const WORTH_NS: u64 = 20_000;
 
+/// A machine with short polls lets others want its processor for so long, in nanoseconds: to hand it over costs two thread
+/// switches. Who comes back from a wait for tasks then finds that more of them have ended.
+const WANTED_NS: u64 = 50_000;
+
+/// After so many looks at the netpoller on the way to sleep that found nothing, such looks are left out, but for one in
+/// [`BLANK_EVERY`]: who then sits down in the netpoller finds out there, with one system call instead of two.
+const BLANK_MAX: u32 = 2;
+const BLANK_EVERY: u32 = 32;
+
 /// The body of a machine's thread.
 pub(crate) struct Worker {
     sched: &'static Sched,
@@ -57,10 +66,14 @@ pub(crate) struct Worker {
     looked_global: bool,
     /// The machine was granted its processor and has not run anything yet: that goes before machines that want one.
     owes_a_pick: bool,
+    /// For how long, at most, the looks have found that somebody wants a processor.
+    wanted_ns: u64,
     /// The last theft of half a queue, until the next search says whether it paid.
     theft: Option<Theft>,
     /// Whose lone task was just stolen.
     lone_of: Option<&'static Processor>,
+    /// Looks at the netpoller on the way to sleep, made or left out, since the last one that found something.
+    blank_looks: u32,
     /// Buffers, kept for their memory.
     ready: Vec<Waker>,
     due: WakeBatch,
@@ -95,7 +108,9 @@ impl Worker {
             theft: None,
             looked_global: false,
             owes_a_pick: false,
+            wanted_ns: 0,
             lone_of: None,
+            blank_looks: 0,
             ready: Vec::new(),
             due: WakeBatch::new(),
         }
@@ -181,11 +196,15 @@ impl Worker {
         }
     }
 
-    /// The last spinner that finds work wakes the next (Go: `resetspinning`).
+    /// The last spinner that finds work wakes the next, if there is more (Go: `resetspinning`, which does not ask).
     fn stop_spinning(&mut self) {
         self.spinning = false;
         if self.sched.idle.stop_spinning() && self.sched.idle.should_wake() {
-            self.sched.idle.wake_one(self.sched, None);
+            // Who published something meanwhile has relied on this spinner, or sees that it spins no more.
+            idle_fence();
+            if self.sched.is_work_for_another(self.processor()) {
+                self.sched.idle.wake_one(self.sched, None);
+            }
         }
     }
 
@@ -268,7 +287,7 @@ impl Worker {
             if p.queue.next.peek() == 0 && p.queue.len_seen() == 0 {
                 // Memory that other threads gave back while there was work, some at a time. Who wants a processor goes first.
                 // SAFETY: as above.
-                if !self.sched.idle.is_wanted() && unsafe { p.arena.collect() } {
+                if !self.sched.idle.is_wanted() && (unsafe { p.arena.collect() } || self.sched.collect_outside()) {
                     continue;
                 }
                 if !self.go_idle(p) {
@@ -300,10 +319,7 @@ impl Worker {
         let now = clock::now();
         self.judge_theft(p, now);
         self.run_own_timers(p, now);
-        if sched.netpoll_now(&mut self.ready, now) {
-            p.counters().netpoll_looks.add(1);
-            self.wake_ready(p);
-        }
+        self.look_before_sleep(p, now);
         if p.queue.len_seen() > 0 {
             return None;
         }
@@ -318,13 +334,34 @@ impl Worker {
         self.steal(p)
     }
 
+    /// A look at the netpoller without waiting, where such looks find something (see [`BLANK_MAX`]). Nothing relies on it:
+    /// whoever finds no work sits down in the netpoller, or somebody is there.
+    fn look_before_sleep(&mut self, p: &'static Processor, now: u64) {
+        let left_out = self.blank_looks >= BLANK_MAX && self.blank_looks % BLANK_EVERY != 0;
+        if !left_out && !self.sched.netpoll_now(&mut self.ready, now) {
+            return;
+        }
+        self.blank_looks = self.blank_looks.wrapping_add(1);
+        if left_out {
+            return;
+        }
+        p.counters().netpoll_looks.add(1);
+        if !self.ready.is_empty() {
+            self.blank_looks = 0;
+        }
+        self.wake_ready(p);
+    }
+
     /// Step 1.
     #[cold]
     fn look(&mut self, p: &'static Processor, after_global: bool) -> Look {
         let sched = self.sched;
         let now = clock::now();
+        let passed = now.saturating_sub(p.looked_at());
         let look = p.looked(now, sched.netpolled_at());
-        if sched.idle.is_wanted() && !self.owes_a_pick {
+        self.wanted_ns = if sched.idle.is_wanted() { self.wanted_ns + passed } else { 0 };
+        if self.wanted_ns >= WANTED_NS && !self.owes_a_pick {
+            self.wanted_ns = 0;
             if let Some(gone) = self.hand_to_want(p) {
                 return gone;
             }
@@ -489,6 +526,7 @@ impl Worker {
                 return true;
             }
         }
+        sched.idle.stop_alarm(sched);
         if poller {
             self.sleep_in_netpoller()
         } else {

@@ -181,7 +181,7 @@ impl Sched {
 
     /// Queues from a thread without a processor of this runtime. Nothing of the task is touched after the push.
     #[cold]
-    fn ready_foreign(&'static self, unit: Unit) {
+    pub(crate) fn ready_foreign(&'static self, unit: Unit) {
         self.inject.push(unit);
         self.queued_globally();
     }

@@ -142,8 +142,13 @@ impl Worker {
         if count == 0 {
             return None;
         }
-        // The wake that brought this machine here may itself be why its waker stands still.
-        spin(WAKE_NS, || seen.iter().flatten().any(|(other, polls, _)| other.is_waking() && other.polls() == *polls));
+        // The wake that brought this machine here may itself be why its waker stands still. A waker that still does when this
+        // machine has run something was preempted, perhaps by this very machine, and would be waited for in vain.
+        if self.owes_a_pick {
+            spin(WAKE_NS, || {
+                seen.iter().flatten().any(|(other, polls, _)| other.is_waking() && other.polls() == *polls)
+            });
+        }
         spin(LONE_NS, || true);
         for (other, polls, next) in seen.into_iter().flatten() {
             if other.polls() != polls {
