@@ -367,7 +367,7 @@ impl Worker {
             }
         }
         let queued = p.queue.len_seen();
-        if look.probe && queued > 0 {
+        if look.probe && queued > 1 {
             submit_fence();
             if sched.idle.should_wake() {
                 sched.wake_one_from(p, false);
