@@ -28,7 +28,10 @@
 //! again after its own fence. Whoever found no processor for work that can be seen relies on who holds them: each looks at
 //! the queues after it has given its own up.
 //!
-//! That look does not see lone tasks, which only a spinner takes. So a searcher that found no processor also sets
+//! Nor does that look see what is queued on a processor that is spared (`processor/backoff.rs`), and not each submit there
+//! wakes: the machine that has the processor comes to it, and never goes idle before; `sysmon` sees if it stands still.
+//!
+//! It does not see lone tasks either, which only a spinner takes. So a searcher that found no processor also sets
 //! `need_spinning`: a machine that is about to give its processor up sees that under the lock and searches once more (Go:
 //! `needspinning`, issue 45867; there it is what keeps work from being lost). `sysmon` comes to lone tasks too, but late.
 
@@ -55,7 +58,7 @@ const IDLE: u64 = 1 << 32;
 pub(crate) trait Host {
     /// Starts a machine that begins with the processor `slot`; if that fails, gives it back with
     /// [`Idle::give_back`].
-    fn start_machine(&'static self, slot: u32, spinning: bool, woken_by_spawn_of: Option<u32>);
+    fn start_machine(&'static self, slot: u32, spinning: bool, woken_by: Option<u32>);
     /// Breaks the blocked wait in the netpoller.
     fn break_poller(&self);
     /// Wakes `sysmon` from deep sleep.
@@ -229,7 +232,7 @@ impl Idle {
     }
 
     /// Wakes one machine for an idle processor, unless one spins already (Go: `wakep`). Tells whether it did.
-    pub(crate) fn wake_one(&self, host: &'static impl Host, woken_by_spawn_of: Option<u32>) -> bool {
+    pub(crate) fn wake_one(&self, host: &'static impl Host, woken_by: Option<u32>) -> bool {
         let mut word = self.word.load(Relaxed);
         loop {
             if Counts(word).idle() == 0 || Counts(word).spinning() != 0 {
@@ -251,16 +254,16 @@ impl Idle {
         };
         let grant = Grant::Processor { slot, spinning: true };
         if let Some(machine) = lists.machines.pop() {
-            machine.grant(grant, woken_by_spawn_of);
+            machine.grant(grant, woken_by);
             drop(lists);
             machine.parker.unpark();
         } else if let Some(machine) = lists.poller.take() {
-            machine.grant(grant, woken_by_spawn_of);
+            machine.grant(grant, woken_by);
             drop(lists);
             host.break_poller();
         } else {
             drop(lists);
-            host.start_machine(slot, true, woken_by_spawn_of);
+            host.start_machine(slot, true, woken_by);
         }
         true
     }

@@ -64,6 +64,9 @@ const LOOKS_BRIEF: u32 = 1;
 const REFRESH_WOKEN_NS: u64 = 50_000_000;
 /// A netpoller that nobody looked at for so long is looked at.
 const NETPOLL_NS: u64 = 10_000_000;
+/// A netpoller that nobody sits in, and that nobody came out of for so long, gets a machine if a processor is idle. Who just came
+/// out of it runs what it brought and goes back.
+const UNATTENDED_NS: u64 = 500_000;
 /// Between two looks at how many CPUs there are.
 const REFRESH_NS: u64 = 1_000_000_000;
 /// A time slice (Go: `forcePreemptNS`).
@@ -370,6 +373,7 @@ impl Sched {
             self.attend_netpoller();
         }
         let unattended = !self.is_netpoller_attended();
+        let left_alone = unattended && now.saturating_sub(self.netpolled_at()) > UNATTENDED_NS;
         // Work for whoever has a processor, beside what lies in a processor's own queue.
         let common = !self.inject.is_empty()
             || self.idle.is_wanted()
@@ -378,7 +382,7 @@ impl Sched {
         // Case 4 of the wake rules: work behind a processor that does not move, beside an idle one.
         let mut wake = self.threads.take_asked()
             || !self.inject.is_empty()
-            || unattended && (self.netpoll.waiters() > 0 || self.earliest_deadline() != NEVER);
+            || left_alone && (self.netpoll.waiters() > 0 || self.earliest_deadline() != NEVER);
         for (slot, seen) in self.slots().zip(seen) {
             let p = slot.processor();
             let (polls, schedtick, status) = (p.polls(), p.schedtick(), p.status());

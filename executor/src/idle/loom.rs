@@ -253,7 +253,7 @@ impl World {
 }
 
 impl Host for World {
-    fn start_machine(&'static self, slot: u32, spinning: bool, _woken_by_spawn_of: Option<u32>) {
+    fn start_machine(&'static self, slot: u32, spinning: bool, _woken_by: Option<u32>) {
         Worker::start(self, slot, spinning);
     }
 

@@ -21,7 +21,7 @@ struct Counting {
 }
 
 impl Host for Counting {
-    fn start_machine(&'static self, _slot: u32, _spinning: bool, _woken_by_spawn_of: Option<u32>) {
+    fn start_machine(&'static self, _slot: u32, _spinning: bool, _woken_by: Option<u32>) {
         self.started.fetch_add(1, Relaxed);
     }
 

@@ -255,7 +255,7 @@ impl Table {
 }
 
 impl Host for Table {
-    fn start_machine(&'static self, _slot: u32, spinning: bool, _woken_by_spawn_of: Option<u32>) {
+    fn start_machine(&'static self, _slot: u32, spinning: bool, _woken_by: Option<u32>) {
         thread::spawn(move || {
             let mut worker = Worker::new(self, self.processor());
             worker.spinning = spinning;
