@@ -7,7 +7,7 @@
 //! 2. the run-next slot, which shares the time slice of the task before, up to the hop cap;
 //! 3. the local queue;
 //! 4. a batch from the global queue;
-//! 5. due timers and the netpoller again, without waiting;
+//! 5. due timers, and the netpoller again, without waiting, where such looks find something (`events`);
 //! 6. spin: steal half of another queue, four rounds; in the last one also other slots' due timers and lone tasks;
 //! 7. go idle: give the processor up, look at everything once more, sleep, the first to do so in the netpoller.
 //!
@@ -34,7 +34,10 @@ use crate::sys::{submit_fence, submit_fence_after_rmw};
 use crate::task;
 use crate::timers::WakeBatch;
 
+mod events;
 mod steal;
+
+use events::Events;
 
 /// So many tasks with long polls, at most, give way to what became ready meanwhile. Behind more of them it waits its turn: to
 /// move them would take as long as it takes to run some.
@@ -42,11 +45,6 @@ const YIELDERS_MAX: usize = 8;
 
 /// A stolen task that ran for less, in nanoseconds, was not worth waking a machine.
 const WORTH_NS: u64 = 20_000;
-
-/// After so many looks at the netpoller on the way to sleep that found nothing, such looks are left out, but for one in
-/// [`BLANK_EVERY`]: who then sits down in the netpoller finds out there, with one system call instead of two.
-const BLANK_MAX: u32 = 2;
-const BLANK_EVERY: u32 = 32;
 
 /// The body of a machine's thread.
 pub(crate) struct Worker {
@@ -61,8 +59,8 @@ pub(crate) struct Worker {
     owes_a_pick: bool,
     /// Whose lone task was just stolen.
     lone_of: Option<&'static Processor>,
-    /// Looks at the netpoller on the way to sleep, made or left out, since the last one that found something.
-    blank_looks: u32,
+    /// What it has learnt of the netpoller.
+    events: Events,
     /// Buffers, kept for their memory.
     ready: Vec<Waker>,
     due: WakeBatch,
@@ -97,7 +95,7 @@ impl Worker {
             looked_global: false,
             owes_a_pick: false,
             lone_of: None,
-            blank_looks: 0,
+            events: Events::default(),
             ready: Vec::new(),
             due: WakeBatch::new(),
         }
@@ -299,6 +297,7 @@ impl Worker {
             return Some(unit);
         }
         // 5.
+        self.events.queue_is_empty(p);
         let now = clock::now();
         self.run_own_timers(p, now);
         self.look_before_sleep(p, now);
@@ -314,24 +313,6 @@ impl Worker {
             p.counters().spins.add(1);
         }
         self.steal(p)
-    }
-
-    /// A look at the netpoller without waiting, where such looks find something (see [`BLANK_MAX`]). Nothing relies on it:
-    /// whoever finds no work sits down in the netpoller, or somebody is there.
-    fn look_before_sleep(&mut self, p: &'static Processor, now: u64) {
-        let left_out = self.blank_looks >= BLANK_MAX && self.blank_looks % BLANK_EVERY != 0;
-        if !left_out && !self.sched.netpoll_now(&mut self.ready, now) {
-            return;
-        }
-        self.blank_looks = self.blank_looks.wrapping_add(1);
-        if left_out {
-            return;
-        }
-        p.counters().netpoll_looks.add(1);
-        if !self.ready.is_empty() {
-            self.blank_looks = 0;
-        }
-        self.wake_ready(p);
     }
 
     /// Step 1.
@@ -452,13 +433,6 @@ impl Worker {
     fn runs_wakers(&mut self) {
         if self.spinning {
             self.stop_spinning();
-        }
-    }
-
-    fn wake_ready(&mut self, p: &'static Processor) {
-        if !self.ready.is_empty() {
-            self.runs_wakers();
-            wake_batch(self.sched, p, || wake_all(&mut self.ready));
         }
     }
 
@@ -632,13 +606,18 @@ impl Worker {
 /// Wakes tasks as one batch: they go to the local tail in order, and one decision to wake a machine comes at the end
 /// (Go: `injectglist`). Some of the wakers may be the user's own code.
 fn wake_batch(sched: &'static Sched, p: &'static Processor, wake_all: impl FnOnce()) {
+    wake_queued(p, wake_all);
+    after_batch(sched, p);
+}
+
+/// [`wake_batch`] without the decision.
+fn wake_queued(p: &'static Processor, wake_all: impl FnOnce()) {
     p.polls_wakers();
     p.begin_poll();
     p.set_batching(true);
     wake_all();
     p.set_batching(false);
     p.end_poll();
-    after_batch(sched, p);
 }
 
 /// The one decision of a batch.
