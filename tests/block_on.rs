@@ -196,6 +196,37 @@ fn r04_a_block_on_that_is_always_ready_lets_others_run() {
     });
 }
 
+/// To let others go first is two thread switches, dearer by far than what a budget lasts for: a thread that has spent it goes on
+/// for a while. How long that is goes by the clock, so it is tried until the machine has the time.
+#[test]
+fn r04_a_block_on_that_has_spent_its_budget_goes_on_for_a_while() {
+    const SLICES: usize = 100;
+    limited(|| {
+        let runtime = runtime(1);
+        let turns = Arc::new(AtomicUsize::new(0));
+        let count = turns.clone();
+        drop(runtime.spawn(async move {
+            loop {
+                count.fetch_add(1, Ordering::SeqCst);
+                yield_now().await;
+            }
+        }));
+        let gave_way = || {
+            runtime.block_on(async {
+                let (mut times, mut seen) = (0, turns.load(Ordering::SeqCst));
+                for _ in 0..SLICES * 128 {
+                    gmp::task::coop::consume_budget().await;
+                    let now = turns.load(Ordering::SeqCst);
+                    times += usize::from(now != seen);
+                    seen = now;
+                }
+                times
+            })
+        };
+        while gave_way() > SLICES / 2 {}
+    });
+}
+
 /// The machine that fires timers collects their wakes on its processor; a waker that blocks does not take that away.
 #[test]
 fn r13_a_waker_that_blocks() {

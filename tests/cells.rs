@@ -1,5 +1,5 @@
-//! A task's future, output, wakers and handles, wherever its memory comes from: spawned inside a runtime it lies beside others,
-//! spawned from outside, or when it is large, it has an allocation of its own.
+//! A task's future, output, wakers and handles, wherever its memory comes from: it lies beside others of its processor, or beside
+//! those that were spawned from outside, and when it is large it has an allocation of its own.
 
 use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! What a task costs in memory: no allocation of its own, and 56 bytes beside its future; one allocation from outside.
+//! What a task costs in memory: no allocation of its own, wherever it is spawned, and 56 bytes beside its future.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -45,7 +45,8 @@ static COUNTING: Counting = Counting;
 #[test]
 fn r18_what_allocates_and_what_does_not() {
     a_task_is_its_future_and_56_bytes_of_a_page();
-    a_task_from_outside_is_one_allocation();
+    a_task_from_outside_has_no_allocation_of_its_own();
+    a_burst_from_outside_gives_its_memory_back();
     a_burst_that_others_end_gives_its_memory_back();
     a_reset_of_the_timer_for_hyper_allocates_nothing();
     local_sets_give_their_memory_back();
@@ -120,7 +121,7 @@ fn a_task_is_its_future_and_56_bytes_of_a_page() {
     assert!(overhead <= 56.0, "{overhead} bytes beside a future of {future}");
 }
 
-fn a_task_from_outside_is_one_allocation() {
+fn a_task_from_outside_has_no_allocation_of_its_own() {
     const TASKS: usize = 1 << 10;
     let runtime = Builder::new().procs(1).build().unwrap();
     let before = ALLOCATIONS.get();
@@ -128,7 +129,37 @@ fn a_task_from_outside_is_one_allocation() {
         drop(runtime.spawn(std::future::pending::<()>()));
     }
     let allocations = ALLOCATIONS.get() - before;
-    assert!((TASKS..TASKS + 128).contains(&allocations), "{allocations} for {TASKS} tasks");
+    assert!(allocations < 64, "{allocations} for {TASKS} tasks: pages come, and queues double a few times");
+}
+
+/// Where nobody has a handle the machine ends the tasks and puts their memory away before it sleeps; else this thread does, which
+/// needs nobody for that.
+fn a_burst_from_outside_gives_its_memory_back() {
+    const TASKS: usize = 100_000;
+    /// What a shared arena keeps, and a runtime has besides.
+    const KEPT: isize = 5 << 20;
+    for is_detached in [false, true] {
+        limited(move || {
+            let runtime = Builder::new().procs(1).rescue(None).build().unwrap();
+            let before = BYTES.load(Ordering::SeqCst);
+            let (open, opened) = std::sync::mpsc::channel::<()>();
+            // The only processor is busy until all of them are there.
+            drop(runtime.spawn(async move { opened.recv().is_err() }));
+            let spawned = (0..TASKS).map(|_| runtime.spawn(async { [0_u8; 64] }));
+            let handles: Vec<_> = spawned.filter(|_| !is_detached).collect();
+            assert!(BYTES.load(Ordering::SeqCst) - before > 2 * KEPT, "the tasks have no memory");
+            drop(open);
+            for handle in handles {
+                runtime.block_on(handle).unwrap();
+            }
+            if !is_detached {
+                assert!(BYTES.load(Ordering::SeqCst) - before <= KEPT, "somebody else has to come for it");
+            }
+            while BYTES.load(Ordering::SeqCst) - before > KEPT {
+                std::thread::yield_now();
+            }
+        });
+    }
 }
 
 /// The last of the tasks are this thread's handles: what they kept comes back to the processor, which has nothing to do any more.

@@ -33,6 +33,8 @@ struct Current {
     worker_of: Cell<Option<&'static Sched>>,
     /// The runtime that counts this thread as stuck, because its poll goes on without a processor.
     released_by: Cell<Option<&'static Sched>>,
+    /// See [`shared_arena`].
+    shared_arena: Cell<usize>,
 }
 
 thread_local! {
@@ -43,6 +45,7 @@ thread_local! {
             unconstrained: Cell::new(false),
             worker_of: Cell::new(None),
             released_by: Cell::new(None),
+            shared_arena: Cell::new(0),
         }
     };
 }
@@ -83,6 +86,25 @@ pub(crate) fn belong_to(runtime: RuntimeRef, as_worker: bool) {
 #[inline]
 pub(crate) fn is_worker_of(sched: &'static Sched) -> bool {
     CURRENT.with(|c| c.worker_of.get()).is_some_and(|own| std::ptr::eq(own, sched))
+}
+
+/// Whether this thread is a machine, of whatever runtime.
+#[inline]
+pub(crate) fn is_worker() -> bool {
+    CURRENT.with(|c| c.worker_of.get()).is_some()
+}
+
+/// Which of the shared arenas of a runtime this thread goes to. All begin with the first, so that one is enough for a program
+/// that spawns on one thread at a time.
+#[inline]
+pub(crate) fn shared_arena() -> usize {
+    CURRENT.with(|c| c.shared_arena.get())
+}
+
+/// This thread has met another one in the arena that it goes to: from now on it goes to the next one.
+#[cold]
+pub(crate) fn leave_shared_arena() {
+    CURRENT.with(|c| c.shared_arena.set(c.shared_arena.get().wrapping_add(1)));
 }
 
 /// Sets the runtime that counts this thread as stuck without a processor, and gives the one before.

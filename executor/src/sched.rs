@@ -27,10 +27,13 @@
 //! tail. Woken by the end of a task that had to queue, while others are queued: to the local tail. From any other thread: to
 //! the global queue. See DESIGN.md for why yields stay local, and why joins queue.
 //!
-//! Places that must agree: what [`Sched::is_work_visible`] looks at is what `find` can take; a path that frees a processor
+//! Places that must agree: what [`Sched::is_work_visible`] looks at is what `find` can take (from a processor that is spared with
+//! some patience); a path that frees a processor
 //! ends like [`Sched::give_up`]. The models in `idle/loom.rs` repeat the steps of what they say they mirror, here, in `find`
 //! and in `runtime::shutdown`: a change of the order is made in both.
 
+use std::alloc::Layout;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +58,7 @@ use crate::sys::{
     Line, Mutex, count_forks, fork_count, idle_fence, rank, submit_fence, submit_fence_after_rmw, try_print_error,
 };
 use crate::sysmon::Sysmon;
+use crate::task::arena::SharedArena;
 use crate::task::registry::{FIRST_OUTSIDE, LocalTasks, OUTSIDE, Shard};
 use crate::task::{self, Id};
 use crate::waits::Waits;
@@ -89,7 +93,9 @@ pub(crate) struct Sched {
     forks: AtomicUsize,
     /// Slots made so far; the first `idle.slots()` are in use.
     table: [AtomicPtr<ProcSlot>; PROCS_MAX],
-    /// Shards of the registry for tasks that are spawned from outside.
+    /// Memory of tasks that are spawned from outside.
+    arenas_outside: [SharedArena; OUTSIDE as usize],
+    /// Shards of the registry for those that lie in none of them.
     outside: [Line<Shard>; OUTSIDE as usize],
     pub(crate) idle: Line<Idle>,
     pub(crate) inject: Line<Inject>,
@@ -213,6 +219,7 @@ impl Sched {
             blocks: AtomicU64::new(0),
             forks: AtomicUsize::new(0),
             table: [const { AtomicPtr::new(std::ptr::null_mut()) }; PROCS_MAX],
+            arenas_outside: std::array::from_fn(|_| SharedArena::new()),
             outside: std::array::from_fn(|i| Line(Shard::new(FIRST_OUTSIDE + i as u32))),
             idle: Line(Idle::new()),
             inject: Line(Inject::new()),
@@ -274,6 +281,7 @@ impl Sched {
         self.netpoll_breaks.reset();
         self.idle.open(procs as u32);
         self.shards().for_each(|shard| shard.open(generation));
+        self.arenas_outside.iter().for_each(|arena| arena.open(generation, std::ptr::from_ref(self).cast()));
         self.pinned.open(generation);
         // Release: pairs with the Acquire in `RuntimeRef::is_there`, which then sees the runtime as it was built.
         self.generation.store(generation, Release);
@@ -291,6 +299,33 @@ impl Sched {
     #[inline]
     pub(crate) fn spawns_in_arenas(&self, generation: u32) -> bool {
         self.in_arenas.load(Relaxed) == generation
+    }
+
+    /// Memory for a task that is spawned by a thread without a processor, and its number. The task counts as live from here
+    /// on. `None` if it is to enter the registry, or the runtime is not open.
+    #[inline]
+    pub(crate) fn memory_outside(&'static self, runtime: RuntimeRef, layout: Layout) -> Option<(NonNull<u8>, u64)> {
+        // The arenas close one after the other: who was refused by one is not let in by the next.
+        if !runtime.is_open() {
+            return None;
+        }
+        let arena = &self.arenas_outside[context::shared_arena() % self.arenas_outside.len()];
+        let number = |next| if next % Id::BLOCK == 0 { self.take_block() } else { next };
+        // SAFETY: a slot is for ever.
+        unsafe { arena.take(runtime.generation, layout, number, context::leave_shared_arena) }
+    }
+
+    /// No thread spawns a task outside of the processors from here on.
+    pub(crate) fn close_outside(&self) {
+        self.shards().for_each(Shard::close);
+        self.arenas_outside.iter().for_each(SharedArena::close);
+    }
+
+    /// Puts away some of what came back to the shared arenas, for a machine that has nothing better to do. Tells whether there is
+    /// more.
+    #[inline]
+    pub(crate) fn collect_outside(&self) -> bool {
+        self.arenas_outside.iter().any(SharedArena::collect)
     }
 
     /// The first number of a block that nobody has.
@@ -372,6 +407,16 @@ impl Sched {
     /// not count, and one in a queue only while its processor is inside a poll: its own machine takes it, and `sysmon` sees
     /// to it if that machine does not.
     pub(crate) fn is_work_visible(&self) -> bool {
+        self.sees_work(|_| true)
+    }
+
+    /// [`Sched::is_work_visible`] for a machine that has just searched: what is queued on a processor that is spared is left to
+    /// its own machine, and `sysmon` sees to it as to a lone task.
+    fn is_work_worth_it(&self) -> bool {
+        self.sees_work(|p| !p.is_spared())
+    }
+
+    fn sees_work(&self, counts: impl Fn(&Processor) -> bool) -> bool {
         if !self.inject.is_empty() {
             return true;
         }
@@ -379,12 +424,32 @@ impl Sched {
         for slot in self.slots() {
             let p = slot.processor();
             let queued = p.queue.len_seen();
-            if queued > 1 || queued == 1 && p.is_polling() {
+            if (queued > 1 || queued == 1 && p.is_polling()) && counts(p) {
                 return true;
             }
             deadline = deadline.min(slot.timers.earliest());
         }
         deadline != NEVER && deadline <= self.clock.now()
+    }
+
+    /// Whether there is work that a spinner would find beside what the machine with `own` has just taken: lone tasks too, and a
+    /// netpoller to sit in.
+    pub(crate) fn is_work_for_another(&self, own: Option<&Processor>) -> bool {
+        if !self.inject.is_empty() {
+            return true;
+        }
+        let mut deadline = NEVER;
+        for slot in self.slots() {
+            let p = slot.processor();
+            // Its own machine goes on with a lone task.
+            let is_own = own.is_some_and(|own| std::ptr::eq(own, p));
+            if p.queue.len_seen() > 0 || !is_own && p.queue.next.peek() != 0 {
+                return true;
+            }
+            deadline = deadline.min(slot.timers.earliest());
+        }
+        !self.is_netpoller_attended() && (deadline != NEVER || self.netpoll.waiters() > 0)
+            || deadline != NEVER && deadline <= self.clock.now()
     }
 
     /// Gives `p` up at once, in the middle of a poll that is going to wait (Go: `entersyscallblock`, `handoffp`).
@@ -401,7 +466,10 @@ impl Sched {
             HandedOff::Idle if self.is_work_visible() => {
                 self.idle.wake_one(self, None);
             }
-            HandedOff::Idle => self.attend_netpoller(),
+            HandedOff::Idle => {
+                self.attend_netpoller();
+                self.idle.stop_alarm(self);
+            }
         }
         if !context::is_worker_of(self) {
             self.leave();
@@ -627,34 +695,29 @@ impl Sched {
         }
     }
 
-    /// Live tasks, blocking closures among them, found by looking at each. Exact for who has kept all threads of the runtime
-    /// from spawning.
-    pub(crate) fn live_tasks(&self) -> usize {
-        let in_arenas: usize = self.arenas().map(|p| task::live_in(&p.arena)).sum();
-        in_arenas + self.shards().map(Shard::live).sum::<usize>()
-    }
-
     /// Every live task is queued, unless it is in a poll.
     pub(crate) fn wake_all_tasks(&self) {
         self.shards().for_each(Shard::wake_all);
-        self.arenas().for_each(|p| task::wake_all_in(&p.arena));
+        self.arenas_outside.iter().for_each(|arena| task::wake_all_in(arena.arena()));
+        self.objects().for_each(|p| task::wake_all_in(&p.arena));
     }
 
     /// What ended runtimes and bursts have left in the arenas goes back. No thread holds a processor, and none will.
     pub(crate) fn trim_arenas(&self) {
+        self.arenas_outside.iter().for_each(SharedArena::trim);
         // SAFETY: so this thread owns them.
-        self.arenas().for_each(|p| unsafe { p.arena.trim() });
+        self.objects().for_each(|p| unsafe { p.arena.trim() });
     }
 
-    /// The processors whose arenas may have tasks.
-    fn arenas(&self) -> impl Iterator<Item = &'static Processor> {
+    /// All processors, husks and spare ones among them.
+    fn objects(&self) -> impl Iterator<Item = &'static Processor> {
         self.slots().flat_map(|slot| slot.objects())
     }
 }
 
 impl Host for Sched {
-    fn start_machine(&'static self, slot: u32, spinning: bool, woken_by_spawn_of: Option<u32>) {
-        threads::start(self, slot, spinning, woken_by_spawn_of);
+    fn start_machine(&'static self, slot: u32, spinning: bool, woken_by: Option<u32>) {
+        threads::start(self, slot, spinning, woken_by);
     }
 
     fn break_poller(&self) {
@@ -663,6 +726,14 @@ impl Host for Sched {
 
     fn wake_sysmon(&self) {
         self.sysmon.wake();
+    }
+
+    fn set_alarm(&self) -> bool {
+        self.sysmon.set_alarm()
+    }
+
+    fn stop_alarm(&self) {
+        self.sysmon.stop_alarm();
     }
 
     fn bury(&'static self, slot: u32) {

@@ -18,7 +18,7 @@ mod form;
 #[cfg(all(test, not(gmp_loom)))]
 pub(crate) use form::slow_steps;
 pub(crate) use form::{
-    Futex, Inbox, Mutex, MutexGuard, OwnMutex, Queue, UnsafeCell, assert_no_lock_held, atomic, spin_loop,
+    Futex, Inbox, Mutex, MutexGuard, OwnMutex, OwnMutexGuard, Queue, UnsafeCell, assert_no_lock_held, atomic, spin_loop,
 };
 #[cfg(not(gmp_loom))]
 pub(crate) use form::{count_forks, fork_count, thread_id, try_print_error};
@@ -49,7 +49,7 @@ pub(crate) mod rank {
     pub(crate) const RUNTIME: u8 = 2;
     /// The scheduler lock: idle processors, idle machines, `want`, the processor table.
     pub(crate) const SCHED: u8 = 3;
-    /// A shard of the registry of live tasks.
+    /// A shard of the registry of live tasks, or a shared arena.
     pub(crate) const REGISTRY: u8 = 4;
     /// The timer store of a processor slot.
     pub(crate) const TIMERS: u8 = 5;

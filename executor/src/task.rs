@@ -32,7 +32,7 @@ use crate::runq::Unit;
 use crate::sched::{How, RuntimeRef};
 use crate::sys::assert_no_lock_held;
 
-pub(crate) use cell::{live_in, wake_all_in};
+pub(crate) use cell::wake_all_in;
 pub use join::{AbortHandle, JoinError, JoinHandle};
 pub use local_set::{LocalEnterGuard, LocalSet, spawn_local};
 pub use yield_now::{YieldNow, yield_now};
@@ -186,23 +186,33 @@ where
     spawn_apart(runtime, location, future)
 }
 
-/// [`spawn`] of a task that is to be in the registry.
-#[cold]
+/// [`spawn`] of a task that cannot lie in the arena of this thread's processor: in a shared arena, if that is for want of a
+/// processor, else in the registry.
 #[inline(never)]
 fn spawn_apart<F>(runtime: RuntimeRef, location: &'static Location<'static>, future: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    if runtime.sched.detects() {
+    let sched = runtime.sched;
+    if sched.detects() {
         return spawn_counted(runtime, location, Box::pin(future));
     }
+    if let Some((memory, number)) = cell::memory_outside::<F>(runtime) {
+        let word = IN_ARENA | Id::in_arena(number).0;
+        // SAFETY: future and output are `Send` and 'static. The memory is new; so is the task, whose unit is ours.
+        unsafe {
+            let (task, join) = cell::new(memory, location, word, future);
+            sched.ready_foreign(task.into_unit());
+            return JoinHandle::new(join);
+        }
+    }
     // SAFETY: future and output are `Send` and 'static.
-    let (task, join) = unsafe { cell::new_apart(runtime.sched, location, Id::NONE.0, future) };
+    let (task, join) = unsafe { cell::new_apart(sched, location, Id::NONE.0, future) };
     let handle = JoinHandle::new(join);
     // SAFETY: the task is new.
     if unsafe { enter(runtime, task) } {
-        runtime.sched.spawned(task.into_unit());
+        sched.spawned(task.into_unit());
     }
     handle
 }

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use super::{FORKED, SHUT_DOWN, current};
 use crate::blocking::Waiting;
+use crate::clock;
 use crate::context;
 use crate::leak::{Counted, Tally};
 use crate::machine::Machine;
@@ -61,6 +62,11 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 /// When the system refuses the watcher its thread, nobody would start the threads that it refused too. So whoever waits
 /// tries again, every so often.
 const UNWATCHED: Duration = Duration::from_millis(5);
+
+/// So long a thread goes on beside others that wait, in nanoseconds, since somebody last looked around on its processor. A
+/// budget of 128 is over after some microseconds, where another task would begin; here that would be another thread. And looks of
+/// a busy processor come no further apart than twice that.
+const SLICE_NS: u64 = 100_000;
 
 /// A thread that waits for something else than its task gives up the processor it came with, of whatever runtime, and
 /// has one again afterwards.
@@ -179,12 +185,14 @@ impl Blocking {
         }
     }
 
-    /// The future woke itself in its own poll: others that wait go first, else it starts a new time slice.
+    /// The future woke itself in its own poll: others that wait go first, else it starts a new time slice. If it only has
+    /// spent its budget, others go first when that has gone on for a while: to let them costs two thread switches.
     fn yielded(&self) {
         let Some(p) = self.processor() else {
             return;
         };
-        if p.sched.has_waiting(p) {
+        let goes_on = p.has_only_spent_budget() && clock::now().saturating_sub(p.looked_at()) < SLICE_NS;
+        if !goes_on && p.sched.has_waiting(p) {
             self.give_up();
         } else if !self.nested {
             p.end_poll();

@@ -1,12 +1,12 @@
 //! Shutdown, in numbered steps (see [`shut_down`]).
 //!
-//! 1. After step 1 no task enters the registry. After step 3 no poll begins.
+//! 1. After step 1 no task enters the registry or a shared arena. After step 3 no poll begins.
 //! 2. The thread that shuts down has this runtime as its context, and none of its processors: destructors that spawn get a handle
 //!    that says "runtime shut down", and never start the default runtime.
 //! 3. A slot is recycled only when its threads have ended, no task lives and no thread of others is its guest. What is left
 //!    after a timeout is waited for by a thread of its own.
-//! 4. After step 1 each task that lives is in a queue, or about to be put into one by somebody who unparks shutdown, or in
-//!    a poll; the machine of that poll unparks shutdown when it ends.
+//! 4. After steps 1 and 4 each task that lives is in a queue, or about to be put into one by somebody who unparks shutdown, or
+//!    in a poll; the machine of that poll unparks shutdown when it ends.
 //! 5. A thread that holds a processor may spawn in its arena whatever was said before. It is a machine or a guest, so it is waited
 //!    for. The push goes to the processor's queue, which is emptied here, or by its machine, which ends; to the global queue,
 //!    if the processor is a husk; and who held it unparks shutdown. So when no machine and no guest is left all such tasks are seen,
@@ -21,7 +21,6 @@ use crate::context;
 use crate::processor::CLOSING;
 use crate::sched::{RuntimeRef, Sched};
 use crate::task;
-use crate::task::registry::Shard;
 
 /// What a shutdown left behind when its time was over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,8 +81,8 @@ fn close(sched: &'static Sched) {
     if !sched.start_closing() {
         return;
     }
-    // 1. No task enters the registry from here on.
-    sched.shards().for_each(Shard::close);
+    // 1. No task enters the registry or a shared arena from here on.
+    sched.close_outside();
     // 2. Machines that sleep, or want a processor, are released without one.
     sched.idle.close(sched);
     // 3. No blocking closure starts; threads of the pool without one end. A pinned task's thread drops it when its poll has

@@ -3,6 +3,7 @@
 use super::Sched;
 use crate::metrics::Metrics;
 use crate::sys::atomic::Ordering::Relaxed;
+use crate::task::arena::SharedArena;
 use crate::task::registry::Shard;
 
 impl Sched {
@@ -15,14 +16,14 @@ impl Sched {
             idle_threads: self.idle.idle_machines(),
             spinning_threads: counts.spinning() as usize,
             need_spinning: self.idle.need_spinning(),
-            live_tasks: self.shards().map(Shard::live).sum(),
+            live_tasks: self.live_tasks(),
             stuck_threads: self.stuck.load(Relaxed),
             leaked_tasks: self.leaked_tasks().len(),
             thread_failures: self.threads.failures() as u64,
             thread_refusals: self.threads.refusals(),
             global_queue: self.inject.len(),
             io_waiters: self.netpoll.waiters(),
-            spawned: self.spawned_outside.get(),
+            spawned: self.spawned_outside.get() + self.spawned_in_shared_arenas(),
             wakes: self.wakes_outside.get(),
             netpoll_breaks: self.netpoll_breaks.get(),
             ..Metrics::default()
@@ -30,7 +31,6 @@ impl Sched {
         self.sysmon.count_into(&mut m);
         self.blocking.count_into(&mut m);
         self.pinned.count_into(&mut m);
-        let (mut arena_spawned, mut arena_ended) = (0, self.arena_ended_outside.get());
         for (index, slot) in self.slots().enumerate() {
             m.timers += slot.timers.len();
             let objects = slot.objects();
@@ -51,12 +51,26 @@ impl Sched {
                 m.parks += c.parks.get();
                 m.spins += c.spins.get();
                 m.timers_fired += c.timers_fired.get();
-                arena_spawned += c.arena_spawned.get();
-                arena_ended += c.arena_ended.get();
             }
         }
-        // One may have ended that was not spawned when its processor was looked at.
-        m.live_tasks += arena_spawned.saturating_sub(arena_ended) as usize;
         m
+    }
+
+    /// Live tasks, blocking closures among them. Exact for who has kept all threads of the runtime from spawning, and
+    /// [`Sched::close_outside`] others.
+    ///
+    /// A task in an arena is counted before it is made, and as ended before its state says so; who waits for that in a runtime
+    /// that closes is unparked after it ([`Sched::has_ended_task`]).
+    pub(crate) fn live_tasks(&self) -> usize {
+        // First what has ended: else a task could be seen to end that was not seen to begin.
+        let ended_here: u64 = self.objects().map(|p| p.counters().arena_ended.get()).sum();
+        let ended = ended_here + self.arena_ended_outside.get();
+        let spawned_here: u64 = self.objects().map(|p| p.counters().arena_spawned.get()).sum();
+        let spawned = spawned_here + self.spawned_in_shared_arenas();
+        spawned.saturating_sub(ended) as usize + self.shards().map(Shard::live).sum::<usize>()
+    }
+
+    fn spawned_in_shared_arenas(&self) -> u64 {
+        self.arenas_outside.iter().map(SharedArena::spawned).sum()
     }
 }

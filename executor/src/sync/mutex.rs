@@ -12,9 +12,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use crate::gate::{Gate, Waiter};
+use crate::gate::{Gate, Place, Waiter};
+use crate::processor::Processor;
 use crate::sys::UnsafeCell;
-use crate::{budget, cold};
+use crate::{budget, cold, context};
 
 /// A lock that tasks wait for without blocking their thread, and may hold across an `.await`. Go: `sync.Mutex`
 ///
@@ -261,14 +262,36 @@ impl<'a, T: ?Sized> Future for Lock<'a, T> {
         if this.waiter.is_waited() {
             // Who waited has had its turn in the queue, and others wait for what it does with its turn here.
             // SAFETY: as below.
-            ready!(unsafe { this.mutex.gate.poll_acquire(&this.waiter, cx.waker()) });
+            ready!(unsafe { this.mutex.gate.poll_acquire(&this.waiter, cx.waker(), Here::of_this_thread) });
             return Poll::Ready(this.mutex.guard());
         }
         let charge = ready!(budget::poll_charge(cx));
         // SAFETY: this is the future of the waiter, which is pinned with it; its drop calls `leave`.
-        ready!(unsafe { this.mutex.gate.poll_acquire(&this.waiter, cx.waker()) });
+        ready!(unsafe { this.mutex.gate.poll_acquire(&this.waiter, cx.waker(), Here::of_this_thread) });
         charge.made_progress();
         Poll::Ready(this.mutex.guard())
+    }
+}
+
+/// The processor that this thread holds.
+struct Here(Option<&'static Processor>);
+
+impl Here {
+    fn of_this_thread() -> Here {
+        Here(context::processor())
+    }
+}
+
+impl Place for Here {
+    fn number(&self) -> u32 {
+        // They lie 128 bytes apart, at least.
+        self.0.map_or(0, |p| (std::ptr::from_ref(p).addr() >> 7) as u32)
+    }
+
+    fn task_goes_home(&self) {
+        if let Some(p) = self.0 {
+            p.task_goes_home();
+        }
     }
 }
 

@@ -83,10 +83,15 @@ impl<T> Mutex<T> {
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         MutexGuard(self.0.lock().unwrap())
     }
+
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock().ok().map(MutexGuard)
+    }
 }
 
 /// What differs is what waiting costs.
 pub(crate) type OwnMutex<T> = Mutex<T>;
+pub(crate) type OwnMutexGuard<'a, T> = MutexGuard<'a, T>;
 
 /// Unlocks on drop.
 pub(crate) struct MutexGuard<'a, T>(loom::sync::MutexGuard<'a, T>);

@@ -208,6 +208,17 @@ impl<T> OwnMutex<T> {
         OwnMutexGuard { of: self, _thread: PhantomData }
     }
 
+    /// `None` if somebody has it.
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Option<OwnMutexGuard<'_, T>> {
+        if !self.try_take() {
+            return None;
+        }
+        #[cfg(debug_assertions)]
+        ranks::enter(self.rank);
+        Some(OwnMutexGuard { of: self, _thread: PhantomData })
+    }
+
     #[inline]
     fn try_take(&self) -> bool {
         // Acquire: pairs with the Release in the guard's drop.

@@ -1,8 +1,9 @@
 //! Memory of tasks: pages of cells of one size, which a processor takes and gives back without a lock or a locked
 //! instruction. `task` makes its cells in it, `processor` has one arena in each of its objects, shutdown walks them.
 //!
-//! 1. An arena has one owner at a time: the machine that holds its processor. The owner alone takes cells, puts cells into
-//!    their pages, opens pages and gives them back. Handing the processor over orders this, so the owner's fields are plain.
+//! 1. An arena has one owner at a time: the machine that holds its processor, or who holds the lock of a shared one (`shared`).
+//!    The owner alone takes cells, puts cells into their pages, opens pages and gives them back. Handing the processor over,
+//!    or the lock, orders this, so the owner's fields are plain.
 //! 2. The first word of a cell is an atomic that is 0 while the cell is free, and any thread may read or CAS it as long as
 //!    [`Arena::walk`] shows it. Whoever has a cell makes its fields first and stores the word last (Release); whoever lets it
 //!    go stores 0 last (Release) and then calls [`Arena::free`]. Nothing else of a cell is read without a count in its word.
@@ -11,7 +12,8 @@
 //! 4. A cell counts as used until its owner has put it into its page, so also while it lies on the stack. A page without
 //!    used cells is reached by nobody but the owner and a walker, who has the lock of the list of pages.
 //! 5. Under that lock pages come and go, and an empty page changes its class. Cells beyond `carved` were never made: a
-//!    walker reads none of them. `carved` grows without the lock, by a Release store.
+//!    walker reads none of them. `carved` grows without the lock, by a Release store. A walker passes kept pages by: who
+//!    has to find a task in one has learned of it from its owner, who says that the page is kept no more before he takes a cell.
 //! 6. A page is one of: the first of its class, whose cells are taken next; linked behind it, with a free cell; full, and on
 //!    no list; empty and kept, free for any class. The first counts as used once more, so that it never becomes empty.
 //! 7. An arena does not move once it has given a cell, and outlives its cells. Whoever pushes a cell onto its stack has read
@@ -24,208 +26,30 @@ use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::{NonNull, null_mut};
 
 use crate::sys::atomic::{
-    AtomicPtr, AtomicU32, AtomicUsize,
+    AtomicBool, AtomicPtr, AtomicU32, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
-use crate::sys::{self, Mutex, UnsafeCell, rank};
+use crate::sys::{self, Mutex, OwnMutex, UnsafeCell, rank};
 
-/// Pages lie at multiples of it: the address of a cell names its page.
-const PAGE: usize = 1 << 16;
-/// The allocator's word before the next page fits into what is left, so that pages can lie side by side.
-const PAGE_BYTES: usize = PAGE - 64;
-// Pages are made with it.
-const PAGE_LAYOUT: Layout = match Layout::from_size_align(PAGE_BYTES, PAGE) {
-    Ok(layout) => layout,
-    Err(_) => unreachable!(),
-};
-/// So many bytes of a page are made cells at a time: what is never used is never touched.
-const CARVE: usize = 4096;
+use page::{CLASSES, Cell, PAGE_LAYOUT, Page, PageOwn, class_of, size_of_class};
+use shared::Entry;
+pub(crate) use shared::SharedArena;
+
+mod page;
+mod shared;
+
 /// An arena keeps so many empty pages, 2 MiB.
 const KEPT: usize = 32;
 /// So many, 16 MiB, as long as its owner has something to do: a program that spawns many tasks at a time does so again.
 const KEPT_BUSY: usize = 256;
+/// A shared one keeps so many, 4 MiB: nobody comes to make them fewer.
+const KEPT_SHARED: usize = 64;
 /// Of those between, so many are given back at a time.
 const GIVEN_BACK: usize = 4;
 /// So many cells are put away at a time for a class that has none left. A new page has fewer than four times as many.
 const PUT_AWAY: usize = 512;
 /// So many, if there is nothing better to do: between two portions the owner looks for work.
 const PUT_AWAY_IDLE: usize = 512;
-/// Sizes of cells: multiples of 8 from 16 to 256, of 64 up to 512, of 128 up to 1024, of 256 up to 2048.
-const CLASSES: usize = 43;
-/// Cells whose size is a multiple of it begin at multiples of it.
-const ALIGN: usize = 16;
-
-/// The class of cells for `layout`.
-#[inline]
-const fn class_of(layout: Layout) -> Option<usize> {
-    let size = layout.pad_to_align().size();
-    let size = if size < size_of::<Cell>() { size_of::<Cell>() } else { size };
-    if layout.align() > ALIGN {
-        return None;
-    }
-    match size {
-        0..=256 => Some(size.div_ceil(8) - 2),
-        257..=512 => Some(31 + (size - 257) / 64),
-        513..=1024 => Some(35 + (size - 513) / 128),
-        1025..=2048 => Some(39 + (size - 1025) / 256),
-        _ => None,
-    }
-}
-
-/// How large the cells of a class are, in bytes.
-const fn size_of_class(class: usize) -> usize {
-    match class {
-        0..31 => (class + 2) * 8,
-        31..35 => (class - 26) * 64,
-        35..39 => (class - 30) * 128,
-        _ => (class - 34) * 256,
-    }
-}
-
-/// How many cells of a class fit into a page.
-const fn capacity(class: usize) -> usize {
-    (PAGE_BYTES - size_of::<Page>()) / size_of_class(class)
-}
-
-/// A cell, as the arena sees it.
-#[repr(C)]
-struct Cell {
-    /// 0 while it is free. See invariant 2.
-    word: AtomicUsize,
-    /// The next free cell, of its page or on the stack. Its owner's or its freer's while it is free; else what the task puts
-    /// there.
-    next: UnsafeCell<*mut Cell>,
-}
-
-/// The head of a page; cells follow.
-#[repr(C, align(128))]
-struct Page {
-    arena: *const Arena,
-    /// As [`Arena::owner`], which is a line more away.
-    owner: *const (),
-    /// Written under `Arena::pages` while the page is empty.
-    class: AtomicU32,
-    /// So many cells were made. The owner's; a walker reads it.
-    carved: AtomicU32,
-    /// Where it is in `Arena::pages`. Guarded by that lock.
-    at: AtomicU32,
-    own: UnsafeCell<PageOwn>,
-}
-
-/// What only the owner touches of a page, on a line of its own: others read the name of the arena.
-#[repr(align(64))]
-struct PageOwn {
-    /// Free cells. Null in a full page.
-    free: *mut Cell,
-    /// Cells that are not free, and one if the page is the first of its class.
-    used: u32,
-    /// The page behind and before this one in the list of its class.
-    next: *mut Page,
-    before: *mut Page,
-}
-
-impl Page {
-    /// The page a cell lies in.
-    ///
-    /// # Safety
-    ///
-    /// The pointer came from an arena and may be used for the whole page.
-    #[inline]
-    unsafe fn of(cell: *mut Cell) -> *mut Page {
-        cell.map_addr(|address| address & !(PAGE - 1)).cast()
-    }
-
-    /// Calls `f` with what is the owner's of a page.
-    ///
-    /// # Safety
-    ///
-    /// The caller is the owner, and `f` does not come here again for the same page.
-    #[inline]
-    unsafe fn own<R>(page: *mut Page, f: impl FnOnce(&mut PageOwn) -> R) -> R {
-        // SAFETY: the owner's fields are touched by one thread at a time (invariant 1), and by one reference.
-        unsafe { (*page).own.with_mut(|own| f(&mut *own)) }
-    }
-
-    /// Where a cell of a page lies.
-    ///
-    /// # Safety
-    ///
-    /// The page is there, and has so many cells of that size.
-    #[inline]
-    unsafe fn cell(page: *mut Page, index: usize, size: usize) -> *mut Cell {
-        // SAFETY: it is inside the page.
-        unsafe { page.cast::<u8>().add(size_of::<Page>() + index * size).cast() }
-    }
-
-    /// Takes a free cell, or gives null.
-    ///
-    /// # Safety
-    ///
-    /// The caller is the owner.
-    #[inline]
-    unsafe fn take(page: *mut Page) -> *mut Cell {
-        // SAFETY: passed on; what is on the list is a cell that was made, and the owner's while it is free.
-        unsafe {
-            Page::own(page, |own| {
-                let cell = own.free;
-                if !cell.is_null() {
-                    own.free = (*cell).next.with(|next| *next);
-                    own.used += 1;
-                }
-                cell
-            })
-        }
-    }
-
-    /// Puts a cell of the page back. Tells whether the page was full or is empty now.
-    ///
-    /// # Safety
-    ///
-    /// The caller is the owner, and the cell is nobody's.
-    #[inline]
-    unsafe fn put(page: *mut Page, cell: *mut Cell) -> bool {
-        // SAFETY: passed on; a cell that is nobody's is the owner's.
-        unsafe {
-            Page::own(page, |own| {
-                let rest = own.free;
-                (*cell).next.with_mut(|next| *next = rest);
-                own.free = cell;
-                own.used -= 1;
-                rest.is_null() | (own.used == 0)
-            })
-        }
-    }
-
-    /// Makes more cells in a page that has no free one. Tells whether there was room.
-    ///
-    /// # Safety
-    ///
-    /// The caller is the owner.
-    unsafe fn carve(page: *mut Page) -> bool {
-        // SAFETY: a page of the owner's is there.
-        let (class, carved) = unsafe { (&(*page).class, &(*page).carved) };
-        let class = class.load(Relaxed) as usize;
-        let size = size_of_class(class);
-        let from = carved.load(Relaxed) as usize;
-        let to = capacity(class).min(from + CARVE / size);
-        let mut free = null_mut();
-        for index in (from..to).rev() {
-            // SAFETY: there is room for so many, and nobody reads beyond `carved` (invariant 5).
-            free = unsafe {
-                let cell = Page::cell(page, index, size);
-                cell.write(Cell { word: AtomicUsize::new(0), next: UnsafeCell::new(free) });
-                cell
-            };
-        }
-        if from < to {
-            // SAFETY: passed on.
-            unsafe { Page::own(page, |own| own.free = free) };
-            // Release: pairs with the Acquire in `walk`, which then finds words there.
-            carved.store(to as u32, Release);
-        }
-        from < to
-    }
-}
 
 /// What comes back from other threads, on a line of its own.
 #[repr(align(128))]
@@ -233,9 +57,11 @@ struct Returned(AtomicPtr<Cell>);
 
 /// See the head of the file.
 pub(crate) struct Arena {
-    /// What [`Arena::owner_of`] says of each cell.
-    owner: *const (),
+    /// Of a shared arena: who holds it is the owner.
+    lock: Option<OwnMutex<Entry>>,
     own: UnsafeCell<Own>,
+    /// What was taken from the stack and is not put away yet. The owner's; others see whether there is something.
+    rest: AtomicPtr<Cell>,
     /// All pages. See invariant 5.
     pages: Mutex<Vec<NonNull<Page>>>,
     returned: Returned,
@@ -248,20 +74,25 @@ unsafe impl Sync for Arena {}
 
 /// The owner's part of an arena.
 struct Own {
+    /// What [`Arena::owner_of`] says of each cell.
+    owner: *const (),
     /// By class, the first page of its list.
     first: [*mut Page; CLASSES],
     /// Empty pages.
     kept: Vec<*mut Page>,
-    /// What was taken from the stack and is not put away yet.
-    returned: *mut Cell,
 }
 
 impl Arena {
-    /// `owner` is what it and its cells are said to be of. Nothing here touches it.
+    /// One that a processor owns. `owner` is what it and its cells are said to be of. Nothing here touches it.
     pub(crate) fn new(owner: *const ()) -> Self {
+        Arena::locked_by(None, owner)
+    }
+
+    fn locked_by(lock: Option<OwnMutex<Entry>>, owner: *const ()) -> Self {
         Arena {
-            owner,
-            own: UnsafeCell::new(Own { first: [null_mut(); CLASSES], kept: Vec::new(), returned: null_mut() }),
+            lock,
+            own: UnsafeCell::new(Own { owner, first: [null_mut(); CLASSES], kept: Vec::new() }),
+            rest: AtomicPtr::new(null_mut()),
             pages: Mutex::new(rank::LEAF, Vec::new()),
             returned: Returned(AtomicPtr::new(null_mut())),
         }
@@ -283,13 +114,14 @@ impl Arena {
         unsafe { self.take(class_of(layout)?) }
     }
 
-    /// Takes back what [`Arena::alloc`] of any arena gave. The caller's own arena, if it owns one, makes it cheap.
+    /// Takes back what [`Arena::alloc`] of any arena gave. The caller's own arena, if it owns one, makes it cheap. `is_machine`
+    /// says whether the caller runs tasks: such a thread takes no lock for it, that of others it would keep from spawning.
     ///
     /// # Safety
     ///
     /// The cell is the caller's, its first word is 0 again and everything in it is gone; the caller owns `own`.
     #[inline]
-    pub(crate) unsafe fn free(cell: NonNull<u8>, own: Option<&Arena>) {
+    pub(crate) unsafe fn free(cell: NonNull<u8>, own: Option<&Arena>, is_machine: impl FnOnce() -> bool) {
         let cell = cell.cast::<Cell>().as_ptr();
         // SAFETY: the cell is used, so its page is there (invariant 4).
         let (page, arena) = unsafe {
@@ -301,7 +133,7 @@ impl Arena {
             // SAFETY: the caller owns the arena, and hands the cell over.
             Some(own) if std::ptr::eq(own, arena) => unsafe { own.put(page, cell) },
             // SAFETY: an arena outlives its cells; the caller hands the cell over.
-            _ => unsafe { (*arena).give(cell) },
+            _ => unsafe { (*arena).take_back(page, cell, is_machine) },
         }
     }
 
@@ -325,10 +157,9 @@ impl Arena {
     #[inline]
     pub(crate) unsafe fn collect(&self) -> bool {
         // SAFETY: passed on.
-        unsafe {
-            let more_returned = self.has_returned() && self.put_away(PUT_AWAY_IDLE);
-            self.has_surplus() && self.shrink() || more_returned
-        }
+        let more_returned = self.has_returned() && unsafe { self.put_away(PUT_AWAY_IDLE) };
+        // SAFETY: passed on.
+        unsafe { self.has_surplus() && self.shrink() || more_returned }
     }
 
     /// Whether there are more empty pages than are to be kept for long.
@@ -392,7 +223,11 @@ impl Arena {
         for page in pages.iter() {
             let page = page.as_ptr();
             // SAFETY: a page on the list is there, and stays as long as it is locked.
-            let (class, carved) = unsafe { (&(*page).class, &(*page).carved) };
+            let (class, carved, is_kept) = unsafe { (&(*page).class, &(*page).carved, &(*page).is_kept) };
+            // Relaxed: invariant 5.
+            if is_kept.load(Relaxed) {
+                continue;
+            }
             let size = size_of_class(class.load(Relaxed) as usize);
             // Acquire: pairs with the Release in `carve`.
             for index in 0..carved.load(Acquire) as usize {
@@ -527,6 +362,7 @@ impl Arena {
                 drop(pages);
                 Page::own(page, |own| own.free = null_mut());
             }
+            (*page).is_kept.store(false, Relaxed);
             self.become_first(class, page);
             self.advance(class)
         }
@@ -541,13 +377,16 @@ impl Arena {
         // SAFETY: the size is not 0.
         let page = unsafe { alloc(PAGE_LAYOUT) }.cast::<Page>();
         let list_entry = NonNull::new(page)?;
+        // SAFETY: `own` is the owner's.
+        let owner = self.own.with(|own| unsafe { (*own).owner });
         let own = PageOwn { free: null_mut(), used: 0, next: null_mut(), before: null_mut() };
         let mut pages = self.pages.lock();
         let head = Page {
             arena: std::ptr::from_ref(self),
-            owner: self.owner,
+            owner,
             class: AtomicU32::new(class as u32),
             carved: AtomicU32::new(0),
+            is_kept: AtomicBool::new(false),
             at: AtomicU32::new(pages.len() as u32),
             own: UnsafeCell::new(own),
         };
@@ -627,16 +466,39 @@ impl Arena {
                 Page::own(next, |own| own.before = before);
             }
             Page::own(page, |own| (own.next, own.before) = (null_mut(), null_mut()));
+            let most = if self.lock.is_some() { KEPT_SHARED } else { KEPT_BUSY };
             let is_kept = self.own.with_mut(|own| {
-                let has_place = (*own).kept.len() < KEPT_BUSY;
+                let has_place = (*own).kept.len() < most;
                 if has_place {
                     (*own).kept.push(page);
                 }
                 has_place
             });
-            if !is_kept {
+            if is_kept {
+                (*page).is_kept.store(true, Relaxed);
+            } else {
                 self.give_back(page);
             }
+        }
+    }
+
+    /// A cell comes back from a thread that does not own the arena.
+    ///
+    /// # Safety
+    ///
+    /// The cell is one of this arena's, in that page, and the caller's, and is so no more.
+    #[inline]
+    unsafe fn take_back(&self, page: *mut Page, cell: *mut Cell, is_machine: impl FnOnce() -> bool) {
+        // SAFETY: passed on; who holds the lock is the owner.
+        unsafe {
+            if let Some(lock) = &self.lock {
+                if !is_machine() {
+                    if let Some(_owned) = lock.try_lock() {
+                        return self.put(page, cell);
+                    }
+                }
+            }
+            self.give(cell);
         }
     }
 
@@ -660,16 +522,10 @@ impl Arena {
         }
     }
 
-    /// Whether something came back that is not put away.
-    ///
-    /// # Safety
-    ///
-    /// The caller owns the arena.
+    /// Whether something came back that is not put away. Anybody may ask.
     #[inline]
-    unsafe fn has_returned(&self) -> bool {
-        // SAFETY: `own` is the owner's.
-        let is_empty = self.own.with(|own| unsafe { (*own).returned.is_null() });
-        !is_empty || !self.returned.0.load(Relaxed).is_null()
+    fn has_returned(&self) -> bool {
+        !self.rest.load(Relaxed).is_null() || !self.returned.0.load(Relaxed).is_null()
     }
 
     /// Puts away so many cells at most, and tells whether there may be more.
@@ -683,7 +539,8 @@ impl Arena {
         // SAFETY: passed on; what is on the stack was handed over, and is the owner's once it has it.
         unsafe {
             for _ in 0..at_most {
-                let mut cell = self.own.with(|own| (*own).returned);
+                // Relaxed: the owner's, like what it leads to.
+                let mut cell = self.rest.load(Relaxed);
                 if cell.is_null() {
                     // Acquire: pairs with the Release in `give`, of all that are on the stack: each push goes on with
                     // what the one before it has released.
@@ -693,7 +550,7 @@ impl Arena {
                     }
                 }
                 let rest = (*cell).next.with(|next| *next);
-                self.own.with_mut(|own| (*own).returned = rest);
+                self.rest.store(rest, Relaxed);
                 self.put(Page::of(cell), cell);
             }
         }

@@ -24,7 +24,7 @@ use super::{BLOCKING, FLAGS, Failure, IN_ARENA, Id, Outcome, Output, caught, reg
 use crate::context;
 use crate::processor::Processor;
 use crate::runq::Unit;
-use crate::sched::{How, Sched};
+use crate::sched::{How, RuntimeRef, Sched};
 use crate::sys::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::sys::{UnsafeCell, assert_no_lock_held};
 
@@ -97,6 +97,13 @@ unsafe impl Send for Task {}
 pub(super) fn memory_of<F: Future>(p: &'static Processor) -> Option<NonNull<u8>> {
     // SAFETY: the context gives out the processor that the thread holds, and with it the arena, which stays for ever.
     unsafe { p.arena.alloc(Cell::<F>::LAYOUT) }
+}
+
+/// Memory for a task of `F` that is spawned outside of the runtime's processors, and its number there. `None`: such a task has
+/// memory of its own, or the runtime is closed.
+#[inline]
+pub(super) fn memory_outside<F: Future>(runtime: RuntimeRef) -> Option<(NonNull<u8>, u64)> {
+    runtime.sched.memory_outside(runtime, Cell::<F>::LAYOUT)
 }
 
 /// Memory of its own for a cell of this layout, and where in it the cell lies: the word before is the runtime.
@@ -326,7 +333,7 @@ impl Task {
             let layout = header.vtable.layout;
             header.state.retire();
             if is_in_arena {
-                Arena::free(self.0.cast(), context::processor().map(|p| &p.arena));
+                Arena::free(self.0.cast(), context::processor().map(|p| &p.arena), context::is_worker);
             } else {
                 let (layout, at) = layout_apart(layout);
                 std::alloc::dealloc(self.0.as_ptr().byte_sub(at).cast(), layout);
@@ -427,14 +434,6 @@ pub(crate) fn wake_all_in(arena: &Arena) {
         }
     });
     wakers.into_iter().for_each(Waker::wake);
-}
-
-/// How many tasks in the arena are live.
-pub(crate) fn live_in(arena: &Arena) -> usize {
-    let mut live = 0;
-    // SAFETY: as above.
-    arena.walk(|word| live += usize::from(unsafe { word.cast::<State>().as_ref().is_alive() }));
-    live
 }
 
 /// See [`Vtable::poll`].

@@ -64,7 +64,7 @@ impl Ref {
             // AcqRel: pairs with itself; the last one sees what the others did.
             if (*task).cell.word.fetch_sub(what, AcqRel) == what {
                 (*task).is_here.with_mut(|is_here| *is_here = false);
-                Arena::free(self.0.cast(), own);
+                Arena::free(self.0.cast(), own, || true);
             }
         }
     }
@@ -171,13 +171,14 @@ fn r23_pages_come_and_go_beside_a_walker() {
                     if Page::own(first, |own| own.used == 1) {
                         arena.leave_first(CLASS);
                         arena.own.with_mut(|own| (*own).kept.push(first));
+                        (*first).is_kept.store(true, Relaxed);
                     }
                 } else {
                     arena.trim();
                 }
                 let cell = arena.take(CLASS - 1).unwrap();
                 (*cell.cast::<Cell>().as_ptr()).word.store(0, Release);
-                Arena::free(cell, Some(&arena));
+                Arena::free(cell, Some(&arena), || true);
             }
             ender.join().unwrap();
             walker.join().unwrap();

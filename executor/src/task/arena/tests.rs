@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::thread;
 
+use super::page::{ALIGN, PAGE_BYTES, capacity};
 use super::*;
 use crate::sys::atomic::Ordering::AcqRel;
 
@@ -61,7 +62,7 @@ impl Taken {
         }
         self.word().store(0, Release);
         // SAFETY: the cell is ours, and its word is 0.
-        unsafe { Arena::free(self.cell, own) };
+        unsafe { Arena::free(self.cell, own, || true) };
     }
 }
 
@@ -106,6 +107,13 @@ impl Arena {
             }
             let kept = self.own.with(|own| (*own).kept.clone());
             assert!(kept.len() <= KEPT_BUSY);
+            for page in &listed {
+                assert_eq!(
+                    (**page).is_kept.load(Relaxed),
+                    kept.contains(page),
+                    "a page does not say whether it is kept"
+                );
+            }
             for page in kept {
                 assert!(on_lists.insert(page), "a kept page is linked");
                 assert_eq!(Page::own(page, |own| own.used), 0, "a kept page is used");
@@ -166,7 +174,7 @@ fn a_tool_that_knows_allocations_gets_none_of_ours() {
     assert_eq!(cell.is_some(), sys::TASKS_SHARE_PAGES);
     if let Some(cell) = cell {
         // SAFETY: nothing was done with it.
-        unsafe { Arena::free(cell, Some(&arena)) };
+        unsafe { Arena::free(cell, Some(&arena), || true) };
     }
     // SAFETY: the arena is ours.
     unsafe { arena.trim() };
@@ -225,6 +233,9 @@ fn empty_pages_are_kept_up_to_a_number_and_are_for_any_class() {
     cells.into_iter().for_each(|taken| taken.free(Some(&arena)));
     arena.check();
     assert_eq!((arena.page_count(), arena.kept_count()), (KEPT_BUSY + 1, KEPT_BUSY));
+    let mut shown = 0;
+    arena.walk(|_| shown += 1);
+    assert_eq!(shown, capacity(CLASSES - 1), "a walk looks at kept pages");
     // With nothing to do, it gives them back in parts.
     // SAFETY: the arena is ours.
     let parts = (0..).take_while(|_| unsafe { arena.collect() }).count();
@@ -372,7 +383,7 @@ fn r23_owners_freers_and_a_walker() {
             unsafe { cell.cast::<usize>().add(1).write_bytes(0xdd, CHECKED) };
             word.store(0, Release);
             // SAFETY: its word is 0.
-            unsafe { Arena::free(cell, own) };
+            unsafe { Arena::free(cell, own, || true) };
         }
     }
 
