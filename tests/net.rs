@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use futures::{AsyncReadExt, AsyncWriteExt};
 use gmp::net::{TcpListener, TcpStream};
-use gmp::runtime::{Builder, Runtime};
+use gmp::runtime::{Builder, Metrics, Runtime};
 use gmp::task::yield_now;
 
 const LOCAL: &str = "127.0.0.1:0";
@@ -68,6 +68,33 @@ fn r04_a_socket_is_served_within_a_bounded_number_of_picks() {
     });
     runtime.block_on(task).unwrap();
     assert!(runtime.metrics().netpoll_looks > 0);
+}
+
+/// A machine without work looked at the netpoller and then sat down in it: two system calls where one would do.
+#[test]
+fn r05_who_goes_to_sleep_in_the_netpoller_does_not_look_at_it_before() {
+    const TIMES: u64 = 320;
+    let runtime = runtime(1);
+    // Somebody waits for a socket, and in vain.
+    let waits = runtime.spawn(async {
+        let (mut stream, _plain) = pair().await;
+        stream.read_exact(&mut [0]).await
+    });
+    let until = |done: &dyn Fn(&Metrics) -> bool| {
+        while !done(&runtime.metrics()) {
+            std::thread::yield_now();
+        }
+    };
+    until(&|m| m.io_waiters > 0 && m.idle_procs == 1);
+    let before = runtime.metrics();
+    for n in 0..TIMES {
+        drop(runtime.spawn(async {}));
+        until(&|m| m.parks > before.parks + n && m.idle_procs == 1);
+    }
+    let looks = runtime.metrics().netpoll_looks - before.netpoll_looks;
+    // One in 32 on the way to sleep, and one in 16 of the looks around that come with the first pick after it.
+    assert!(looks <= TIMES / 8, "{looks} looks beside {TIMES} sleeps");
+    waits.abort();
 }
 
 #[test]

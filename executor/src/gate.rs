@@ -10,6 +10,12 @@
 //!    takes the lock, or it is in the first place of the line again, or it goes away and wakes the next if the lock is free.
 //! 5. While `DUE` is set nobody takes the lock: it is handed to the first in line, `HELD` and all. Whoever is first takes it
 //!    after having been passed by [`PASSES`] times at most, and those behind it in their order.
+//! 6. `HOT` says that machines met here: one found the lock held, and free a moment later, so its holder was running. A hot lock
+//!    has a home, the processor where it was taken last. Who comes from another one rather stands in line than takes it: its
+//!    task is woken at home then, by who lets go, and those who contend gather on one processor, where no line of memory moves.
+//!    That needs a moment in which the lock is held (3); if a few looks see none, the lock is not busy, and is taken. `heat` counts
+//!    down to the end of it. Home and heat are guesses: the holder writes them, or who has the lock of the line, anybody
+//!    reads them, and nothing but speed relies on them.
 //!
 //! | HELD | DUE | the lock belongs to                               |
 //! |------|-----|---------------------------------------------------|
@@ -25,19 +31,40 @@ use crate::sys::atomic::{
     AtomicU32,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
-use crate::sys::{OwnMutex, rank};
+use crate::sys::{OwnMutex, rank, spin_loop};
 
 const HELD: u32 = 1;
 const QUEUED: u32 = 2;
 const WOKEN: u32 = 4;
 const DUE: u32 = 8;
+const HOT: u32 = 16;
 
 /// So often may a waiter find the lock taken by somebody who came later; then it is handed over.
 const PASSES: u32 = 3;
 
+/// So often is a lock taken after machines met at it until it is cold.
+const HEAT: u32 = if cfg!(gmp_loom) { 2 } else { 512 };
+/// So often does who comes from elsewhere look for the holder of a hot lock: it is taken every few nanoseconds, if it is worth
+/// to gather there.
+const LOOKS: u32 = if cfg!(gmp_loom) { 1 } else { 4 };
+
+/// Where who comes for the lock runs.
+pub(crate) trait Place {
+    /// A number that no other processor has, 0 for none: who does not run on one cannot be woken there.
+    fn number(&self) -> u32;
+    /// A task from here has lined up, to be woken at the home of the lock.
+    fn task_goes_home(&self);
+}
+
+const NOWHERE: u32 = 0;
+
 /// See the head of the file.
 pub(crate) struct Gate {
     state: AtomicU32,
+    /// Invariant 6.
+    home: AtomicU32,
+    /// Invariant 6.
+    heat: AtomicU32,
     line: OwnMutex<Line<Grant>>,
 }
 
@@ -76,26 +103,60 @@ impl Waiter {
 impl Gate {
     #[cfg(not(gmp_loom))]
     pub(crate) const fn new() -> Self {
-        Gate { state: AtomicU32::new(0), line: OwnMutex::new(rank::LEAF, Line::new()) }
+        Gate {
+            state: AtomicU32::new(0),
+            home: AtomicU32::new(NOWHERE),
+            heat: AtomicU32::new(0),
+            line: OwnMutex::new(rank::LEAF, Line::new()),
+        }
     }
 
     #[cfg(gmp_loom)]
     pub(crate) fn new() -> Self {
-        Gate { state: AtomicU32::new(0), line: OwnMutex::new(rank::LEAF, Line::new()) }
+        Gate {
+            state: AtomicU32::new(0),
+            home: AtomicU32::new(NOWHERE),
+            heat: AtomicU32::new(0),
+            line: OwnMutex::new(rank::LEAF, Line::new()),
+        }
     }
 
     /// Takes the lock if it is free.
     #[inline]
     pub(crate) fn try_acquire(&self) -> bool {
+        self.try_acquire_unless(HELD | DUE)
+    }
+
+    #[inline]
+    fn try_acquire_unless(&self, marks: u32) -> bool {
         // Acquire: pairs with the Release in `release`.
-        self.state.compare_exchange(0, HELD, Acquire, Relaxed).is_ok() || self.try_acquire_beside_others()
+        self.state.compare_exchange(0, HELD, Acquire, Relaxed).is_ok() || self.try_acquire_beside_others(marks)
     }
 
     #[cold]
-    fn try_acquire_beside_others(&self) -> bool {
-        let free = |state: u32| (state & (HELD | DUE) == 0).then_some(state | HELD);
+    fn try_acquire_beside_others(&self, marks: u32) -> bool {
+        let taken = |state: u32| (state & marks == 0).then_some(state | HELD);
         // Acquire: as above.
-        self.state.fetch_update(Acquire, Relaxed, free).is_ok()
+        self.state.fetch_update(Acquire, Relaxed, taken).is_ok()
+    }
+
+    /// Takes the lock, which was free in `state`, from `here`, and clears `own` with it. The error is the state now.
+    fn take(&self, state: u32, own: u32, here: u32) -> Result<(), u32> {
+        let heat = self.heat.load(Relaxed);
+        let cold = if heat == 0 { HOT } else { 0 };
+        // Acquire: pairs with the Release in `release`.
+        self.state.compare_exchange(state, (state | HELD) & !(own | cold), Acquire, Relaxed)?;
+        if state & HOT != 0 {
+            self.home.store(here, Relaxed);
+            self.heat.store(heat.saturating_sub(1), Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Whether it is better for who comes from `here` to stand in line.
+    fn is_elsewhere(&self, state: u32, here: u32) -> bool {
+        let home = self.home.load(Relaxed);
+        state & HOT != 0 && home != here && home != NOWHERE && here != NOWHERE
     }
 
     /// Lets go of the lock. Its holder calls.
@@ -103,7 +164,7 @@ impl Gate {
     pub(crate) fn release(&self) {
         // Release: pairs with the Acquire of whoever takes the lock.
         let state = self.state.fetch_sub(HELD, Release);
-        if state != HELD {
+        if state & QUEUED != 0 {
             self.released(state);
         }
     }
@@ -111,7 +172,7 @@ impl Gate {
     #[cold]
     fn released(&self, state: u32) {
         // One that is woken already looks again, unless it waits to be handed the lock.
-        if state & QUEUED != 0 && state & (WOKEN | DUE) != WOKEN {
+        if state & (WOKEN | DUE) != WOKEN {
             self.pass_on();
         }
     }
@@ -146,19 +207,24 @@ impl Gate {
     ///
     /// The caller is the future of the waiter, which stays where it is until [`Gate::leave`], and is of this lock.
     #[inline]
-    pub(crate) unsafe fn poll_acquire(&self, waiter: &Waiter, waker: &Waker) -> Poll<()> {
-        if waiter.sudog.phase() == Phase::Out && self.try_acquire() {
+    pub(crate) unsafe fn poll_acquire<P: Place>(
+        &self,
+        waiter: &Waiter,
+        waker: &Waker,
+        here: impl FnOnce() -> P,
+    ) -> Poll<()> {
+        if waiter.sudog.phase() == Phase::Out && self.try_acquire_unless(HELD | DUE | HOT) {
             return Poll::Ready(());
         }
         // SAFETY: passed on.
-        unsafe { self.poll_slowly(waiter, waker) }
+        unsafe { self.poll_slowly(waiter, waker, &here()) }
     }
 
     /// # Safety
     ///
     /// As for [`Gate::poll_acquire`].
     #[cold]
-    unsafe fn poll_slowly(&self, waiter: &Waiter, waker: &Waker) -> Poll<()> {
+    unsafe fn poll_slowly(&self, waiter: &Waiter, waker: &Waker, here: &impl Place) -> Poll<()> {
         let sudog = &waiter.sudog;
         // SAFETY: its future calls.
         if sudog.phase() == Phase::InLine && unsafe { self.still_waits(sudog, waker) } {
@@ -171,29 +237,55 @@ impl Gate {
         }
         let woken = grant == Some(Grant::Woken);
         // SAFETY: passed on.
-        unsafe { self.take_or_line_up(waiter, waker, woken) }
+        unsafe { self.take_or_line_up(waiter, waker, woken, here) }
     }
 
     /// # Safety
     ///
     /// As for [`Gate::poll_acquire`], and the place is in no line. `woken` if it was, and has not looked again yet.
-    unsafe fn take_or_line_up(&self, waiter: &Waiter, waker: &Waker, woken: bool) -> Poll<()> {
+    unsafe fn take_or_line_up(&self, waiter: &Waiter, waker: &Waker, woken: bool, place: &impl Place) -> Poll<()> {
+        let here = place.number();
         let own = if woken { WOKEN } else { 0 };
-        let take = |state: u32| (state & (HELD | DUE) == 0).then_some((state | HELD) & !own);
-        // Acquire: pairs with the Release in `release`.
-        if self.state.fetch_update(Acquire, Relaxed, take).is_ok() {
-            return Poll::Ready(());
+        let mut state = self.state.load(Relaxed);
+        // Who was woken has stood in line, wherever it runs now.
+        let elsewhere = !woken && self.is_elsewhere(state, here);
+        let mut looks = if elsewhere { LOOKS } else { 0 };
+        while is_free(state) {
+            if looks > 0 {
+                looks -= 1;
+                spin_loop();
+                state = self.state.load(Relaxed);
+                continue;
+            }
+            match self.take(state, own, here) {
+                Ok(()) => {
+                    if elsewhere {
+                        self.heat.store(self.heat.load(Relaxed) / 2, Relaxed);
+                    }
+                    return Poll::Ready(());
+                }
+                Err(now) => state = now,
+            }
         }
         // The clone is the user's, and may panic.
         let on_panic = woken.then_some(PassTurn(self));
         let mut spare = Some(waker.clone());
         std::mem::forget(on_panic);
         let mut line = self.line.lock();
+        let mut looks = if elsewhere { LOOKS } else { 0 };
         let poll = loop {
             let state = self.state.load(Relaxed);
-            if let Some(taken) = take(state) {
-                // Acquire: as above.
-                if self.state.compare_exchange(state, taken, Acquire, Relaxed).is_ok() {
+            if is_free(state) {
+                if looks > 0 {
+                    looks -= 1;
+                    spin_loop();
+                    continue;
+                }
+                // It was held a moment ago. Who finds no heat takes the mark away again.
+                self.heat.store(HEAT, Relaxed);
+                // Relaxed: the mark hands nothing over.
+                let state = self.state.fetch_or(HOT, Relaxed) | HOT;
+                if is_free(state) && self.take(state, own, here).is_ok() {
                     break Poll::Ready(());
                 }
                 continue;
@@ -216,6 +308,10 @@ impl Gate {
             break Poll::Pending;
         };
         drop(line);
+        if elsewhere && poll.is_pending() {
+            self.heat.store(HEAT, Relaxed);
+            place.task_goes_home();
+        }
         let_go(spare);
         poll
     }
@@ -290,6 +386,12 @@ impl Gate {
     }
 }
 
+/// Whether the lock is anybody's who comes.
+#[inline]
+fn is_free(state: u32) -> bool {
+    state & (HELD | DUE) == 0
+}
+
 /// Passes the turn of who was woken on, if it is dropped.
 struct PassTurn<'a>(&'a Gate);
 
@@ -301,3 +403,5 @@ impl Drop for PassTurn<'_> {
 
 #[cfg(all(test, gmp_loom))]
 mod loom;
+#[cfg(all(test, not(gmp_loom)))]
+mod tests;

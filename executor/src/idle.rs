@@ -11,7 +11,8 @@
 //!    netpoller one would take the break that was meant for the other.
 //! 5. Those who want a processor and the queues take turns: of two processors in a row that are given up in the middle of a
 //!    poll beside queued work, one goes to a machine that runs tasks.
-//! 6. `sysmon` sleeps deeply only if every processor is idle or dead; whoever takes the first one off the list wakes it.
+//! 6. `sysmon` sleeps deeply only if every processor is idle or dead; whoever takes the first one off the list wakes it, or sets
+//!    its alarm (see [`Watch`]).
 //! 7. A processor whose slot is not among the first [`Idle::procs`] is never idle: whoever gives it up buries it (see
 //!    `resize`).
 //!
@@ -27,7 +28,10 @@
 //! again after its own fence. Whoever found no processor for work that can be seen relies on who holds them: each looks at
 //! the queues after it has given its own up.
 //!
-//! That look does not see lone tasks, which only a spinner takes. So a searcher that found no processor also sets
+//! Nor does that look see what is queued on a processor that is spared (`processor/backoff.rs`), and not each submit there
+//! wakes: the machine that has the processor comes to it, and never goes idle before; `sysmon` sees if it stands still.
+//!
+//! It does not see lone tasks either, which only a spinner takes. So a searcher that found no processor also sets
 //! `need_spinning`: a machine that is about to give its processor up sees that under the lock and searches once more (Go:
 //! `needspinning`, issue 45867; there it is what keeps work from being lost). `sysmon` comes to lone tasks too, but late.
 
@@ -54,11 +58,16 @@ const IDLE: u64 = 1 << 32;
 pub(crate) trait Host {
     /// Starts a machine that begins with the processor `slot`; if that fails, gives it back with
     /// [`Idle::give_back`].
-    fn start_machine(&'static self, slot: u32, spinning: bool, woken_by_spawn_of: Option<u32>);
+    fn start_machine(&'static self, slot: u32, spinning: bool, woken_by: Option<u32>);
     /// Breaks the blocked wait in the netpoller.
     fn break_poller(&self);
     /// Wakes `sysmon` from deep sleep.
     fn wake_sysmon(&self);
+    /// Sets the alarm on which `sysmon` sleeps. Tells whether all was idle for so long before that the alarm is worth being
+    /// stopped when all is idle again. The scheduler lock is held.
+    fn set_alarm(&self) -> bool;
+    /// Stops it. The scheduler lock is held.
+    fn stop_alarm(&self);
     /// Nobody holds the processor `slot` any more: its queue goes to the front of the global one. The scheduler lock is held.
     fn bury(&'static self, slot: u32);
     /// Asks the machine that holds the processor `slot` to give it up, or takes it from a machine in a blocking call, and
@@ -88,6 +97,8 @@ pub(crate) struct Idle {
     wanting: AtomicU32,
     /// A searcher found work and no processor for it.
     need_spinning: AtomicBool,
+    /// `sysmon` is [`Watch::Armed`], and the alarm is to be stopped when all is idle again. Written under the lock.
+    stops_alarm: AtomicBool,
     /// How many processors there are to be. Written under the lock.
     procs: AtomicU32,
     /// How many slots have been in use; it never goes down. Written under the lock.
@@ -111,10 +122,29 @@ struct Lists {
     want: VecDeque<Wanting>,
     /// The last processor that was freed went to `want` (invariant 5).
     want_was_served: bool,
-    sysmon_asleep: bool,
+    sysmon: Watch,
     closed: bool,
     /// How many processors were taken off the idle list so far.
     taken: u64,
+}
+
+/// What `sysmon` does. While a processor is off the idle list it is awake or armed.
+///
+/// | it is  | it leaves by                                                                                                 |
+/// |--------|--------------------------------------------------------------------------------------------------------------|
+/// | awake  | `sysmon_sleeps` → asleep · `sysmon_waits` → waits                                                              |
+/// | asleep | the first processor that is taken, which wakes it: → awake                                                     |
+/// | waits  | the first processor that is taken, which sets the alarm: → armed · `sysmon_woke`, if somebody rang: → awake    |
+/// | armed  | `sysmon_woke` → awake · `stop_alarm`, if all are idle: → waits                                                 |
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    Awake,
+    /// Deeply, until somebody wakes it.
+    Asleep,
+    /// Deeply, on its alarm, which is not set.
+    Waits,
+    /// On its alarm, which is set.
+    Armed,
 }
 
 /// A machine in `want`.
@@ -130,6 +160,7 @@ impl Idle {
             word: AtomicU64::new(0),
             wanting: AtomicU32::new(0),
             need_spinning: AtomicBool::new(false),
+            stops_alarm: AtomicBool::new(false),
             procs: AtomicU32::new(0),
             slots: AtomicU32::new(0),
             lists: Mutex::new(
@@ -142,7 +173,7 @@ impl Idle {
                     seat_taken: false,
                     want: VecDeque::new(),
                     want_was_served: false,
-                    sysmon_asleep: false,
+                    sysmon: Watch::Awake,
                     closed: true,
                     taken: 0,
                 },
@@ -159,7 +190,8 @@ impl Idle {
         self.procs.store(procs, Relaxed);
         // Release: pairs with the Acquire in `slots`; whoever reads the number finds so many slots in the table.
         self.slots.store(procs, Release);
-        lists.sysmon_asleep = false;
+        lists.sysmon = Watch::Awake;
+        self.stops_alarm.store(false, Relaxed);
         lists.closed = false;
         self.need_spinning.store(false, Relaxed);
         self.word.store(IDLE * u64::from(procs), Relaxed);
@@ -200,7 +232,7 @@ impl Idle {
     }
 
     /// Wakes one machine for an idle processor, unless one spins already (Go: `wakep`). Tells whether it did.
-    pub(crate) fn wake_one(&self, host: &'static impl Host, woken_by_spawn_of: Option<u32>) -> bool {
+    pub(crate) fn wake_one(&self, host: &'static impl Host, woken_by: Option<u32>) -> bool {
         let mut word = self.word.load(Relaxed);
         loop {
             if Counts(word).idle() == 0 || Counts(word).spinning() != 0 {
@@ -222,16 +254,16 @@ impl Idle {
         };
         let grant = Grant::Processor { slot, spinning: true };
         if let Some(machine) = lists.machines.pop() {
-            machine.grant(grant, woken_by_spawn_of);
+            machine.grant(grant, woken_by);
             drop(lists);
             machine.parker.unpark();
         } else if let Some(machine) = lists.poller.take() {
-            machine.grant(grant, woken_by_spawn_of);
+            machine.grant(grant, woken_by);
             drop(lists);
             host.break_poller();
         } else {
             drop(lists);
-            host.start_machine(slot, true, woken_by_spawn_of);
+            host.start_machine(slot, true, woken_by);
         }
         true
     }
@@ -526,10 +558,49 @@ impl Idle {
 
     /// `sysmon` goes to deep sleep if every processor is idle or dead (invariant 6). Tells whether it may.
     pub(crate) fn sysmon_sleeps(&self) -> bool {
+        self.sysmon_is(Watch::Asleep)
+    }
+
+    /// The same, on its alarm: it goes on after [`Idle::sysmon_woke`] says so.
+    pub(crate) fn sysmon_waits(&self) -> bool {
+        self.sysmon_is(Watch::Waits)
+    }
+
+    fn sysmon_is(&self, asleep: Watch) -> bool {
         let mut lists = self.lists.lock();
         let all_idle = lists.procs.len() == lists.alive() && !lists.closed;
-        lists.sysmon_asleep = all_idle;
+        lists.sysmon = if all_idle { asleep } else { Watch::Awake };
         all_idle
+    }
+
+    /// The alarm went off, or somebody has `rung`. Tells whether `sysmon` is awake now: if the alarm was stopped at the last
+    /// moment it waits on.
+    pub(crate) fn sysmon_woke(&self, rung: bool) -> bool {
+        let mut lists = self.lists.lock();
+        self.stops_alarm.store(false, Relaxed);
+        if rung || lists.sysmon == Watch::Armed {
+            lists.sysmon = Watch::Awake;
+        }
+        lists.sysmon == Watch::Awake
+    }
+
+    /// A machine is about to sleep: what `sysmon` was to look after may be over.
+    #[inline]
+    pub(crate) fn stop_alarm(&self, host: &impl Host) {
+        // Relaxed: the machine has given its processor up under the lock since the alarm was set. At worst it goes off.
+        if self.stops_alarm.load(Relaxed) {
+            self.stop_alarm_if_idle(host);
+        }
+    }
+
+    #[cold]
+    fn stop_alarm_if_idle(&self, host: &impl Host) {
+        let mut lists = self.lists.lock();
+        if lists.sysmon == Watch::Armed && lists.procs.len() == lists.alive() && !lists.closed {
+            lists.sysmon = Watch::Waits;
+            self.stops_alarm.store(false, Relaxed);
+            host.stop_alarm();
+        }
     }
 
     /// Whether every processor is idle or dead, nobody wants one or spins, and `rest` says so too, which is asked under the lock with
@@ -549,7 +620,7 @@ impl Idle {
         let parked: Vec<_> = lists.machines.drain(..).collect();
         let wanting: Vec<_> = lists.want.drain(..).map(|wanting| wanting.machine).collect();
         self.wanting.store(0, Relaxed);
-        if std::mem::take(&mut lists.sysmon_asleep) {
+        if std::mem::replace(&mut lists.sysmon, Watch::Awake) != Watch::Awake {
             host.wake_sysmon();
         }
         for machine in parked.iter().chain(&wanting).chain(&poller) {
@@ -566,7 +637,7 @@ impl Idle {
 
     #[cfg(test)]
     pub(crate) fn is_sysmon_asleep(&self) -> bool {
-        self.lists.lock().sysmon_asleep
+        matches!(self.lists.lock().sysmon, Watch::Asleep | Watch::Waits)
     }
 
     /// How many processors there are to be. Those that are too many are asked to quit, and may run for a while.
@@ -584,7 +655,7 @@ impl Idle {
         self.slots.load(Acquire)
     }
 
-    /// Takes an idle processor, and wakes `sysmon` if it sleeps.
+    /// Takes an idle processor, and wakes `sysmon` or sets its alarm if it sleeps.
     fn pop_proc(&self, lists: &mut MutexGuard<'_, Lists>, host: &'static impl Host) -> Option<u32> {
         if lists.closed {
             return None;
@@ -593,8 +664,16 @@ impl Idle {
         lists.taken += 1;
         // AcqRel: pairs with the CAS in `wake_one`; the list itself is handed over by the lock.
         self.word.fetch_sub(IDLE, AcqRel);
-        if std::mem::take(&mut lists.sysmon_asleep) {
-            host.wake_sysmon();
+        match lists.sysmon {
+            Watch::Asleep => {
+                lists.sysmon = Watch::Awake;
+                host.wake_sysmon();
+            }
+            Watch::Waits => {
+                lists.sysmon = Watch::Armed;
+                self.stops_alarm.store(host.set_alarm(), Relaxed);
+            }
+            Watch::Awake | Watch::Armed => {}
         }
         Some(slot)
     }

@@ -64,9 +64,9 @@ impl Machine {
     }
 
     /// Writes the grant; the caller then unparks the machine or breaks its wait in the netpoller.
-    pub(crate) fn grant(&self, grant: Grant, woken_by_spawn_of: Option<u32>) {
+    pub(crate) fn grant(&self, grant: Grant, woken_by: Option<u32>) {
         debug_assert_eq!(self.grant.load(Relaxed), NONE, "a machine was granted twice");
-        self.woken_by.store(woken_by_spawn_of.map_or(0, |slot| slot + 1), Relaxed);
+        self.woken_by.store(woken_by.map_or(0, |slot| slot + 1), Relaxed);
         let word = match grant {
             Grant::Processor { slot, spinning } => (slot + 1) | if spinning { SPINNING } else { 0 },
             Grant::Closed => CLOSED,

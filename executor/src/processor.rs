@@ -26,6 +26,8 @@ use crate::task::arena::Arena;
 use crate::task::registry::Shard;
 use crate::timers::Timers;
 
+mod backoff;
+
 /// So many tasks in a row out of the run-next slot share one time slice, then it goes to the back.
 pub(crate) const HOPS: u32 = 256;
 /// At most so many picks lie between two looks at clock, timers, global queue and netpoller (Go: 61).
@@ -43,9 +45,6 @@ const LONG_NS: u64 = 500_000;
 const LONG_MEMORY: u32 = 32;
 /// A processor whose picks take longer than this, in nanoseconds and on average, is slow: it is not worth waiting for.
 const SLOW_PICK_NS: u64 = 20_000;
-/// After 2^k spawns without a theft a spawn may wake a machine again, k at most this.
-const BACKOFF_MAX: u32 = 12;
-
 /// `attention`: the time slice is over.
 pub(crate) const SLICE_OVER: u32 = 1;
 /// `attention`: the runtime closes.
@@ -160,6 +159,8 @@ pub(crate) struct LookAt {
     pub(crate) netpoll: bool,
     /// The polls since the last look took long, on average.
     pub(crate) after_long_polls: bool,
+    /// To wake a machine for what is queued, whether or not that paid the last times.
+    pub(crate) probe: bool,
 }
 
 /// A processor. The hot words of the owner, of thieves and of `sysmon` lie on lines of their own.
@@ -185,8 +186,7 @@ struct Seen {
     schedtick: AtomicU32,
     /// Requests from outside: [`SLICE_OVER`], [`CLOSING`], [`QUIT`]. Any thread sets a bit, the owner clears it.
     attention: AtomicU32,
-    /// Spawns of this processor wake a machine only every 2^k times. Raised by a machine that one of them woke for nothing,
-    /// reset by a thief that found something.
+    /// The k of `backoff`. Written by the owner and by thieves.
     backoff: AtomicU32,
     /// The thread that holds the processor, for `sysmon` to look at.
     tid: AtomicI32,
@@ -218,7 +218,10 @@ struct Own {
     after_long: AtomicU32,
     /// The time slice from which on queued tasks may give way to others again.
     gives_way_at: AtomicU32,
-    spawns_passed: AtomicU32,
+    wakes_passed: AtomicU32,
+    last_probe: AtomicU64,
+    /// Tasks that went from here into the line of a lock that is at home elsewhere.
+    gone_home: AtomicU32,
     rng: AtomicU32,
     /// Wakes are collected: one decision comes at the end.
     batching: AtomicBool,
@@ -264,7 +267,9 @@ impl Processor {
                 looks_without_netpoll: AtomicU32::new(0),
                 after_long: AtomicU32::new(0),
                 gives_way_at: AtomicU32::new(0),
-                spawns_passed: AtomicU32::new(0),
+                wakes_passed: AtomicU32::new(0),
+                last_probe: AtomicU64::new(0),
+                gone_home: AtomicU32::new(0),
                 rng: AtomicU32::new(index.wrapping_mul(0x9e37_79b9) | 1),
                 batching: AtomicBool::new(false),
                 ended_in: AtomicU32::new(0),
@@ -385,19 +390,6 @@ impl Processor {
         self.seen.slow.store(true, Relaxed);
     }
 
-    /// A machine that a spawn of this processor woke found nothing.
-    pub(crate) fn raise_backoff(&self) {
-        let k = self.seen.backoff.load(Relaxed);
-        self.seen.backoff.store((k + 1).min(BACKOFF_MAX), Relaxed);
-    }
-
-    /// A machine stole from this processor.
-    pub(crate) fn reset_backoff(&self) {
-        if self.seen.backoff.load(Relaxed) != 0 {
-            self.seen.backoff.store(0, Relaxed);
-        }
-    }
-
     pub(crate) fn counters(&self) -> &Counters {
         &self.own.counters
     }
@@ -428,6 +420,7 @@ impl Processor {
     /// This thread holds the processor from now on.
     pub(crate) fn taken(&self, now: u64) {
         self.own.last_look.store(now, Relaxed);
+        self.own.last_probe.store(now, Relaxed);
         self.seen.tid.store(thread_id(), Relaxed);
         self.polls_block_on();
     }
@@ -589,6 +582,7 @@ impl Processor {
         let slow = passed > u64::from(every) * SLOW_PICK_NS;
         self.seen.slow.store(slow && self.own.was_slow.load(Relaxed), Relaxed);
         self.own.was_slow.store(slow, Relaxed);
+        let probe = self.may_probe(now, every, passed);
         // Short polls among long ones: the next long one is to be noticed at once.
         let is_long = passed > u64::from(every) * LONG_NS;
         let after_long = if is_long { LONG_MEMORY } else { self.own.after_long.load(Relaxed).saturating_sub(1) };
@@ -608,7 +602,7 @@ impl Processor {
         let netpoll_after = if is_long { LOOK_NS_MIN } else { NETPOLL_NS };
         let netpoll = now.saturating_sub(netpolled_at) >= netpoll_after || without >= NETPOLL_LOOKS;
         self.own.looks_without_netpoll.store(if netpoll { 0 } else { without }, Relaxed);
-        LookAt { netpoll, after_long_polls: is_long }
+        LookAt { netpoll, after_long_polls: is_long, probe }
     }
 
     /// Whether queued tasks may give way to what became ready: one of those that did the last time has had its turn.
@@ -644,15 +638,6 @@ impl Processor {
         slow
     }
 
-    /// Whether this spawn may wake a machine: all do until machines come for nothing.
-    #[inline]
-    pub(crate) fn spawn_may_wake(&self) -> bool {
-        let passed = self.own.spawns_passed.load(Relaxed);
-        let may = passed >= (1 << self.seen.backoff.load(Relaxed)) - 1;
-        self.own.spawns_passed.store(if may { 0 } else { passed + 1 }, Relaxed);
-        may
-    }
-
     /// A number for a task in the arena, which no other of the runtime has.
     #[inline]
     pub(crate) fn next_task_number(&self) -> u64 {
@@ -675,6 +660,16 @@ impl Processor {
     #[inline]
     pub(crate) fn ends_queued_task(&self) -> bool {
         self.own.ended_in.load(Relaxed) == self.polls() && self.own.hops.load(Relaxed) == 0
+    }
+
+    /// A task went from here into the line of a lock that is at home elsewhere.
+    pub(crate) fn task_goes_home(&self) {
+        self.own.gone_home.store(self.gone_home().wrapping_add(1), Relaxed);
+    }
+
+    /// How many did.
+    pub(crate) fn gone_home(&self) -> u32 {
+        self.own.gone_home.load(Relaxed)
     }
 
     #[inline]

@@ -27,7 +27,8 @@
 //! tail. Woken by the end of a task that had to queue, while others are queued: to the local tail. From any other thread: to
 //! the global queue. See DESIGN.md for why yields stay local, and why joins queue.
 //!
-//! Places that must agree: what [`Sched::is_work_visible`] looks at is what `find` can take; a path that frees a processor
+//! Places that must agree: what [`Sched::is_work_visible`] looks at is what `find` can take (from a processor that is spared with
+//! some patience); a path that frees a processor
 //! ends like [`Sched::give_up`]. The models in `idle/loom.rs` repeat the steps of what they say they mirror, here, in `find`
 //! and in `runtime::shutdown`: a change of the order is made in both.
 
@@ -406,6 +407,16 @@ impl Sched {
     /// not count, and one in a queue only while its processor is inside a poll: its own machine takes it, and `sysmon` sees
     /// to it if that machine does not.
     pub(crate) fn is_work_visible(&self) -> bool {
+        self.sees_work(|_| true)
+    }
+
+    /// [`Sched::is_work_visible`] for a machine that has just searched: what is queued on a processor that is spared is left to
+    /// its own machine, and `sysmon` sees to it as to a lone task.
+    fn is_work_worth_it(&self) -> bool {
+        self.sees_work(|p| !p.is_spared())
+    }
+
+    fn sees_work(&self, counts: impl Fn(&Processor) -> bool) -> bool {
         if !self.inject.is_empty() {
             return true;
         }
@@ -413,12 +424,32 @@ impl Sched {
         for slot in self.slots() {
             let p = slot.processor();
             let queued = p.queue.len_seen();
-            if queued > 1 || queued == 1 && p.is_polling() {
+            if (queued > 1 || queued == 1 && p.is_polling()) && counts(p) {
                 return true;
             }
             deadline = deadline.min(slot.timers.earliest());
         }
         deadline != NEVER && deadline <= self.clock.now()
+    }
+
+    /// Whether there is work that a spinner would find beside what the machine with `own` has just taken: lone tasks too, and a
+    /// netpoller to sit in.
+    pub(crate) fn is_work_for_another(&self, own: Option<&Processor>) -> bool {
+        if !self.inject.is_empty() {
+            return true;
+        }
+        let mut deadline = NEVER;
+        for slot in self.slots() {
+            let p = slot.processor();
+            // Its own machine goes on with a lone task.
+            let is_own = own.is_some_and(|own| std::ptr::eq(own, p));
+            if p.queue.len_seen() > 0 || !is_own && p.queue.next.peek() != 0 {
+                return true;
+            }
+            deadline = deadline.min(slot.timers.earliest());
+        }
+        !self.is_netpoller_attended() && (deadline != NEVER || self.netpoll.waiters() > 0)
+            || deadline != NEVER && deadline <= self.clock.now()
     }
 
     /// Gives `p` up at once, in the middle of a poll that is going to wait (Go: `entersyscallblock`, `handoffp`).
@@ -435,7 +466,10 @@ impl Sched {
             HandedOff::Idle if self.is_work_visible() => {
                 self.idle.wake_one(self, None);
             }
-            HandedOff::Idle => self.attend_netpoller(),
+            HandedOff::Idle => {
+                self.attend_netpoller();
+                self.idle.stop_alarm(self);
+            }
         }
         if !context::is_worker_of(self) {
             self.leave();
@@ -682,8 +716,8 @@ impl Sched {
 }
 
 impl Host for Sched {
-    fn start_machine(&'static self, slot: u32, spinning: bool, woken_by_spawn_of: Option<u32>) {
-        threads::start(self, slot, spinning, woken_by_spawn_of);
+    fn start_machine(&'static self, slot: u32, spinning: bool, woken_by: Option<u32>) {
+        threads::start(self, slot, spinning, woken_by);
     }
 
     fn break_poller(&self) {
@@ -692,6 +726,14 @@ impl Host for Sched {
 
     fn wake_sysmon(&self) {
         self.sysmon.wake();
+    }
+
+    fn set_alarm(&self) -> bool {
+        self.sysmon.set_alarm()
+    }
+
+    fn stop_alarm(&self) {
+        self.sysmon.stop_alarm();
     }
 
     fn bury(&'static self, slot: u32) {

@@ -12,8 +12,8 @@
 //! | `sysmon` acted less than a second ago       | 1 ms         |
 //! | work waits behind a thread that is blocked   | 100 µs, at most 50 times in a row |
 //! | tasks were just rescued                     | 100 µs, four times |
-//! | all processors idle at 20 looks in a row    | it sleeps until the first one is taken off the idle list |
-//! | the same at the first after it was woken    | it sleeps again: what woke it took less than a look |
+//! | all processors idle at 20 looks in a row    | it sleeps on its alarm, which the first one that is taken off the idle list sets |
+//! | the same at the first after it was woken, and it has not acted for a second | it sleeps again: what woke it took less than a look |
 //! | the same, and it may be or become a deadlock | 100 ms, until that is known, if the runtime looks for deadlocks |
 //!
 //! 1. It holds no processor and runs no task, and no waker while there is a thread for it: some are the user's and may block.
@@ -25,20 +25,23 @@ use std::panic::Location;
 use std::task::Waker;
 use std::time::Duration;
 
+use self::alarm::Alarm;
 use crate::clock::{self, NEVER};
 use crate::metrics::{Metrics, SharedCounter};
 use crate::park::Parker;
 use crate::processor::{Processor, QUIT, SLICE_OVER};
 use crate::sched::Sched;
 use crate::sched::deadlock::DeadlockWatch;
-use crate::sched::stuck::{StuckIn, StuckPoll, Suspect, Verdict};
+use crate::sched::stuck::{Known, StuckIn, StuckPoll, Suspect, Verdict};
 use crate::sys::atomic::{
-    AtomicBool,
+    AtomicBool, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
 use crate::sys::{submit_fence, try_print_error};
 use crate::task::swallow;
 use crate::trace;
+
+mod alarm;
 
 /// Between two looks while something runs.
 const LOOK: Duration = Duration::from_millis(5);
@@ -50,12 +53,20 @@ const LOOK_STILL: Duration = Duration::from_micros(100);
 const LOOKS_STILL: u32 = 50;
 /// So many of them follow a rescue: the next task on that processor may be one that blocks, too.
 const LOOKS_AFTER_RESCUE: u32 = 4;
+/// If all was idle for so long, its alarm is stopped when all is idle again; else it goes off, which is one wake for what may
+/// be many tasks.
+const RARE_NS: u64 = 100_000_000;
 /// So many looks with everything idle, then it sleeps.
 const LOOKS_IDLE: u32 = 20;
 /// So many if they were idle at each look since it was woken: a task that ticks once a second does not keep it awake.
 const LOOKS_BRIEF: u32 = 1;
+/// When it has slept deeply it looks how many CPUs there are, unless it did so short ago.
+const REFRESH_WOKEN_NS: u64 = 50_000_000;
 /// A netpoller that nobody looked at for so long is looked at.
 const NETPOLL_NS: u64 = 10_000_000;
+/// A netpoller that nobody sits in, and that nobody came out of for so long, gets a machine if a processor is idle. Who just came
+/// out of it runs what it brought and goes back.
+const UNATTENDED_NS: u64 = 500_000;
 /// Between two looks at how many CPUs there are.
 const REFRESH_NS: u64 = 1_000_000_000;
 /// A time slice (Go: `forcePreemptNS`).
@@ -66,6 +77,12 @@ const WARN_NS: u64 = 60_000_000_000;
 /// What others know of `sysmon`.
 pub(crate) struct Sysmon {
     parker: Parker,
+    /// What it sleeps on deeply, if the system gives one.
+    alarm: Alarm,
+    /// When it last did something; 0 if never.
+    acted_at: AtomicU64,
+    /// Since when all is idle, if it sleeps on its alarm. Guarded by the scheduler lock, but for the store before that.
+    idle_since: AtomicU64,
     started: AtomicBool,
     /// It looks at the netpoller, and wakes what that brings.
     delivering: AtomicBool,
@@ -112,6 +129,9 @@ impl Sysmon {
     pub(crate) fn new() -> Self {
         Sysmon {
             parker: Parker::new(),
+            alarm: Alarm::new(),
+            acted_at: AtomicU64::new(0),
+            idle_since: AtomicU64::new(0),
             started: AtomicBool::new(false),
             delivering: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -129,8 +149,12 @@ impl Sysmon {
     pub(crate) fn reset(&self) {
         self.started.store(false, Relaxed);
         self.ended.store(false, Relaxed);
+        self.acted_at.store(0, Relaxed);
         let Sysmon {
             parker: _,
+            alarm: _,
+            acted_at: _,
+            idle_since: _,
             started: _,
             delivering: _,
             ended: _,
@@ -162,13 +186,33 @@ impl Sysmon {
     /// Wakes it from its sleep, deep or not.
     pub(crate) fn wake(&self) {
         self.parker.unpark();
+        self.alarm.ring();
+    }
+
+    /// See [`Host::set_alarm`](crate::idle::Host::set_alarm).
+    pub(crate) fn set_alarm(&self) -> bool {
+        let now = clock::now();
+        self.alarm.set(if self.acted_lately(now) { LOOK_AFTER_ACT } else { LOOK });
+        now.saturating_sub(self.idle_since.load(Relaxed)) >= RARE_NS
+    }
+
+    /// See [`Host::stop_alarm`](crate::idle::Host::stop_alarm).
+    pub(crate) fn stop_alarm(&self) {
+        self.idle_since.store(clock::now(), Relaxed);
+        self.alarm.stop();
+    }
+
+    /// Whether it did something less than a second ago: more of that kind may come.
+    fn acted_lately(&self, now: u64) -> bool {
+        let at = self.acted_at.load(Relaxed);
+        at != 0 && now.saturating_sub(at) < ACTED_NS
     }
 
     /// Tells it to end.
     pub(crate) fn end(&self) {
         // Release: pairs with the Acquire in `watch`.
         self.ended.store(true, Release);
-        self.parker.unpark();
+        self.wake();
     }
 
     pub(crate) fn count_into(&self, metrics: &mut Metrics) {
@@ -211,20 +255,22 @@ impl Sched {
     }
 
     fn watch(&'static self) {
-        let mut seen = Vec::new();
+        let (mut seen, mut known) = (Vec::new(), Known::default());
         let (mut refresh, mut refreshed_at) = (false, clock::now());
         let mut ready = Vec::new();
         let mut warned = HashMap::new();
         let mut trace = trace::Schedtrace::new(self);
         let mut deadlock = DeadlockWatch::new(self);
         let (mut looks_idle, mut looks_still, mut after_rescue) = (0, 0, 0);
-        let mut acted_at = None;
         // Whether it was woken just now, and whether there was anything to watch at a look since then.
         let (mut woken, mut watched) = (false, true);
+        // Its alarm went off: the time until the look is over.
+        let mut at_once = false;
         // Acquire: pairs with the Release in `Sysmon::end`.
         while !self.sysmon.ended.load(Acquire) {
             let now = clock::now();
-            if std::mem::take(&mut refresh) || now - refreshed_at >= REFRESH_NS {
+            let fresh = if std::mem::take(&mut refresh) { REFRESH_WOKEN_NS } else { REFRESH_NS };
+            if now - refreshed_at >= fresh {
                 refreshed_at = now;
                 self.refresh_procs();
             }
@@ -237,9 +283,21 @@ impl Sched {
                 looks_idle = 0;
                 watched = true;
             }
-            let enough = if watched { LOOKS_IDLE } else { LOOKS_BRIEF };
+            let lately = self.sysmon.acted_lately(now);
+            let enough = if watched || lately { LOOKS_IDLE } else { LOOKS_BRIEF };
+            let may_sleep = looks_idle >= enough && !trace.is_on();
+            if may_sleep && !self.detects() && self.sysmon.alarm.open() {
+                self.sysmon.idle_since.store(now, Relaxed);
+                if self.idle.sysmon_waits() {
+                    self.sleep_on_alarm();
+                    (woken, watched, at_once) = (true, false, true);
+                    // The limits may have changed long ago.
+                    refresh = true;
+                    continue;
+                }
+            }
             // Said before the look: a processor that is taken after it wakes us, one that was before it is seen.
-            let sleeps = looks_idle >= enough && !trace.is_on() && self.idle.sysmon_sleeps();
+            let sleeps = may_sleep && self.idle.sysmon_sleeps();
             let deadlock_in = deadlock.look(self, now);
             if sleeps {
                 match deadlock_in {
@@ -252,26 +310,28 @@ impl Sched {
                     None => {
                         self.sysmon.parker.park();
                         (woken, watched) = (true, false);
-                        // At once: the limits may have changed long ago.
+                        // As above.
                         refresh = true;
                     }
                 }
                 continue;
             }
-            let look = match acted_at {
+            let look = match lately {
                 _ if (1..=LOOKS_STILL).contains(&looks_still) => LOOK_STILL,
-                Some(at) if now - at < ACTED_NS => LOOK_AFTER_ACT,
+                true => LOOK_AFTER_ACT,
                 _ => LOOK,
             };
-            self.sysmon.parker.park_timeout(trace.cap(look, now));
+            if !std::mem::take(&mut at_once) {
+                self.sysmon.parker.park_timeout(trace.cap(look, now));
+            }
             // Acquire: as above.
             if self.sysmon.ended.load(Acquire) {
                 break;
             }
             seen.resize(self.idle.slots() as usize, Seen::default());
-            let looked = self.look_around(&mut seen, &mut ready, &mut warned);
+            let looked = self.look_around(&mut seen, &mut known, &mut ready, &mut warned);
             if looked.acted {
-                acted_at = Some(clock::now());
+                self.sysmon.acted_at.store(clock::now(), Relaxed);
                 watched = true;
             }
             if self.blocking_retry() | self.retry_wakers() | self.pinned_retry() | looked.waiting {
@@ -283,9 +343,24 @@ impl Sched {
             looks_still = if looked.still || after_rescue > 0 { looks_still + 1 } else { 0 };
             trace.print_if_due(self, clock::now());
         }
+        self.sysmon.alarm.close();
     }
 
-    fn look_around(&'static self, seen: &mut [Seen], ready: &mut Vec<Waker>, warned: &mut Warned) -> Looked {
+    /// Sleeps deeply, until a processor has been off the idle list for a look, or somebody wakes `sysmon`.
+    fn sleep_on_alarm(&self) {
+        while {
+            let rung = self.sysmon.alarm.sleep();
+            !self.idle.sysmon_woke(rung)
+        } {}
+    }
+
+    fn look_around(
+        &'static self,
+        seen: &mut [Seen],
+        known: &mut Known,
+        ready: &mut Vec<Waker>,
+        warned: &mut Warned,
+    ) -> Looked {
         self.sysmon.looks.add(1);
         let now = clock::now();
         let due = self.clock.due_at(now);
@@ -298,6 +373,7 @@ impl Sched {
             self.attend_netpoller();
         }
         let unattended = !self.is_netpoller_attended();
+        let left_alone = unattended && now.saturating_sub(self.netpolled_at()) > UNATTENDED_NS;
         // Work for whoever has a processor, beside what lies in a processor's own queue.
         let common = !self.inject.is_empty()
             || self.idle.is_wanted()
@@ -306,7 +382,7 @@ impl Sched {
         // Case 4 of the wake rules: work behind a processor that does not move, beside an idle one.
         let mut wake = self.threads.take_asked()
             || !self.inject.is_empty()
-            || unattended && (self.netpoll.waiters() > 0 || self.earliest_deadline() != NEVER);
+            || left_alone && (self.netpoll.waiters() > 0 || self.earliest_deadline() != NEVER);
         for (slot, seen) in self.slots().zip(seen) {
             let p = slot.processor();
             let (polls, schedtick, status) = (p.polls(), p.schedtick(), p.status());
@@ -345,6 +421,7 @@ impl Sched {
                     let verdict = if waits { suspect.look(now) } else { Verdict::Runs };
                     looked.still |= verdict == Verdict::Blocked;
                     if verdict == Verdict::Stuck && self.rescue_or_warn(p, suspect, now, warned) {
+                        known.learn(suspect, now);
                         // The fresh processor may be at the same count of polls: what was seen is not of it.
                         *seen = Seen { since: now, ..Seen::default() };
                         looked.acted = true;
@@ -352,7 +429,7 @@ impl Sched {
                     }
                 }
                 suspect => {
-                    let suspect = suspect.insert(Suspect::new(p, polls, now));
+                    let suspect = suspect.insert(Suspect::new(p, polls, now, known));
                     looked.still |= waits && suspect.stands_still();
                 }
             }

@@ -7,8 +7,8 @@
 //! 3. Storing FIRED or SHUT (Release, under the lock) is the last touch of a node by anybody but its owner. An owner
 //!    that loads one of them (Acquire) needs no lock and may free the node at once.
 //! 4. No waker is cloned, woken or dropped under the lock.
-//! 5. Whenever the lock is free no entry in the store is due before `earliest`. It is the deadline of one, unless `stale` says
-//!    that it was cancelled; then the next to go to sleep looks for the first that is left.
+//! 5. Whenever the lock is free no entry in the store is due before `earliest`. It is the deadline of one, unless that was cancelled
+//!    and `unsettled` says so; then the next to go to sleep looks for the first that is left.
 //!
 //! | state | value | in the store | who leaves it                                                                  |
 //! |-------|-------|--------------|--------------------------------------------------------------------------------|
@@ -46,8 +46,8 @@ const SHUT: u8 = 4;
 pub(crate) struct Timers {
     /// No deadline in the store is earlier; [`NEVER`] if it is empty. Written under the lock, read by anybody.
     earliest: AtomicU64,
-    /// The entry with that deadline is gone. Guarded as `earliest`.
-    stale: AtomicBool,
+    /// The entry with that deadline is gone, or much is unsorted. Guarded as `earliest`.
+    unsettled: AtomicBool,
     /// The processor's thread has it to itself, but for thieves and for tasks that have moved.
     store: OwnMutex<Store>,
 }
@@ -68,7 +68,7 @@ impl Timers {
     const fn with(store: Store) -> Self {
         Timers {
             earliest: AtomicU64::new(NEVER),
-            stale: AtomicBool::new(false),
+            unsettled: AtomicBool::new(false),
             store: OwnMutex::new(rank::TIMERS, store),
         }
     }
@@ -77,7 +77,7 @@ impl Timers {
     pub(crate) fn new() -> Self {
         Timers {
             earliest: AtomicU64::new(NEVER),
-            stale: AtomicBool::new(false),
+            unsettled: AtomicBool::new(false),
             store: OwnMutex::new(rank::TIMERS, Store::new(false)),
         }
     }
@@ -94,7 +94,7 @@ impl Timers {
     /// The first deadline, [`NEVER`] if there is none.
     pub(crate) fn settled(&self) -> u64 {
         // Relaxed: as in `earliest`. Whoever cancels meanwhile leaves a deadline that is too early, not one too late.
-        if self.stale.load(Relaxed) {
+        if self.unsettled.load(Relaxed) {
             let mut store = self.store.lock();
             store.settle();
             self.publish(&store);
@@ -151,10 +151,10 @@ impl Timers {
             // Relaxed: see `earliest`.
             self.earliest.store(new, Relaxed);
         }
-        let stale = store.is_stale();
-        if self.stale.load(Relaxed) != stale {
+        let unsettled = store.is_unsettled();
+        if self.unsettled.load(Relaxed) != unsettled {
             // Relaxed: see `settled`.
-            self.stale.store(stale, Relaxed);
+            self.unsettled.store(unsettled, Relaxed);
         }
         new < old
     }

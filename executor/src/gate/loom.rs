@@ -1,4 +1,5 @@
-//! Models of the lock: one holder at a time, and nobody is left in line, whoever lets go, comes and goes away beside whom.
+//! Models of the lock: one holder at a time, and nobody is left in line, whoever lets go, comes and goes away beside whom, and from
+//! wherever they come to a hot lock.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::task::{Poll, Wake, Waker};
 use loom::cell::UnsafeCell;
 use loom::thread;
 
-use super::{Gate, PASSES, Waiter};
+use super::{Gate, HEAT, HOT, NOWHERE, PASSES, Place, Relaxed, Waiter};
 use crate::park::Parker;
 
 /// Three threads with locks have more schedules than a test may take: at most two preemptions, which is where such faults
@@ -24,6 +25,16 @@ impl Wake for Unparks {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
     }
+}
+
+struct At(u32);
+
+impl Place for At {
+    fn number(&self) -> u32 {
+        self.0
+    }
+
+    fn task_goes_home(&self) {}
 }
 
 struct Counter {
@@ -47,14 +58,27 @@ impl Counter {
         })
     }
 
+    /// The lock is hot, and at home in the first place.
+    fn hot() -> Arc<Counter> {
+        let counter = Counter::new();
+        counter.gate.home.store(1, Relaxed);
+        counter.gate.heat.store(HEAT, Relaxed);
+        counter.gate.state.store(HOT, Relaxed);
+        counter
+    }
+
     /// Locks, counts, unlocks. One who was `passed` by so often already.
     fn add(&self, passed: u32) {
+        self.add_from(NOWHERE, passed);
+    }
+
+    fn add_from(&self, place: u32, passed: u32) {
         let waiter = pin!(Waiter::new());
         waiter.passed.set(passed);
         let parker = Arc::new(Unparks(Parker::new()));
         let waker = parker.clone().into();
         // SAFETY: the waiter is pinned here, and out of line when the poll is ready.
-        while unsafe { self.gate.poll_acquire(&waiter, &waker) }.is_pending() {
+        while unsafe { self.gate.poll_acquire(&waiter, &waker, || At(place)) }.is_pending() {
             parker.0.park();
         }
         self.count();
@@ -63,10 +87,15 @@ impl Counter {
 
     /// Polls so often, and goes away if that was not enough. Tells whether it counted.
     fn try_add(&self, polls: u32, passed: u32) -> bool {
+        self.try_add_from(NOWHERE, polls, passed)
+    }
+
+    fn try_add_from(&self, place: u32, polls: u32, passed: u32) -> bool {
         let waiter = pin!(Waiter::new());
         waiter.passed.set(passed);
         // SAFETY: the waiter is pinned here until it has left.
-        let got = (0..polls).any(|_| unsafe { self.gate.poll_acquire(&waiter, Waker::noop()) } == Poll::Ready(()));
+        let poll = || unsafe { self.gate.poll_acquire(&waiter, Waker::noop(), || At(place)) };
+        let got = (0..polls).any(|_| poll() == Poll::Ready(()));
         if got {
             self.count();
             self.gate.release();
@@ -79,8 +108,12 @@ impl Counter {
 
 /// Runs each on a thread of its own, and the first here; the gate is free afterwards.
 fn all(parts: &'static [fn(&Counter)]) {
+    all_of(Counter::new, parts);
+}
+
+fn all_of(new: fn() -> Arc<Counter>, parts: &'static [fn(&Counter)]) {
     bounded(move || {
-        let counter = Counter::new();
+        let counter = new();
         let threads: Vec<_> = parts[1..]
             .iter()
             .map(|part| {
@@ -151,4 +184,35 @@ fn r19_who_goes_away_leaves_the_lock_to_the_next() {
         },
         |c| c.add(0),
     ]);
+}
+
+/// Those from elsewhere rather stand in line: whoever lets go at home serves them, until the lock is cold.
+#[test]
+fn r19_those_from_elsewhere_get_a_hot_lock() {
+    all_of(
+        Counter::hot,
+        &[
+            |c| {
+                c.add_from(1, 0);
+                c.add_from(1, 0);
+            },
+            |c| c.add_from(2, 0),
+        ],
+    );
+    all_of(Counter::hot, &[|c| c.add_from(1, 0), |c| c.add_from(2, 0), |c| c.add_from(2, 0)]);
+    all_of(Counter::hot, &[|c| c.add_from(1, 0), |c| c.add_from(2, PASSES - 1), |c| c.add(0)]);
+}
+
+#[test]
+fn r19_who_goes_away_leaves_a_hot_lock_to_the_next() {
+    all_of(
+        Counter::hot,
+        &[
+            |c| c.add_from(1, 0),
+            |c| {
+                c.try_add_from(2, 1, 0);
+            },
+            |c| c.add_from(2, 0),
+        ],
+    );
 }

@@ -25,7 +25,7 @@ use crate::machine::{Grant, Machine};
 use crate::park::Parker;
 use crate::runq::{Overflow, Replaced, RunQueue, Unit};
 use crate::sys::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
-use crate::sys::doubles::Poller;
+use crate::sys::doubles::{Alarm, Poller};
 use crate::sys::{UnsafeCell, idle_fence, submit_fence};
 
 /// At most so many preemptions, where all of them take too long: these faults are found with two or three.
@@ -88,6 +88,7 @@ struct World {
     /// The clock, in the models in which it stands.
     paused: Option<paused::Paused>,
     sysmon: Parker,
+    alarm: Alarm,
     ran: AtomicUsize,
     goal: usize,
     /// In the models whose first task waits in its poll for the last one.
@@ -108,6 +109,7 @@ impl World {
             timer: None,
             paused: None,
             sysmon: Parker::new(),
+            alarm: Alarm::new(),
             ran: AtomicUsize::new(0),
             goal,
             gate: None,
@@ -162,6 +164,18 @@ impl World {
                 let queued = local.queue.len_seen();
                 queued > 1 || queued == 1 && local.polling.load(Relaxed)
             })
+    }
+
+    /// Mirrors `Sched::is_work_for_another`.
+    fn is_work_for_another(&self, own: Option<u32>) -> bool {
+        let queued = |(slot, p): (usize, &Proc)| {
+            p.local.as_ref().is_some_and(|local| {
+                local.queue.len_seen() > 0 || own != Some(slot as u32) && local.queue.next.peek() != 0
+            })
+        };
+        !self.inject.is_empty()
+            || self.procs.iter().enumerate().any(queued)
+            || self.poll_until.load(Relaxed) == 0 && self.earliest_deadline() != NEVER
     }
 
     /// Mirrors `Sched::attend_netpoller`.
@@ -239,7 +253,7 @@ impl World {
 }
 
 impl Host for World {
-    fn start_machine(&'static self, slot: u32, spinning: bool, _woken_by_spawn_of: Option<u32>) {
+    fn start_machine(&'static self, slot: u32, spinning: bool, _woken_by: Option<u32>) {
         Worker::start(self, slot, spinning);
     }
 
@@ -249,6 +263,15 @@ impl Host for World {
 
     fn wake_sysmon(&self) {
         self.sysmon.unpark();
+    }
+
+    fn set_alarm(&self) -> bool {
+        self.alarm.set(true);
+        true
+    }
+
+    fn stop_alarm(&self) {
+        self.alarm.set(false);
     }
 
     /// Mirrors `Sched::bury_queue`.
@@ -335,7 +358,10 @@ impl Worker {
     fn stop_spinning(&mut self) {
         self.spinning = false;
         if self.world.idle.stop_spinning() && self.world.idle.should_wake() {
-            self.world.idle.wake_one(self.world, None);
+            idle_fence();
+            if self.world.is_work_for_another(self.slot) {
+                self.world.idle.wake_one(self.world, None);
+            }
         }
     }
 

@@ -11,6 +11,8 @@ struct Counting {
     started: AtomicUsize,
     breaks: AtomicUsize,
     sysmon_wakes: AtomicUsize,
+    alarms_set: AtomicUsize,
+    alarms_stopped: AtomicUsize,
     /// Slots in the order in which they were buried, and those that were asked to quit.
     buried: Mutex<Vec<u32>>,
     asked: Mutex<Vec<u32>>,
@@ -19,7 +21,7 @@ struct Counting {
 }
 
 impl Host for Counting {
-    fn start_machine(&'static self, _slot: u32, _spinning: bool, _woken_by_spawn_of: Option<u32>) {
+    fn start_machine(&'static self, _slot: u32, _spinning: bool, _woken_by: Option<u32>) {
         self.started.fetch_add(1, Relaxed);
     }
 
@@ -29,6 +31,15 @@ impl Host for Counting {
 
     fn wake_sysmon(&self) {
         self.sysmon_wakes.fetch_add(1, Relaxed);
+    }
+
+    /// The first one comes soon after a load, the others after long idleness.
+    fn set_alarm(&self) -> bool {
+        self.alarms_set.fetch_add(1, Relaxed) > 0
+    }
+
+    fn stop_alarm(&self) {
+        self.alarms_stopped.fetch_add(1, Relaxed);
     }
 
     fn bury(&'static self, slot: u32) {
@@ -175,6 +186,40 @@ fn r05_sysmon_sleeps_only_if_all_are_idle_and_the_first_taken_wakes_it() {
     idle.take(host).unwrap();
     idle.take(host).unwrap();
     assert_eq!(host.sysmon_wakes.load(Relaxed), 1);
+}
+
+#[test]
+fn r05_an_alarm_is_set_with_the_first_taken_and_stopped_when_all_are_idle() {
+    let (idle, host) = idle(2);
+    let alarms = || (host.alarms_set.load(Relaxed), host.alarms_stopped.load(Relaxed));
+    let slots = [idle.take(host).unwrap(), idle.take(host).unwrap()];
+    assert!(!idle.sysmon_waits());
+    slots.into_iter().for_each(|slot| {
+        retire(idle, machine(), slot);
+    });
+    assert!(idle.sysmon_waits());
+    let slot = idle.take(host).unwrap();
+    assert_eq!(alarms(), (1, 0));
+    retire(idle, machine(), slot);
+    idle.stop_alarm(host);
+    assert_eq!(alarms(), (1, 0), "others come soon: it may go off");
+    assert!(idle.sysmon_woke(false), "it was set");
+    assert!(idle.sysmon_waits());
+    let slots = [idle.take(host).unwrap(), idle.take(host).unwrap()];
+    assert_eq!(alarms(), (2, 0));
+    retire(idle, machine(), slots[0]);
+    idle.stop_alarm(host);
+    assert_eq!(alarms(), (2, 0), "one is taken");
+    retire(idle, machine(), slots[1]);
+    idle.stop_alarm(host);
+    idle.stop_alarm(host);
+    assert_eq!(alarms(), (2, 1));
+    assert!(!idle.sysmon_woke(false), "it went off when it was being stopped");
+    assert!(idle.sysmon_woke(true), "somebody rang");
+    assert_eq!(host.sysmon_wakes.load(Relaxed), 0);
+    assert!(idle.sysmon_waits());
+    idle.close(host);
+    assert_eq!(host.sysmon_wakes.load(Relaxed), 1, "the runtime closes");
 }
 
 #[test]

@@ -9,7 +9,8 @@
 //! 4. A linked waiter belongs to the lock. It is unlinked by the event that takes its waker, by `retire`, or by its own
 //!    drop, so a linked waiter is always alive.
 //! 5. Wakers are cloned before the lock is taken and dropped or woken after it is released.
-//! 6. The count of waiters goes up under the lock with every waker that is parked, and down when the waker was taken
+//! 6. A descriptor fills one line and no more: a runtime has one for each connection.
+//! 7. The count of waiters goes up under the lock with every waker that is parked, and down when the waker was taken
 //!    out: by whoever drops it, or by the caller of `event`, which has the number as the result.
 
 use std::marker::PhantomPinned;
@@ -42,11 +43,13 @@ struct Parked {
     fd: Option<RawFd>,
     /// The wakers of the `poll_*` methods, one a direction; the last one wins.
     slots: [Option<Waker>; 2],
-    /// The oldest of the waiters of the async methods.
+    /// The oldest of the waiters of the async methods. It has the youngest before it, and the youngest none after it.
     first: Option<NonNull<Waiter>>,
-    /// The youngest.
-    last: Option<NonNull<Waiter>>,
 }
+
+// Debug builds keep the rank beside the lock.
+#[cfg(all(target_pointer_width = "64", not(debug_assertions), not(gmp_loom)))]
+const _: () = assert!(size_of::<Descriptor>() == 64);
 
 // SAFETY: the waiters that the list points to are only touched under the lock (invariant 4), and what they hold, a
 // waker, may be sent.
@@ -96,18 +99,25 @@ unsafe fn links<R>(waiter: NonNull<Waiter>, f: impl FnOnce(&mut Links) -> R) -> 
 
 impl Parked {
     fn link(&mut self, waiter: NonNull<Waiter>) {
-        // SAFETY: `self` is reached through the lock, and `waiter` is borrowed by `poll_linked`.
+        let last = match self.first {
+            // SAFETY: under the lock, through which `self` is reached, and the first of the list is alive (invariant 4).
+            Some(first) => unsafe { links(first, |l| l.previous.replace(waiter)) },
+            None => {
+                self.first = Some(waiter);
+                Some(waiter)
+            }
+        };
+        // SAFETY: under the lock, and `waiter` is borrowed by `poll_linked`.
         unsafe {
             links(waiter, |l| {
                 l.linked = true;
-                l.previous = self.last;
+                l.previous = last;
                 l.next = None;
             });
         }
-        match self.last.replace(waiter) {
+        if let Some(last) = last.filter(|last| *last != waiter) {
             // SAFETY: under the lock, and linked, so alive (invariant 4).
-            Some(last) => unsafe { links(last, |l| l.next = Some(waiter)) },
-            None => self.first = Some(waiter),
+            unsafe { links(last, |l| l.next = Some(waiter)) };
         }
     }
 
@@ -120,15 +130,16 @@ impl Parked {
                 (l.previous.take(), l.next.take(), l.waker.take())
             })
         };
-        match previous {
+        if self.first == Some(waiter) {
+            self.first = next;
+        } else if let Some(previous) = previous {
             // SAFETY: under the lock, and linked, so alive (invariant 4).
-            Some(previous) => unsafe { links(previous, |l| l.next = next) },
-            None => self.first = next,
+            unsafe { links(previous, |l| l.next = next) };
         }
-        match next {
+        // After the youngest comes nobody, and it is before the first.
+        if let Some(after) = next.or(self.first) {
             // SAFETY: as above.
-            Some(next) => unsafe { links(next, |l| l.previous = previous) },
-            None => self.last = previous,
+            unsafe { links(after, |l| l.previous = previous) };
         }
         (waker, next)
     }
@@ -180,7 +191,7 @@ impl Descriptor {
     pub(crate) fn new(generation: u32, tick: u32) -> Self {
         Descriptor {
             word: Word::new(generation, tick),
-            parked: Mutex::new(rank::DESCRIPTOR, Parked { fd: None, slots: [None, None], first: None, last: None }),
+            parked: Mutex::new(rank::DESCRIPTOR, Parked { fd: None, slots: [None, None], first: None }),
         }
     }
 
@@ -221,7 +232,7 @@ impl Descriptor {
         if self.word.generation() == generation { parked.fd } else { None }
     }
 
-    /// An event of `generation`: the wakers it is for go into `ready`, their number is the result (invariant 6).
+    /// An event of `generation`: the wakers it is for go into `ready`, their number is the result (invariant 7).
     pub(crate) fn event(&self, generation: u32, event: Event, ready: &mut Vec<Waker>, arm: Arm<'_>) -> usize {
         if !self.word.event(generation, event) {
             return 0;

@@ -6,11 +6,12 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use super::descriptor::{Descriptor, Waiter};
 use super::readiness::{Drained, Event, Word};
 use super::*;
 
@@ -218,6 +219,40 @@ fn r08_a_dropped_waiter_takes_no_readiness_with_it() {
         assert!(c.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready(), "the woken one took nothing");
         assert_eq!(netpoll.waiters(), 0);
     });
+}
+
+/// Every way in which some of four waiters go, and in which order, leaves the others in line in theirs.
+#[test]
+fn r08_waiters_go_from_any_place_of_the_line() {
+    struct Named(u32, Arc<Mutex<Vec<u32>>>);
+    impl Wake for Named {
+        fn wake(self: Arc<Self>) {
+            self.1.lock().unwrap().push(self.0);
+        }
+    }
+    const WAITERS: u32 = 4;
+    for ways in 0..WAITERS.pow(WAITERS) {
+        let (descriptor, waiting, woken) = (Descriptor::new(0, 0), AtomicUsize::new(0), Arc::default());
+        let generation = descriptor.begin(0, false);
+        let mut line: Vec<_> = (0..WAITERS).map(|name| (name, Box::pin(Waiter::new(Interest::READABLE)))).collect();
+        for (name, waiter) in &line {
+            let waker = Arc::new(Named(*name, Arc::clone(&woken))).into();
+            let poll = descriptor.poll_linked(generation, Interest::READABLE, waiter.as_ref(), &waker, &waiting, None);
+            assert!(poll.is_pending());
+        }
+        // Each digit names one that goes; a name that is not there any more, nobody.
+        for digit in 0..WAITERS {
+            if let Some(at) = line.iter().position(|(name, _)| *name == ways / WAITERS.pow(digit) % WAITERS) {
+                descriptor.unlink(line.remove(at).1.as_ref(), &waiting);
+            }
+        }
+        assert_eq!(waiting.load(Ordering::Relaxed), line.len());
+        let mut ready = Vec::new();
+        let event = Event { readable: true, ..Event::default() };
+        assert_eq!(descriptor.event(generation, event, &mut ready, None), line.len());
+        ready.into_iter().for_each(Waker::wake);
+        assert!(woken.lock().unwrap().iter().eq(line.iter().map(|(name, _)| name)), "{ways}");
+    }
 }
 
 #[test]

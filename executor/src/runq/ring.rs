@@ -137,6 +137,16 @@ impl<const N: usize> Ring<N> {
         (self.seen().1 as usize).min(N)
     }
 
+    /// The position where the next unit goes, as another thread sees it.
+    pub(crate) fn end_seen(&self) -> u64 {
+        self.tail.load(Relaxed)
+    }
+
+    /// Whether all units before a position that was [`Ring::end_seen`] have been taken, as another thread sees it.
+    pub(crate) fn is_past(&self, position: u64) -> bool {
+        self.head.load(Relaxed).wrapping_sub(position) as i64 >= 0
+    }
+
     /// Appends `unit`. If the ring is full its older half and then `unit` go to `to` instead, in order (Go: `runqput`,
     /// `runqputslow`). Tells whether there were others.
     ///

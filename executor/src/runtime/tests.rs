@@ -108,3 +108,23 @@ fn r05_a_quota_that_changed_in_deep_sleep_is_seen_afterwards() {
     assert_eq!(runtime.procs(), 6);
     assert!(runtime.metrics().procs_refreshes > before.procs_refreshes);
 }
+
+/// Although machines have come there for nothing.
+#[test]
+fn r01_the_tasks_behind_a_long_poll_of_a_spared_processor_are_run_by_others() {
+    const TASKS: usize = 4;
+    let runtime = Builder::new().procs(2).rescue(None).build().unwrap();
+    let ran = runtime.spawn(async {
+        let p = crate::context::processor().expect("a task runs on one");
+        (0..12).for_each(|_| p.raise_backoff());
+        let (done, is_done) = std::sync::mpsc::channel();
+        for _ in 0..TASKS {
+            let done = done.clone();
+            drop(spawn(async move { done.send(()).unwrap() }));
+        }
+        for _ in 0..TASKS {
+            is_done.recv_timeout(std::time::Duration::from_secs(30)).expect("nobody ran a task behind this poll");
+        }
+    });
+    runtime.block_on(ran).unwrap();
+}

@@ -7,8 +7,9 @@
 //! 2. the run-next slot, which shares the time slice of the task before, up to the hop cap;
 //! 3. the local queue;
 //! 4. a batch from the global queue;
-//! 5. due timers and the netpoller again, without waiting;
-//! 6. spin: steal half of another queue, four rounds; in the last one also other slots' due timers and lone tasks;
+//! 5. due timers, and the netpoller again, without waiting, where such looks find something (`events`);
+//! 6. spin: steal half of another queue, four rounds; in the last one also other slots' due timers, what stays queued on a
+//!    processor that is spared, and lone tasks; the next search judges whether the theft paid;
 //! 7. go idle: give the processor up, look at everything once more, sleep, the first to do so in the netpoller.
 //!
 //! The models in `idle/loom.rs` repeat the steps of `go_idle`, `sleep_in_netpoller`, `hand_to_want` and `stop_spinning`.
@@ -30,11 +31,15 @@ use crate::processor::{CLOSING, ProcSlot, Processor, QUIT, SLICE_OVER};
 use crate::runq::Unit;
 use crate::runtime::block_in_place;
 use crate::sys::atomic::Ordering::Relaxed;
-use crate::sys::{submit_fence, submit_fence_after_rmw};
+use crate::sys::{idle_fence, submit_fence, submit_fence_after_rmw};
 use crate::task;
 use crate::timers::WakeBatch;
 
+mod events;
 mod steal;
+
+use events::Events;
+use steal::Theft;
 
 /// So many tasks with long polls, at most, give way to what became ready meanwhile. Behind more of them it waits its turn: to
 /// move them would take as long as it takes to run some.
@@ -52,16 +57,20 @@ pub(crate) struct Worker {
     sched: &'static Sched,
     machine: &'static Machine,
     spinning: bool,
-    /// The slot whose spawn woke this machine, until it finds something.
-    woken_by_spawn_of: Option<u32>,
+    /// The slot for whose queue this machine was woken, until it finds something.
+    woken_by: Option<u32>,
     /// The last pick was from the global queue, at a look.
     looked_global: bool,
     /// The machine was granted its processor and has not run anything yet: that goes before machines that want one.
     owes_a_pick: bool,
     /// For how long, at most, the looks have found that somebody wants a processor.
     wanted_ns: u64,
+    /// The last theft of half a queue, until the next search says whether it paid.
+    theft: Option<Theft>,
     /// Whose lone task was just stolen.
     lone_of: Option<&'static Processor>,
+    /// What it has learnt of the netpoller.
+    events: Events,
     /// Buffers, kept for their memory.
     ready: Vec<Waker>,
     due: WakeBatch,
@@ -92,11 +101,13 @@ impl Worker {
             sched,
             machine,
             spinning: false,
-            woken_by_spawn_of: None,
+            woken_by: None,
+            theft: None,
             looked_global: false,
             owes_a_pick: false,
             wanted_ns: 0,
             lone_of: None,
+            events: Events::default(),
             ready: Vec::new(),
             due: WakeBatch::new(),
         }
@@ -182,11 +193,15 @@ impl Worker {
         }
     }
 
-    /// The last spinner that finds work wakes the next (Go: `resetspinning`).
+    /// The last spinner that finds work wakes the next, if there is more (Go: `resetspinning`, which does not ask).
     fn stop_spinning(&mut self) {
         self.spinning = false;
         if self.sched.idle.stop_spinning() && self.sched.idle.should_wake() {
-            self.sched.idle.wake_one(self.sched, None);
+            // Who published something meanwhile has relied on this spinner, or sees that it spins no more.
+            idle_fence();
+            if self.sched.is_work_for_another(self.processor()) {
+                self.sched.idle.wake_one(self.sched, None);
+            }
         }
     }
 
@@ -298,12 +313,11 @@ impl Worker {
             return Some(unit);
         }
         // 5.
+        self.events.queue_is_empty(p);
         let now = clock::now();
+        self.judge_theft(p, now);
         self.run_own_timers(p, now);
-        if sched.netpoll_now(&mut self.ready, now) {
-            p.counters().netpoll_looks.add(1);
-            self.wake_ready(p);
-        }
+        self.look_before_sleep(p, now);
         if p.queue.len_seen() > 0 {
             return None;
         }
@@ -333,6 +347,12 @@ impl Worker {
             }
         }
         let queued = p.queue.len_seen();
+        if look.probe && queued > 1 {
+            submit_fence();
+            if sched.idle.should_wake() {
+                sched.wake_one_from(p, false);
+            }
+        }
         self.run_own_timers(p, now);
         if look.netpoll && sched.netpoll_now(&mut self.ready, now) {
             p.counters().netpoll_looks.add(1);
@@ -442,19 +462,12 @@ impl Worker {
         }
     }
 
-    fn wake_ready(&mut self, p: &'static Processor) {
-        if !self.ready.is_empty() {
-            self.runs_wakers();
-            wake_batch(self.sched, p, || wake_all(&mut self.ready));
-        }
-    }
-
     /// Step 7. Comes back with a processor, or not at all if the runtime closes.
     #[cold]
     fn go_idle(&mut self, p: &'static Processor) -> bool {
         let sched = self.sched;
         context::set_processor(None);
-        let woken_by = self.woken_by_spawn_of.take();
+        let woken_by = self.woken_by.take();
         p.counters().parks.add(1);
         let slot = sched.slot(p.index);
         let is_current = || slot.is_current(p);
@@ -476,16 +489,17 @@ impl Worker {
                 return false;
             }
         };
-        if let Some(spawner) = woken_by {
-            sched.slot(spawner).processor().raise_backoff();
+        if let Some(waker) = woken_by {
+            sched.slot(waker).processor().raise_backoff();
         }
-        if sched.is_work_visible() {
+        if sched.is_work_worth_it() {
             if let Some(slot) = sched.idle.unretire(self.machine, sched) {
                 self.spinning = true;
                 self.take_processor(slot);
                 return true;
             }
         }
+        sched.idle.stop_alarm(sched);
         if poller {
             self.sleep_in_netpoller()
         } else {
@@ -585,7 +599,7 @@ impl Worker {
             Grant::Processor { slot, spinning } => {
                 self.spinning = spinning;
                 self.owes_a_pick = true;
-                self.woken_by_spawn_of = self.machine.take_woken_by();
+                self.woken_by = self.machine.take_woken_by();
                 self.take_processor(slot);
                 true
             }
@@ -619,13 +633,18 @@ impl Worker {
 /// Wakes tasks as one batch: they go to the local tail in order, and one decision to wake a machine comes at the end
 /// (Go: `injectglist`). Some of the wakers may be the user's own code.
 fn wake_batch(sched: &'static Sched, p: &'static Processor, wake_all: impl FnOnce()) {
+    wake_queued(p, wake_all);
+    after_batch(sched, p);
+}
+
+/// [`wake_batch`] without the decision.
+fn wake_queued(p: &'static Processor, wake_all: impl FnOnce()) {
     p.polls_wakers();
     p.begin_poll();
     p.set_batching(true);
     wake_all();
     p.set_batching(false);
     p.end_poll();
-    after_batch(sched, p);
 }
 
 /// The one decision of a batch.
@@ -634,7 +653,7 @@ pub(super) fn after_batch(sched: &'static Sched, p: &'static Processor) {
     if queued > 1 || queued == 1 && p.is_slow() {
         submit_fence();
         if sched.idle.should_wake() {
-            sched.wake_one_from(p, None);
+            sched.wake_one_waking(p, None);
         }
     }
 }

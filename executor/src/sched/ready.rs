@@ -46,8 +46,7 @@ impl Sched {
     /// Queues on the processor `p` and wakes a machine if that pays, always after the submit fence and only if a processor
     /// is idle and nobody spins:
     ///
-    /// 1. a spawn does, or a second queued task; spawns and yields that woke machines for nothing do so more and more
-    ///    rarely;
+    /// 1. a spawn does, or a second queued task; where machines come for nothing that happens more and more rarely;
     /// 2. a wake into an empty queue does not, because `p` is about to run it, unless `p` is slow.
     ///
     /// # Safety
@@ -81,11 +80,10 @@ impl Sched {
             // `sysmon` has rescued the tasks of `p`: from now on this thread is like one without a processor.
             Replaced::Condemned(unit) => return self.ready_foreign(unit),
         }
-        let (wake, by_spawn) = match how {
-            How::Spawned => (p.spawn_may_wake(), Some(p.index)),
-            // SAFETY: passed on.
-            _ => (second || unsafe { p.queue.len() } > 0 || p.take_slow(), None),
-        };
+        let by_spawn = how == How::Spawned;
+        // SAFETY: passed on.
+        let queued = by_spawn || second || unsafe { p.queue.len() } > 0;
+        let wake = queued && p.may_wake() || !by_spawn && p.take_slow();
         if second {
             // The displaced task was pushed after the locked instruction on the slot.
             submit_fence();
@@ -110,8 +108,8 @@ impl Sched {
         unsafe { p.push(unit) };
         submit_fence();
         self.after_push(p);
-        if self.idle.should_wake() {
-            self.wake_one_from(p, None);
+        if self.idle.should_wake() && p.may_wake() {
+            self.wake_one_from(p, false);
         }
     }
 
@@ -176,8 +174,8 @@ impl Sched {
             // SAFETY: passed on.
             unsafe { p.queue.len() > 0 }
         };
-        if (others || p.queue.next.peek() != 0) && self.idle.should_wake() && p.spawn_may_wake() {
-            self.wake_one_from(p, Some(p.index));
+        if (others || p.queue.next.peek() != 0) && self.idle.should_wake() && p.may_wake() {
+            self.wake_one_from(p, true);
         }
     }
 
@@ -188,16 +186,22 @@ impl Sched {
         self.queued_globally();
     }
 
+    /// Wakes a machine for what is queued on `p`; if it finds nothing, `p` learns it.
     #[cold]
-    pub(super) fn wake_one_from(&'static self, p: &Processor, by_spawn: Option<u32>) {
+    pub(super) fn wake_one_from(&'static self, p: &Processor, by_spawn: bool) {
+        if self.wake_one_waking(p, Some(p.index)) && by_spawn {
+            p.counters().spawn_wakes.add(1);
+        }
+    }
+
+    /// Wakes a machine while `p` says that it stands still for that.
+    pub(super) fn wake_one_waking(&'static self, p: &Processor, woken_by: Option<u32>) -> bool {
         p.set_waking(true);
-        let woken = self.idle.wake_one(self, by_spawn);
+        let woken = self.idle.wake_one(self, woken_by);
         p.set_waking(false);
         if woken {
             p.counters().wakes.add(1);
-            if by_spawn.is_some() {
-                p.counters().spawn_wakes.add(1);
-            }
         }
+        woken
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! A poll is stuck if it is the same one at two looks and its thread either is blocked (asleep, in the kernel, stopped) or
 //! has computed for [`BURNT_NS`] since the look that first saw the poll. A thread that is runnable but does not run is left
-//! alone.
+//! alone. One that is blocked is given [`BLOCKED_NS`], but not in a task that has just shown that it takes longer.
 //!
 //! Rescue, all of it under the scheduler lock, which every change of a processor's owner takes but for the two steps of
 //! `block_in_place`. First: the processor is still the table's and is still in that very poll; else nothing is done. Then
@@ -30,8 +30,14 @@ use crate::task::Id;
 const BURNT_NS: u64 = 2_000_000;
 
 /// A poll whose thread is blocked is stuck after so long, in nanoseconds: a contended lock or a read that misses the page cache
-/// is over sooner.
+/// is over sooner. Not of a task that is [`Known`].
 const BLOCKED_NS: u64 = 500_000;
+
+/// A task is known for so long after it was rescued from, in nanoseconds.
+const KNOWN_NS: u64 = 1_000_000_000;
+
+/// So many tasks at most are known.
+const KNOWN_MAX: usize = 64;
 
 /// A poll that was first seen so long ago, in nanoseconds, is stuck where the system does not tell what its thread does.
 const LASTED_NS: u64 = 4_000_000;
@@ -108,10 +114,41 @@ impl std::fmt::Display for StuckPoll {
     }
 }
 
+/// Tasks in whose polls a thread was blocked so long that the others were rescued. If a poll of one of them blocks again it is
+/// stuck at the second look: of several such tasks in a queue each would cost those behind it [`BLOCKED_NS`].
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// With when they were rescued from. Those that have been known for longest are replaced.
+    tasks: Vec<(Id, u64)>,
+}
+
+impl Known {
+    /// The poll that `suspect` names was stuck.
+    pub(crate) fn learn(&mut self, suspect: &Suspect, now: u64) {
+        let Some(task) = suspect.task.filter(|_| suspect.was_blocked) else {
+            return;
+        };
+        self.tasks.retain(|(known, at)| *known != task && now.saturating_sub(*at) < KNOWN_NS);
+        if self.tasks.len() == KNOWN_MAX {
+            self.tasks.remove(0);
+        }
+        self.tasks.push((task, now));
+    }
+
+    fn is_known(&self, task: Id, now: u64) -> bool {
+        self.tasks.iter().any(|(known, at)| *known == task && now.saturating_sub(*at) < KNOWN_NS)
+    }
+}
+
 /// What `sysmon` remembers of one poll.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Suspect {
     polls: u32,
+    /// Its task, if it is one's.
+    task: Option<Id>,
+    is_known: bool,
+    /// At the last look.
+    was_blocked: bool,
     tid: i32,
     /// When a look first saw the poll.
     since: u64,
@@ -124,10 +161,25 @@ pub(crate) struct Suspect {
 
 impl Suspect {
     /// The first look at a poll.
-    pub(crate) fn new(p: &Processor, polls: u32, now: u64) -> Self {
+    pub(crate) fn new(p: &Processor, polls: u32, now: u64, known: &Known) -> Self {
         let tid = p.tid();
         let cpu = cpu_ns(tid);
-        Suspect { polls, tid, since: now, cpu_first: cpu, cpu_last: cpu, told: false }
+        let task = match p.polled() {
+            // The poll is still the same, so this is its task.
+            Polled::Task(task, _) if p.polls() == polls => Some(task),
+            _ => None,
+        };
+        Suspect {
+            polls,
+            task,
+            is_known: task.is_some_and(|task| known.is_known(task, now)),
+            was_blocked: false,
+            tid,
+            since: now,
+            cpu_first: cpu,
+            cpu_last: cpu,
+            told: false,
+        }
     }
 
     pub(crate) fn is(&self, polls: u32) -> bool {
@@ -164,12 +216,15 @@ impl Suspect {
             return stuck_if(lasts >= LASTED_NS);
         };
         self.cpu_last = cpu;
+        self.was_blocked = false;
         if used != last {
             return stuck_if(used - first >= BURNT_NS);
         }
         // It stood still between two looks: blocked, or preempted.
-        match is_blocked(self.tid) {
-            Some(true) if lasts < BLOCKED_NS => Verdict::Blocked,
+        let is_blocked = is_blocked(self.tid);
+        self.was_blocked = is_blocked == Some(true);
+        match is_blocked {
+            Some(true) if lasts < BLOCKED_NS && !self.is_known => Verdict::Blocked,
             Some(is_blocked) => stuck_if(is_blocked),
             None => stuck_if(lasts >= LASTED_NS),
         }

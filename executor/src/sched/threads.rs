@@ -197,7 +197,7 @@ impl Threads {
 
 /// Starts a machine that begins with the processor `slot` (Go: `startm`, `newm`). If the limit or the system refuses the
 /// thread, the processor is idle again, and `sysmon` tries later; at once, if it is only that this thread must not.
-pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by_spawn_of: Option<u32>) {
+pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by: Option<u32>) {
     sched.sysmon_start();
     let threads = &sched.threads;
     if !threads.take(Kind::Machine, sched.idle.procs()) {
@@ -206,7 +206,7 @@ pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by_s
     }
     let number = threads.started.fetch_add(1, Relaxed);
     let machine = sched.new_machine();
-    machine.grant(Grant::Processor { slot, spinning }, woken_by_spawn_of);
+    machine.grant(Grant::Processor { slot, spinning }, woken_by);
     let started = threads.spawn(sched, &number.to_string(), true, move || {
         let config = sched.config.lock().clone();
         Worker::new(sched, machine).run(config.on_thread_start.as_deref());

@@ -35,3 +35,28 @@ impl Poller {
         self.event.notify_one();
     }
 }
+
+/// The alarm of `sysmon`. Assumed: it goes off if it is set and not stopped; that may be at once.
+pub(crate) struct Alarm {
+    is_set: Mutex<bool>,
+    event: Condvar,
+}
+
+impl Alarm {
+    pub(crate) fn new() -> Self {
+        Alarm { is_set: Mutex::new(false), event: Condvar::new() }
+    }
+
+    pub(crate) fn set(&self, is_set: bool) {
+        *self.is_set.lock().unwrap() = is_set;
+        self.event.notify_one();
+    }
+
+    pub(crate) fn sleep(&self) {
+        let mut is_set = self.is_set.lock().unwrap();
+        while !*is_set {
+            is_set = self.event.wait(is_set).unwrap();
+        }
+        *is_set = false;
+    }
+}

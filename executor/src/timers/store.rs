@@ -2,7 +2,7 @@
 //!
 //! Most timers are limits: armed, and cancelled long before they are due. So a node first goes to the end of `fresh`, a list
 //! without order, from which it is taken in two steps. It is sorted into the heap only when the list is full, or when somebody must know the first deadline:
-//! because `earliest` is due, or because the one that was the earliest is gone and a thread goes to sleep. Each node is sorted in
+//! because `earliest` is due, or because a thread goes to sleep, and the one that was the earliest is gone or the list is long. Each node is sorted in
 //! at most once between its insertions, so nobody can make the store sort more than was inserted.
 //!
 //! 1. A node's index says where it is: `FRESH` and its place in the list, or its number in the heap.
@@ -20,6 +20,9 @@ const FRESH: u32 = 1 << 31;
 
 /// So many at most are unsorted. To sort them in takes about a millisecond, under the lock.
 const FRESH_MAX: usize = 1 << 14;
+
+/// Who goes to sleep sorts so many in: it has the time, and whoever wakes for the first of them has not.
+const FRESH_LONG: usize = 1 << 10;
 
 pub(super) struct Store {
     /// Inserted since somebody last had to know the first, in no order.
@@ -70,10 +73,10 @@ impl Store {
         self.earliest
     }
 
-    /// Whether it is that of a node that is gone.
+    /// Whether it is that of a node that is gone, or much is unsorted: a thread that goes to sleep settles it.
     #[inline]
-    pub(super) fn is_stale(&self) -> bool {
-        self.stale
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.stale || self.fresh.len() >= FRESH_LONG
     }
 
     /// Adds a node.

@@ -255,7 +255,7 @@ impl Table {
 }
 
 impl Host for Table {
-    fn start_machine(&'static self, _slot: u32, spinning: bool, _woken_by_spawn_of: Option<u32>) {
+    fn start_machine(&'static self, _slot: u32, spinning: bool, _woken_by: Option<u32>) {
         thread::spawn(move || {
             let mut worker = Worker::new(self, self.processor());
             worker.spinning = spinning;
@@ -266,6 +266,12 @@ impl Host for Table {
     fn break_poller(&self) {}
 
     fn wake_sysmon(&self) {}
+
+    fn set_alarm(&self) -> bool {
+        unreachable!("`sysmon` does not wait here")
+    }
+
+    fn stop_alarm(&self) {}
 
     fn bury(&'static self, _slot: u32) {
         unreachable!("the number of processors stays; see `resize`");
@@ -307,7 +313,14 @@ impl Worker {
     fn stop_spinning(&mut self) {
         self.spinning = false;
         if self.table.idle.stop_spinning() && self.table.idle.should_wake() {
-            self.table.idle.wake_one(self.table, None);
+            idle_fence();
+            // Mirrors `Sched::is_work_for_another`, for a table of one slot.
+            let current = self.table.processor();
+            let is_own = self.p.is_some_and(|own| std::ptr::eq(own, current));
+            let lone = !is_own && current.queue.next.peek() != 0;
+            if !self.table.inject.is_empty() || current.queue.len_seen() > 0 || lone {
+                self.table.idle.wake_one(self.table, None);
+            }
         }
     }
 

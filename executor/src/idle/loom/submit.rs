@@ -135,3 +135,35 @@ fn r01_sysmon_does_not_sleep_beside_a_lone_task() {
         worker.join().unwrap();
     });
 }
+
+/// As above, on its alarm: it is set while a processor is in use, whoever else has just gone idle and stops it.
+#[test]
+fn r01_an_alarm_that_is_stopped_is_not_the_next_ones() {
+    bounded(3, || {
+        let world = World::with(2, 1, |_| {});
+        let long_poll = std::sync::Arc::new(Parker::new());
+        assert!(world.idle.sysmon_waits());
+        let sysmon = {
+            let long_poll = long_poll.clone();
+            // Mirrors `Sched::sleep_on_alarm`. A poll that lasts ends when `sysmon` has looked at it.
+            thread::spawn(move || {
+                while {
+                    world.alarm.sleep();
+                    !world.idle.sysmon_woke(false) || world.idle.sysmon_waits()
+                } {}
+                long_poll.unpark();
+            })
+        };
+        // A thread takes a processor for a moment. Mirrors `Sched::give_up`.
+        let short = thread::spawn(move || {
+            let slot = world.idle.acquire(machine(), None, world).unwrap();
+            assert_eq!(world.idle.hand_off(slot, || true, false, world), HandedOff::Idle);
+            world.idle.stop_alarm(world);
+        });
+        let slot = world.idle.acquire(machine(), None, world).unwrap();
+        long_poll.park();
+        assert_eq!(world.idle.hand_off(slot, || true, false, world), HandedOff::Idle);
+        short.join().unwrap();
+        sysmon.join().unwrap();
+    });
+}

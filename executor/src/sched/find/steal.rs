@@ -15,27 +15,60 @@ const LONE_NS: u64 = 3_000;
 /// A processor that wakes a machine is given so long, in nanoseconds, to come out of the system call.
 const WAKE_NS: u64 = 50_000;
 
+/// A theft of so short use, in nanoseconds, did not pay, if its polls were short too: it moves the lines of the queue, of each task
+/// and of all that those touch to another core and, as they wake each other, back.
+const PAYS_NS: u64 = 5_000;
+/// So long, in nanoseconds, is a poll that pays.
+const PAYS_POLL_NS: u64 = 1_500;
+
+/// A theft that is still to be judged.
+pub(super) struct Theft {
+    victim: &'static Processor,
+    /// The thief's.
+    p: &'static Processor,
+    at: u64,
+    tasks: u32,
+    /// What the thief's processor had counted by then.
+    polls: u32,
+    gone_home: u32,
+}
+
+impl Theft {
+    /// It paid if it has kept the thief busy for a while, or half of the tasks have stayed at least.
+    #[cold]
+    fn judge(self, p: &'static Processor, now: u64) {
+        if !std::ptr::eq(self.p, p) {
+            return;
+        }
+        let polls = u64::from(p.polls().wrapping_sub(self.polls) / 2);
+        let short = now.saturating_sub(self.at) < PAYS_NS.min(PAYS_POLL_NS * polls);
+        if short || 2 * p.gone_home().wrapping_sub(self.gone_home) >= self.tasks.max(2) {
+            self.victim.raise_backoff();
+        } else {
+            self.victim.reset_backoff();
+        }
+    }
+}
+
 impl Worker {
     /// Step 6: looks at every other processor, from a random one on, in a random stride.
     pub(super) fn steal(&mut self, p: &'static Processor) -> Option<Unit> {
         let sched = self.sched;
         // A processor that is dying may be in a long poll, with tasks behind it.
         let total = sched.idle.slots();
+        let mut spared = None;
         for round in 0..ROUNDS {
             for victim in victims(p, total) {
                 let slot = sched.slot(victim);
                 let other = slot.processor();
                 let queued = other.queue.len_seen();
-                if queued > 1 || queued == 1 && other.is_polling() {
-                    // SAFETY: this machine holds `p`.
-                    if let Some(loot) = unsafe { other.queue.steal_into(&p.queue, BATCH) } {
-                        submit_fence();
-                        sched.after_push(p);
-                        p.counters().stolen.add(loot.more as u64 + 1);
-                        count_found(p, FoundIn::Stolen);
-                        other.reset_backoff();
-                        self.woken_by_spawn_of = None;
-                        return Some(loot.first);
+                if other.is_spared() {
+                    if queued > 1 && spared.is_none() {
+                        spared = Some((other, other.queue.end_seen()));
+                    }
+                } else if queued > 1 || queued == 1 && other.is_polling() {
+                    if let Some(unit) = self.steal_half(p, other) {
+                        return Some(unit);
                     }
                 }
                 if round + 1 == ROUNDS && slot.timers.earliest() != NEVER {
@@ -49,7 +82,45 @@ impl Worker {
                 return None;
             }
         }
+        if let Some((other, end)) = spared {
+            if let Some(unit) = self.steal_what_stays(p, other, end) {
+                return Some(unit);
+            }
+        }
         self.steal_lone(p, total)
+    }
+
+    fn steal_half(&mut self, p: &'static Processor, victim: &'static Processor) -> Option<Unit> {
+        // SAFETY: this machine holds `p`.
+        let loot = unsafe { victim.queue.steal_into(&p.queue, BATCH) }?;
+        submit_fence();
+        self.sched.after_push(p);
+        let tasks = loot.more as u32 + 1;
+        p.counters().stolen.add(tasks.into());
+        count_found(p, FoundIn::Stolen);
+        self.theft = Some(Theft { victim, p, at: clock::now(), tasks, polls: p.polls(), gone_home: p.gone_home() });
+        self.woken_by = None;
+        Some(loot.first)
+    }
+
+    /// Steals from a processor that is spared, if it does not come itself to what was queued there before `end`.
+    #[cold]
+    fn steal_what_stays(&mut self, p: &'static Processor, other: &'static Processor, end: u64) -> Option<Unit> {
+        spin(other.patience(), || !other.queue.is_past(end));
+        if !other.queue.is_past(end) {
+            return self.steal_half(p, other);
+        }
+        other.raise_backoff();
+        self.woken_by = None;
+        None
+    }
+
+    /// What was stolen last is done with, `now`: its victim learns whether that paid.
+    #[inline]
+    pub(super) fn judge_theft(&mut self, p: &'static Processor, now: u64) {
+        if let Some(theft) = self.theft.take() {
+            theft.judge(p, now);
+        }
     }
 
     /// A processor's lone task is about to be run by its own machine; it is taken only if that processor does nothing for
@@ -71,8 +142,13 @@ impl Worker {
         if count == 0 {
             return None;
         }
-        // The wake that brought this machine here may itself be why its waker stands still.
-        spin(WAKE_NS, || seen.iter().flatten().any(|(other, polls, _)| other.is_waking() && other.polls() == *polls));
+        // The wake that brought this machine here may itself be why its waker stands still. A waker that still does when this
+        // machine has run something was preempted, perhaps by this very machine, and would be waited for in vain.
+        if self.owes_a_pick {
+            spin(WAKE_NS, || {
+                seen.iter().flatten().any(|(other, polls, _)| other.is_waking() && other.polls() == *polls)
+            });
+        }
         spin(LONE_NS, || true);
         for (other, polls, next) in seen.into_iter().flatten() {
             if other.polls() != polls {
@@ -82,7 +158,7 @@ impl Worker {
             if let Some(unit) = unit {
                 p.counters().stolen.add(1);
                 count_found(p, FoundIn::StolenLone);
-                self.woken_by_spawn_of = None;
+                self.woken_by = None;
                 self.lone_of = Some(other);
                 return Some(unit);
             }
@@ -124,3 +200,6 @@ fn coprime(total: u32, random: u32) -> u32 {
     let from = random % total;
     (0..total).map(|i| (from + i) % total + 1).find(|n| gcd(*n, total) == 1).unwrap_or(1)
 }
+
+#[cfg(all(test, not(gmp_loom)))]
+mod tests;

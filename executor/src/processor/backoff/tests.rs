@@ -1,0 +1,42 @@
+//! When machines are woken, seen at a processor that nobody runs.
+
+use super::{PROBE_NS, WORTH_PICK_NS};
+use crate::processor::Processor;
+use crate::sched::{Config, Sched};
+
+fn processor() -> &'static Processor {
+    let sched: &'static Sched = Box::leak(Box::new(Sched::new()));
+    let _runtime = sched.open(Config { procs: 1, ..Config::default() }, None);
+    sched.slot(0).processor()
+}
+
+#[test]
+fn r06_where_machines_come_for_nothing_they_are_woken_more_and_more_rarely() {
+    let p = processor();
+    assert!((0..5).all(|_| p.may_wake()) && !p.is_spared());
+    for k in 1..20 {
+        p.raise_backoff();
+        assert!(p.is_spared());
+        let may = (0..3 << 12).filter(|_| p.may_wake()).count();
+        assert_eq!(may, (3 << 12) >> k.min(12), "k is {k}");
+    }
+    p.reset_backoff();
+    assert!((0..5).all(|_| p.may_wake()) && !p.is_spared());
+}
+
+#[test]
+fn r01_a_spared_processor_probes_now_and_then_and_at_once_when_picks_are_long() {
+    let p = processor();
+    let short = |now| p.may_probe(now, 61, 61 * WORTH_PICK_NS);
+    let mut now = PROBE_NS;
+    assert!(!short(now), "it is not spared");
+    p.raise_backoff();
+    assert!(short(now));
+    now += PROBE_NS - 1;
+    assert!(!short(now));
+    now += 1;
+    assert!(short(now));
+    assert!(p.is_spared());
+    assert!(p.may_probe(now, 61, 61 * WORTH_PICK_NS + 1));
+    assert!(!p.is_spared());
+}
