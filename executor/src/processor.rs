@@ -420,6 +420,7 @@ impl Processor {
     /// This thread holds the processor from now on.
     pub(crate) fn taken(&self, now: u64) {
         self.own.last_look.store(now, Relaxed);
+        self.own.last_probe.store(now, Relaxed);
         self.seen.tid.store(thread_id(), Relaxed);
         self.polls_block_on();
     }

@@ -14,7 +14,8 @@ use crate::sys::atomic::Ordering::Relaxed;
 const BACKOFF_MAX: u32 = 12;
 /// Picks that take longer than this, in nanoseconds and on average, are worth a machine of their own.
 const WORTH_PICK_NS: u64 = 5_000;
-/// Looks of a spared processor that wake a machine for what is queued are so far apart, in nanoseconds.
+/// Looks of a spared processor that wake a machine for what is queued are so far apart, in nanoseconds, and the first from when it
+/// was taken: one that was idle meanwhile has no tasks that wait.
 const PROBE_NS: u64 = 1_000_000;
 /// A spared processor is given so long, in nanoseconds and twice that for each k up to the third, to come to what is queued.
 const PATIENCE_NS: u64 = 5_000;

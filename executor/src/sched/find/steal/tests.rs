@@ -1,13 +1,27 @@
 //! What thefts are worth.
 
-use super::{PAYS_NS, PAYS_POLL_NS, Theft};
+use super::{PAYS_NS, PAYS_POLL_NS, Theft, Worker};
+use crate::clock;
+use crate::processor::Processor;
+use crate::runq::tests::{number, unit};
 use crate::sched::{Config, Sched};
+
+/// A searcher without a thread of the runtime's, with a processor, beside another one with tasks.
+fn beside(tasks: usize) -> (Worker, &'static Processor, &'static Processor) {
+    let sched: &'static Sched = Box::leak(Box::new(Sched::new()));
+    let _runtime = sched.open(Config { procs: 2, ..Config::default() }, None);
+    while sched.idle.take(sched).is_some() {}
+    let [victim, p] = [0, 1].map(|slot| sched.slot(slot).processor());
+    for task in 0..tasks {
+        // SAFETY: this thread holds the processor.
+        unsafe { victim.push(unit(task)) };
+    }
+    (Worker::new(sched, sched.new_machine()), p, victim)
+}
 
 /// Whether a theft of 6 tasks paid that took `ns` and so many polls, of which so many tasks went home to a lock.
 fn pays(ns: u64, polls: u32, gone_home: u32) -> bool {
-    let sched: &'static Sched = Box::leak(Box::new(Sched::new()));
-    let _runtime = sched.open(Config { procs: 2, ..Config::default() }, None);
-    let [victim, p] = [0, 1].map(|slot| sched.slot(slot).processor());
+    let (_, p, victim) = beside(0);
     victim.raise_backoff();
     let theft = Theft { victim, p, at: 1_000, tasks: 6, polls: p.polls(), gone_home: p.gone_home() };
     for _ in 0..polls {
@@ -31,4 +45,36 @@ fn r06_a_theft_pays_that_keeps_the_thief_busy() {
 fn r06_a_theft_does_not_pay_whose_tasks_go_home_again() {
     assert!(pays(PAYS_NS, 6, 2));
     assert!(!pays(PAYS_NS, 6, 3));
+}
+
+#[test]
+fn r06_the_next_search_judges_a_theft() {
+    let (mut worker, p, victim) = beside(0);
+    p.begin_poll();
+    p.end_poll();
+    worker.theft = Some(Theft { victim, p, at: clock::now() + PAYS_NS, tasks: 1, polls: 0, gone_home: 0 });
+    assert!(worker.find_elsewhere(p).is_none());
+    assert!(worker.theft.is_none() && victim.is_spared());
+}
+
+#[test]
+fn r01_what_stays_on_a_spared_processor_is_stolen() {
+    let (mut worker, p, victim) = beside(4);
+    victim.raise_backoff();
+    assert_eq!(worker.steal(p).map(number), Some(0));
+    assert_eq!((p.queue.len_seen(), victim.queue.len_seen()), (1, 2));
+    assert!(worker.theft.is_some());
+}
+
+#[test]
+fn r06_what_the_owner_of_a_spared_processor_comes_to_is_left_to_it() {
+    let (mut worker, p, victim) = beside(2);
+    let end = victim.queue.end_seen();
+    // SAFETY: this thread holds the processor.
+    while unsafe { victim.queue.pop() }.is_some() {}
+    // SAFETY: as above.
+    unsafe { victim.push(unit(2)) };
+    assert!(worker.steal_what_stays(p, victim, end).is_none());
+    assert!(victim.is_spared() && worker.theft.is_none());
+    assert_eq!(victim.queue.len_seen(), 1);
 }
