@@ -11,7 +11,7 @@
 //!    netpoller one would take the break that was meant for the other.
 //! 5. Those who want a processor and the queues take turns: of two processors in a row that are given up in the middle of a
 //!    poll beside queued work, one goes to a machine that runs tasks.
-//! 6. `sysmon` sleeps deeply only if every processor is idle or dead; whoever takes the first one off the list wakes it, or sets
+//! 6. `sysmon` sleeps deeply only if every processor is idle or dead, and it has looked since a thread was refused; whoever takes the first one off the list wakes it, or sets
 //!    its alarm (see [`Watch`]).
 //! 7. A processor whose slot is not among the first [`Idle::procs`] is never idle: whoever gives it up buries it (see
 //!    `resize`).
@@ -97,6 +97,9 @@ pub(crate) struct Idle {
     wanting: AtomicU32,
     /// A searcher found work and no processor for it.
     need_spinning: AtomicBool,
+    /// A machine could not be started, and `sysmon` has not begun a look since then. Set under the lock, and asked there: `sysmon` does not go
+    /// to sleep before it has looked, and its alarm is not stopped.
+    refused: AtomicBool,
     /// `sysmon` is [`Watch::Armed`], and the alarm is to be stopped when all is idle again. Written under the lock.
     stops_alarm: AtomicBool,
     /// How many processors there are to be. Written under the lock.
@@ -160,6 +163,7 @@ impl Idle {
             word: AtomicU64::new(0),
             wanting: AtomicU32::new(0),
             need_spinning: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
             stops_alarm: AtomicBool::new(false),
             procs: AtomicU32::new(0),
             slots: AtomicU32::new(0),
@@ -192,6 +196,7 @@ impl Idle {
         self.slots.store(procs, Release);
         lists.sysmon = Watch::Awake;
         self.stops_alarm.store(false, Relaxed);
+        self.refused.store(false, Relaxed);
         lists.closed = false;
         self.need_spinning.store(false, Relaxed);
         self.word.store(IDLE * u64::from(procs), Relaxed);
@@ -550,6 +555,8 @@ impl Idle {
     pub(crate) fn give_back(&self, slot: u32, spinning: bool, host: &'static impl Host) {
         let mut lists = self.lists.lock();
         self.free_proc(&mut lists, slot, host);
+        // Release: pairs with the Acquire in `sysmon_looks`; that look sees the processor idle beside what it was to run.
+        self.refused.store(true, Release);
         drop(lists);
         if spinning {
             let _ = self.stop_spinning();
@@ -568,9 +575,22 @@ impl Idle {
 
     fn sysmon_is(&self, asleep: Watch) -> bool {
         let mut lists = self.lists.lock();
-        let all_idle = lists.procs.len() == lists.alive() && !lists.closed;
-        lists.sysmon = if all_idle { asleep } else { Watch::Awake };
-        all_idle
+        let may = self.may_sleep(&lists);
+        lists.sysmon = if may { asleep } else { Watch::Awake };
+        may
+    }
+
+    /// Whether nothing asks for a look of `sysmon`.
+    fn may_sleep(&self, lists: &Lists) -> bool {
+        lists.procs.len() == lists.alive() && !lists.closed && !self.refused.load(Relaxed)
+    }
+
+    /// `sysmon` begins a look, which sees what machines were refused for.
+    pub(crate) fn sysmon_looks(&self) {
+        if self.refused.load(Relaxed) {
+            // Acquire: pairs with the Release in `give_back`.
+            self.refused.swap(false, Acquire);
+        }
     }
 
     /// The alarm went off, or somebody has `rung`. Tells whether `sysmon` is awake now: if the alarm was stopped at the last
@@ -596,7 +616,7 @@ impl Idle {
     #[cold]
     fn stop_alarm_if_idle(&self, host: &impl Host) {
         let mut lists = self.lists.lock();
-        if lists.sysmon == Watch::Armed && lists.procs.len() == lists.alive() && !lists.closed {
+        if lists.sysmon == Watch::Armed && self.may_sleep(&lists) {
             lists.sysmon = Watch::Waits;
             self.stops_alarm.store(false, Relaxed);
             host.stop_alarm();

@@ -362,6 +362,7 @@ impl Sched {
         warned: &mut Warned,
     ) -> Looked {
         self.sysmon.looks.add(1);
+        self.idle.sysmon_looks();
         let now = clock::now();
         let due = self.clock.due_at(now);
         let mut looked = Looked::default();
@@ -373,16 +374,17 @@ impl Sched {
             self.attend_netpoller();
         }
         let unattended = !self.is_netpoller_attended();
-        let left_alone = unattended && now.saturating_sub(self.netpolled_at()) > UNATTENDED_NS;
+        let asleep = unattended && (self.netpoll.waiters() > 0 || self.earliest_deadline() != NEVER);
+        let left_alone = asleep && now.saturating_sub(self.netpolled_at()) > UNATTENDED_NS;
         // Work for whoever has a processor, beside what lies in a processor's own queue.
         let common = !self.inject.is_empty()
             || self.idle.is_wanted()
             || unattended && self.netpoll.waiters() > 0
             || self.earliest_deadline() <= due;
         // Case 4 of the wake rules: work behind a processor that does not move, beside an idle one.
-        let mut wake = self.threads.take_asked()
-            || !self.inject.is_empty()
-            || left_alone && (self.netpoll.waiters() > 0 || self.earliest_deadline() != NEVER);
+        let mut wake = self.threads.take_asked() || !self.inject.is_empty() || left_alone;
+        // It goes on to look until somebody has come for that.
+        looked.waiting = asleep;
         for (slot, seen) in self.slots().zip(seen) {
             let p = slot.processor();
             let (polls, schedtick, status) = (p.polls(), p.schedtick(), p.status());
@@ -395,6 +397,7 @@ impl Sched {
                 looked.acted = true;
             }
             wake |= queued && seen.polls == polls;
+            looked.waiting |= queued;
             seen.polls = polls;
             if p.is_blocking() {
                 seen.suspect = None;
@@ -446,7 +449,7 @@ impl Sched {
             self.sysmon.wakes.add(1);
             looked.acted = true;
         }
-        looked.waiting = wake;
+        looked.waiting |= wake;
         looked
     }
 

@@ -223,6 +223,21 @@ fn r05_an_alarm_is_set_with_the_first_taken_and_stopped_when_all_are_idle() {
 }
 
 #[test]
+fn r11_who_was_refused_a_thread_is_looked_after() {
+    let (idle, host) = idle(1);
+    assert!(idle.sysmon_waits());
+    let _ = host.set_alarm();
+    let slot = idle.take(host).unwrap();
+    idle.give_back(slot, false, host);
+    idle.stop_alarm(host);
+    assert_eq!(host.alarms_stopped.load(Relaxed), 0);
+    assert!(idle.sysmon_woke(false), "the alarm goes off");
+    assert!(!idle.sysmon_waits() && !idle.sysmon_sleeps(), "it has not looked");
+    idle.sysmon_looks();
+    assert!(idle.sysmon_waits());
+}
+
+#[test]
 fn r01_a_machine_back_from_the_netpoller_takes_a_processor_or_parks() {
     let (idle, host) = idle(1);
     let slot = idle.take(host).unwrap();
