@@ -7,7 +7,7 @@
 //! 2. the run-next slot, which shares the time slice of the task before, up to the hop cap;
 //! 3. the local queue;
 //! 4. a batch from the global queue;
-//! 5. due timers and the netpoller again, without waiting;
+//! 5. due timers, and the netpoller again, without waiting, where such looks find something (`events`);
 //! 6. spin: steal half of another queue, four rounds; in the last one also other slots' due timers, what stays queued on a
 //!    processor that is spared, and lone tasks; the next search judges whether the theft paid;
 //! 7. go idle: give the processor up, look at everything once more, sleep, the first to do so in the netpoller.
@@ -35,8 +35,10 @@ use crate::sys::{idle_fence, submit_fence, submit_fence_after_rmw};
 use crate::task;
 use crate::timers::WakeBatch;
 
+mod events;
 mod steal;
 
+use events::Events;
 use steal::Theft;
 
 /// So many tasks with long polls, at most, give way to what became ready meanwhile. Behind more of them it waits its turn: to
@@ -49,11 +51,6 @@ const WORTH_NS: u64 = 20_000;
 /// A machine with short polls lets others want its processor for so long, in nanoseconds: to hand it over costs two thread
 /// switches. Who comes back from a wait for tasks then finds that more of them have ended.
 const WANTED_NS: u64 = 50_000;
-
-/// After so many looks at the netpoller on the way to sleep that found nothing, such looks are left out, but for one in
-/// [`BLANK_EVERY`]: who then sits down in the netpoller finds out there, with one system call instead of two.
-const BLANK_MAX: u32 = 2;
-const BLANK_EVERY: u32 = 32;
 
 /// The body of a machine's thread.
 pub(crate) struct Worker {
@@ -72,8 +69,8 @@ pub(crate) struct Worker {
     theft: Option<Theft>,
     /// Whose lone task was just stolen.
     lone_of: Option<&'static Processor>,
-    /// Looks at the netpoller on the way to sleep, made or left out, since the last one that found something.
-    blank_looks: u32,
+    /// What it has learnt of the netpoller.
+    events: Events,
     /// Buffers, kept for their memory.
     ready: Vec<Waker>,
     due: WakeBatch,
@@ -110,7 +107,7 @@ impl Worker {
             owes_a_pick: false,
             wanted_ns: 0,
             lone_of: None,
-            blank_looks: 0,
+            events: Events::default(),
             ready: Vec::new(),
             due: WakeBatch::new(),
         }
@@ -316,6 +313,7 @@ impl Worker {
             return Some(unit);
         }
         // 5.
+        self.events.queue_is_empty(p);
         let now = clock::now();
         self.judge_theft(p, now);
         self.run_own_timers(p, now);
@@ -332,24 +330,6 @@ impl Worker {
             p.counters().spins.add(1);
         }
         self.steal(p)
-    }
-
-    /// A look at the netpoller without waiting, where such looks find something (see [`BLANK_MAX`]). Nothing relies on it:
-    /// whoever finds no work sits down in the netpoller, or somebody is there.
-    fn look_before_sleep(&mut self, p: &'static Processor, now: u64) {
-        let left_out = self.blank_looks >= BLANK_MAX && self.blank_looks % BLANK_EVERY != 0;
-        if !left_out && !self.sched.netpoll_now(&mut self.ready, now) {
-            return;
-        }
-        self.blank_looks = self.blank_looks.wrapping_add(1);
-        if left_out {
-            return;
-        }
-        p.counters().netpoll_looks.add(1);
-        if !self.ready.is_empty() {
-            self.blank_looks = 0;
-        }
-        self.wake_ready(p);
     }
 
     /// Step 1.
@@ -479,13 +459,6 @@ impl Worker {
     fn runs_wakers(&mut self) {
         if self.spinning {
             self.stop_spinning();
-        }
-    }
-
-    fn wake_ready(&mut self, p: &'static Processor) {
-        if !self.ready.is_empty() {
-            self.runs_wakers();
-            wake_batch(self.sched, p, || wake_all(&mut self.ready));
         }
     }
 
@@ -660,13 +633,18 @@ impl Worker {
 /// Wakes tasks as one batch: they go to the local tail in order, and one decision to wake a machine comes at the end
 /// (Go: `injectglist`). Some of the wakers may be the user's own code.
 fn wake_batch(sched: &'static Sched, p: &'static Processor, wake_all: impl FnOnce()) {
+    wake_queued(p, wake_all);
+    after_batch(sched, p);
+}
+
+/// [`wake_batch`] without the decision.
+fn wake_queued(p: &'static Processor, wake_all: impl FnOnce()) {
     p.polls_wakers();
     p.begin_poll();
     p.set_batching(true);
     wake_all();
     p.set_batching(false);
     p.end_poll();
-    after_batch(sched, p);
 }
 
 /// The one decision of a batch.
