@@ -50,7 +50,7 @@ const LOOKS: u32 = if cfg!(gmp_loom) { 1 } else { 4 };
 
 /// Where who comes for the lock runs.
 pub(crate) trait Place {
-    /// A number that no other processor has, 0 for none: who does not run on one cannot be woken there.
+    /// A number that no other processor has, 0 for none: a task that runs on one can be woken on another, of its runtime.
     fn number(&self) -> u32;
     /// A task from here has lined up, to be woken at the home of the lock.
     fn task_goes_home(&self);

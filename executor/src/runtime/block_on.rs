@@ -191,7 +191,9 @@ impl Blocking {
         let Some(p) = self.processor() else {
             return;
         };
-        let goes_on = p.has_only_spent_budget() && clock::now().saturating_sub(p.looked_at()) < SLICE_NS;
+        // In a nested one nothing is charged: the budget is what the task around it has left.
+        let spent = !self.nested && p.has_only_spent_budget();
+        let goes_on = spent && clock::now().saturating_sub(p.looked_at()) < SLICE_NS;
         if !goes_on && p.sched.has_waiting(p) {
             self.give_up();
         } else if !self.nested {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use crate::gate::{Gate, Place, Waiter};
-use crate::processor::Processor;
+use crate::processor::{Polled, Processor};
 use crate::sys::UnsafeCell;
 use crate::{budget, cold, context};
 
@@ -285,8 +285,10 @@ impl Here {
 
 impl Place for Here {
     fn number(&self) -> u32 {
+        // A thread in `block_on` is woken where it is.
+        let p = self.0.filter(|p| matches!(p.polled(), Polled::Task(..)));
         // They lie 128 bytes apart, at least.
-        self.0.map_or(0, |p| (std::ptr::from_ref(p).addr() >> 7) as u32)
+        p.map_or(0, |p| (std::ptr::from_ref(p).addr() >> 7) as u32)
     }
 
     fn task_goes_home(&self) {
