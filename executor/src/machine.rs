@@ -47,7 +47,7 @@ pub(crate) struct Machine {
     pub(crate) parker: Parker,
     /// A packed [`Grant`]. Written by the waker (invariant 3), taken by the machine.
     grant: AtomicU32,
-    /// The slot whose spawn woke this machine, plus one; 0 if something else did. Guarded like `grant`.
+    /// The slot for whose queue this machine was woken, plus one; 0 if something else did. Guarded like `grant`.
     woken_by: AtomicU32,
     /// The machine goes on without a processor although the runtime is open. Guarded like `grant`.
     released: AtomicBool,
@@ -107,7 +107,7 @@ impl Machine {
         self.grant.load(Relaxed) != NONE
     }
 
-    /// The slot whose spawn woke this machine, once. Owner only.
+    /// The slot for whose queue this machine was woken, once. Owner only.
     pub(crate) fn take_woken_by(&self) -> Option<u32> {
         let slot = self.woken_by.load(Relaxed);
         if slot == 0 {

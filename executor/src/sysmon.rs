@@ -374,8 +374,8 @@ impl Sched {
             self.attend_netpoller();
         }
         let unattended = !self.is_netpoller_attended();
-        let asleep = unattended && (self.netpoll.waiters() > 0 || self.earliest_deadline() != NEVER);
-        let left_alone = asleep && now.saturating_sub(self.netpolled_at()) > UNATTENDED_NS;
+        let unwatched = unattended && (self.netpoll.waiters() > 0 || self.earliest_deadline() != NEVER);
+        let left_alone = unwatched && now.saturating_sub(self.netpolled_at()) > UNATTENDED_NS;
         // Work for whoever has a processor, beside what lies in a processor's own queue.
         let common = !self.inject.is_empty()
             || self.idle.is_wanted()
@@ -384,7 +384,7 @@ impl Sched {
         // Case 4 of the wake rules: work behind a processor that does not move, beside an idle one.
         let mut wake = self.threads.take_asked() || !self.inject.is_empty() || left_alone;
         // It goes on to look until somebody has come for that.
-        looked.waiting = asleep;
+        looked.waiting = unwatched;
         for (slot, seen) in self.slots().zip(seen) {
             let p = slot.processor();
             let (polls, schedtick, status) = (p.polls(), p.schedtick(), p.status());

@@ -274,12 +274,12 @@ impl<'a, T: ?Sized> Future for Lock<'a, T> {
     }
 }
 
-/// The processor that this thread holds.
+/// The processor whose budget the task lives on; none in a `block_on` inside of a task.
 struct Here(Option<&'static Processor>);
 
 impl Here {
     fn of_this_thread() -> Here {
-        Here(context::processor())
+        Here(context::constrained_processor())
     }
 }
 

@@ -195,7 +195,8 @@ impl Task {
     /// The cell is kept.
     #[inline]
     pub(super) unsafe fn sched(self) -> &'static Sched {
-        // SAFETY: passed on. Cells lie in arenas of processors, or behind the word that `new_apart` has written.
+        // SAFETY: passed on. The owner of an arena is the `Sched` of all its tasks; other cells lie behind the word that `new_apart` has
+        // written.
         unsafe {
             if self.is_in_arena() {
                 &*Arena::owner_of(self.0.cast()).cast()
