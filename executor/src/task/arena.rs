@@ -19,8 +19,8 @@
 //! 7. An arena does not move once it has given a cell, and outlives its cells. Whoever pushes a cell onto its stack has read
 //!    what it needs of the page before: the owner may give the page back at once.
 //!
-//! What comes back through the stack is put away a few cells at a time, when a class has none left or when the owner has
-//! nothing better to do: no spawn waits for a million cells.
+//! What comes back through the stack is put away a few cells at a time, when a class has none left, when the owner has nothing
+//! better to do, and now and then when it has: no spawn waits for a million cells.
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::{NonNull, null_mut};
@@ -50,6 +50,8 @@ const GIVEN_BACK: usize = 4;
 const PUT_AWAY: usize = 512;
 /// So many, if there is nothing better to do: between two portions the owner looks for work.
 const PUT_AWAY_IDLE: usize = 512;
+/// So many, if somebody waits for that: tasks, or a spawner.
+const PUT_AWAY_BESIDE: usize = 64;
 
 /// What comes back from other threads, on a line of its own.
 #[repr(align(128))]
@@ -160,6 +162,19 @@ impl Arena {
         let more_returned = self.has_returned() && unsafe { self.put_away(PUT_AWAY_IDLE) };
         // SAFETY: passed on.
         unsafe { self.has_surplus() && self.shrink() || more_returned }
+    }
+
+    /// As [`Arena::collect`], for an owner that has something to do: a small portion, and empty pages stay.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the arena.
+    #[inline]
+    pub(crate) unsafe fn collect_some(&self) {
+        if self.has_returned() {
+            // SAFETY: passed on.
+            unsafe { self.put_away(PUT_AWAY_BESIDE) };
+        }
     }
 
     /// Whether there are more empty pages than are to be kept for long.

@@ -12,12 +12,9 @@
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
-use super::{Arena, class_of};
+use super::{Arena, PUT_AWAY_BESIDE, class_of};
 use crate::sys::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::sys::{self, OwnMutex, OwnMutexGuard, rank};
-
-/// So many cells are put away at a time by who has nothing better to do: who spawns meanwhile waits for that.
-const PUT_AWAY_BESIDE: usize = 64;
 
 /// What is asked of who comes in. Guarded by the arena's lock.
 pub(super) struct Entry {
@@ -123,8 +120,8 @@ impl SharedArena {
         Some((cell, number))
     }
 
-    /// The caller has nothing better to do: puts away some of what came back, unless somebody is there. Tells whether there is
-    /// more. Cheap if there is nothing.
+    /// For machines: puts away some of what came back, unless somebody is there. Tells whether there is more. Cheap if there is
+    /// nothing.
     #[inline]
     pub(crate) fn collect(&self) -> bool {
         self.arena.has_returned() && self.put_away()

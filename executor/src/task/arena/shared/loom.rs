@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ::loom::{model, thread};
 
-use super::{PUT_AWAY_BESIDE, SharedArena};
+use super::SharedArena;
 use crate::inject::Inject;
 use crate::park::Parker;
 use crate::runq::Unit;
@@ -15,7 +15,7 @@ use crate::sys::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use crate::sys::{UnsafeCell, idle_fence, submit_fence, submit_fence_after_rmw};
-use crate::task::arena::Arena;
+use crate::task::arena::{Arena, PUT_AWAY_BESIDE};
 use crate::task::arena::page::{CLASSES, Cell};
 
 /// The largest class: few cells are made at a time.
