@@ -52,6 +52,8 @@ const PUT_AWAY: usize = 512;
 const PUT_AWAY_IDLE: usize = 512;
 /// So many, if somebody waits for that: tasks, or a spawner.
 const PUT_AWAY_BESIDE: usize = 64;
+/// So many, along with its own, by who frees a cell of a shared arena and finds more there.
+const PUT_AWAY_ALONG: usize = 16;
 
 /// What comes back from other threads, on a line of its own.
 #[repr(align(128))]
@@ -509,7 +511,13 @@ impl Arena {
             if let Some(lock) = &self.lock {
                 if !is_machine() {
                     if let Some(_owned) = lock.try_lock() {
-                        return self.put(page, cell);
+                        self.put(page, cell);
+                        // Who met us here, or another, has left it, and perhaps nobody else comes. Under loom without the look,
+                        // which would hide the pushes of others (see the models).
+                        if cfg!(gmp_loom) || self.has_returned() {
+                            self.put_away(PUT_AWAY_ALONG);
+                        }
+                        return;
                     }
                 }
             }

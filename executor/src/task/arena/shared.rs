@@ -7,7 +7,8 @@
 //!    the count is final, and no cell is taken. So a task that shutdown does not find in the walk that follows is counted, and
 //!    is just being made and queued by its spawner, who unparks shutdown then (invariant 4 of `runtime::shutdown`).
 //! 3. A machine that ends a task pushes its cell onto the stack and never waits for the lock. Any other thread puts it away, if
-//!    the lock is free: nobody else would come to it when the machines sleep.
+//!    the lock is free, and some of what lies on the stack with it: nobody else would come to it when the machines sleep. So what
+//!    such threads leave there when they meet is little.
 
 use std::alloc::Layout;
 use std::ptr::NonNull;

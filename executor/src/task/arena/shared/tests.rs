@@ -8,7 +8,7 @@ use std::thread;
 use super::*;
 use crate::sys::atomic::AtomicUsize;
 use crate::task::arena::page::capacity;
-use crate::task::arena::{KEPT_SHARED, PUT_AWAY};
+use crate::task::arena::{KEPT_SHARED, PUT_AWAY, PUT_AWAY_ALONG};
 
 const CLASS: usize = 9;
 
@@ -77,6 +77,26 @@ fn r18_what_others_free_needs_nobody_to_put_it_away() {
     cells.into_iter().for_each(|cell| cell.free(false));
     assert!(!arena.arena.has_returned());
     assert_eq!(arena.page_count(), KEPT_SHARED + 1, "and the first");
+    arena.trim();
+    assert_eq!(arena.page_count(), 0);
+}
+
+/// Two such threads meet again and again: what one of them leaves because of the other is put away by who comes next.
+#[test]
+fn r18_what_is_left_by_who_met_another_is_put_away_with_the_next() {
+    let arena = open();
+    let pages = KEPT_SHARED + 5;
+    let mut cells: Vec<_> = (0..pages * capacity(CLASS)).map(|_| arena.take_one(1).unwrap().0).collect();
+    let later = cells.split_off(cells.len() - cells.len().div_ceil(PUT_AWAY_ALONG));
+    let lock = arena.lock();
+    cells.into_iter().for_each(|cell| cell.free(false));
+    drop(lock);
+    assert!(arena.arena.has_returned() && arena.page_count() == pages);
+    later.into_iter().for_each(|cell| cell.free(false));
+    // The last one has asked for as many as there were, and did not see the end.
+    arena.take_one(1).unwrap().0.free(false);
+    assert!(!arena.arena.has_returned());
+    assert_eq!(arena.page_count(), KEPT_SHARED + 1);
     arena.trim();
     assert_eq!(arena.page_count(), 0);
 }
