@@ -15,8 +15,8 @@ use crate::sys::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use crate::sys::{UnsafeCell, idle_fence, submit_fence, submit_fence_after_rmw};
-use crate::task::arena::{Arena, PUT_AWAY_BESIDE};
 use crate::task::arena::page::{CLASSES, Cell};
+use crate::task::arena::{Arena, PUT_AWAY_BESIDE};
 
 /// The largest class: few cells are made at a time.
 const CLASS: usize = CLASSES - 1;
