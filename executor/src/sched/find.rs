@@ -335,7 +335,11 @@ impl Worker {
             self.spinning = true;
             p.counters().spins.add(1);
         }
-        self.steal(p)
+        let unit = self.steal(p);
+        if unit.is_some() {
+            self.events.found_elsewhere();
+        }
+        unit
     }
 
     /// Step 1.
