@@ -1,5 +1,5 @@
-//! An arena for the tasks of threads that hold no processor. A runtime has a few: a thread that meets another one there goes to the
-//! next, so that threads that spawn at a time do not wait for each other for long. Tasks there are in no registry.
+//! An arena for the tasks of threads that hold no processor. A runtime has a few: a thread that meets another spawner there goes to
+//! the next, so that threads that spawn at a time do not wait for each other for long. Tasks there are in no registry.
 //!
 //! 1. The owner of the arena is who holds its lock. It is held for what an owner does and no longer: no task is made, queued or
 //!    ended under it.
@@ -75,7 +75,8 @@ impl SharedArena {
 
     /// Memory for a task of the runtime of this generation, as [`Arena::alloc`] gives it, and the task's number, which `number`
     /// makes of the one that would be next. The task is counted: the caller makes and queues it. `None` if that runtime is not
-    /// open, if the memory is not for an arena, or if there is none. If somebody is there it says so, and waits.
+    /// open, if the memory is not for an arena, or if there is none. If somebody is there it waits, and calls `met` if that one
+    /// spawns: they had better part, while who puts cells away would come wherever the spawner goes.
     ///
     /// # Safety
     ///
@@ -107,9 +108,10 @@ impl SharedArena {
         met: impl FnOnce(),
     ) -> Option<(NonNull<u8>, u64)> {
         let mut entry = self.try_lock().unwrap_or_else(|| {
-            met();
+            self.meet(met);
             self.lock()
         });
+        self.arena.is_spawners.store(true, Relaxed);
         if entry.generation != generation {
             return None;
         }
@@ -119,6 +121,14 @@ impl SharedArena {
         entry.next_task = number + 1;
         self.spawned.store(self.spawned.load(Relaxed) + 1, Relaxed);
         Some((cell, number))
+    }
+
+    /// Somebody has the lock.
+    #[cold]
+    fn meet(&self, met: impl FnOnce()) {
+        if self.arena.is_spawners.load(Relaxed) {
+            met();
+        }
     }
 
     /// For machines: puts away some of what came back, unless somebody is there. Tells whether there is more. Cheap if there is
@@ -135,6 +145,7 @@ impl SharedArena {
             // Who is there comes to it.
             return false;
         };
+        self.arena.is_spawners.store(false, Relaxed);
         // SAFETY: who holds the lock owns the arena.
         unsafe { self.arena.put_away(PUT_AWAY_BESIDE) }
     }

@@ -113,12 +113,37 @@ fn who_meets_another_one_says_so_and_waits() {
     let (told, is_told) = mpsc::channel();
     thread::scope(|scope| {
         let lock = arena.lock();
+        arena.arena.is_spawners.store(true, Relaxed);
         let (take, told) = (&take, told);
         scope.spawn(move || take(&|| told.send(()).unwrap()));
         is_told.recv().unwrap();
         drop(lock);
     });
     assert_eq!(arena.spawned(), 2);
+    arena.trim();
+}
+
+/// Who joins tasks, or puts away what machines have left, would drive a spawner through all arenas.
+#[test]
+fn r18_only_spawners_part() {
+    let arena = open();
+    let parts = || {
+        let mut parts = false;
+        arena.meet(|| parts = true);
+        parts
+    };
+    let cells = [arena.take_one(1).unwrap().0, arena.take_one(1).unwrap().0];
+    assert!(parts());
+    let [first, second] = cells;
+    first.free(false);
+    assert!(!parts(), "a joiner");
+    let third = arena.take_one(1).unwrap().0;
+    assert!(parts());
+    second.free(true);
+    assert!(parts(), "a machine takes no lock");
+    arena.collect();
+    assert!(!parts(), "who puts away");
+    third.free(false);
     arena.trim();
 }
 
