@@ -6,7 +6,7 @@
 //!    or the lock, orders this, so the owner's fields are plain.
 //! 2. The first word of a cell is an atomic that is 0 while the cell is free, and any thread may read or CAS it as long as
 //!    [`Arena::walk`] shows it. Whoever has a cell makes its fields first and stores the word last (Release); whoever lets it
-//!    go stores 0 last (Release) and then calls [`Arena::free`]. Nothing else of a cell is read without a count in its word.
+//!    go stores 0 last (Relaxed: who reads it does nothing) and then calls [`Arena::free`], which orders it. Nothing else of a cell is read without a count in its word.
 //! 3. Another thread's cell goes onto the arena's stack: one CAS (Release). The owner takes the stack as a whole (a swap,
 //!    Acquire), so no cell comes twice and nothing is popped while it comes back. Free cells are linked by their second word.
 //! 4. A cell counts as used until its owner has put it into its page, so also while it lies on the stack. A page without

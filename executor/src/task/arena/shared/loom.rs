@@ -47,7 +47,10 @@ impl Taken {
     fn end(self, is_machine: bool) {
         // SAFETY: the task is ours.
         unsafe {
-            assert_eq!((*self.0.as_ptr()).word.swap(0, AcqRel), 1, "a cell is two tasks");
+            let word = &(*self.0.as_ptr()).word;
+            assert_eq!(word.load(Relaxed), 1, "a cell is two tasks");
+            // Relaxed: as in `State::retire`.
+            word.store(0, Relaxed);
             Arena::free(self.0.cast(), None, || is_machine);
         }
     }

@@ -22,7 +22,7 @@ impl Taken {
     fn free(self, is_machine: bool) {
         // SAFETY: the cell is ours, and its word 0.
         unsafe {
-            self.0.cast::<AtomicUsize>().as_ref().store(0, Release);
+            self.0.cast::<AtomicUsize>().as_ref().store(0, Relaxed);
             Arena::free(self.0, None, || is_machine);
         }
     }
