@@ -305,6 +305,7 @@ impl Worker {
     fn find_elsewhere(&mut self, p: &'static Processor) -> Option<Unit> {
         let sched = self.sched;
         p.begin_slice();
+        self.events.queue_is_empty(p);
         // A machine that waits for a processor in the middle of its own work goes first.
         if sched.idle.is_wanted() && !self.owes_a_pick {
             return None;
@@ -319,7 +320,6 @@ impl Worker {
             return Some(unit);
         }
         // 5.
-        self.events.queue_is_empty(p);
         let now = clock::now();
         self.judge_theft(p, now);
         self.run_own_timers(p, now);

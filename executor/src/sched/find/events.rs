@@ -5,6 +5,7 @@
 //!    on the way out; who steals some looks at the next search. A wake: this machine runs what is queued, and if it does not come to that, `sysmon` wakes another.
 
 use super::{Worker, after_batch, wake_all, wake_queued};
+use crate::metrics::FoundIn;
 use crate::processor::Processor;
 
 /// After so many looks on the way to sleep that found nothing, such looks are left out, but for one in [`BLANK_EVERY`]: who then
@@ -33,9 +34,15 @@ pub(super) struct Events {
 /// A machine was woken for what the netpoller brought.
 struct Help {
     p: &'static Processor,
-    /// What this machine's processor had counted by then.
-    polls: u32,
+    /// How many tasks this machine's processor had found in its queue by then.
+    found: u64,
     queued: usize,
+}
+
+/// How many tasks `p` has found in its queue. What a task wakes or spawns mostly runs next to it, and comes by no queue: it is not
+/// what the netpoller brought.
+fn found_queued(p: &Processor) -> u64 {
+    p.counters().found[FoundIn::Local as usize].get()
 }
 
 impl Events {
@@ -64,7 +71,7 @@ impl Events {
     /// The queue of `p` is empty: says whether a machine that was woken for what the netpoller had put there was of use.
     pub(super) fn queue_is_empty(&mut self, p: &Processor) {
         if let Some(help) = self.help.take().filter(|help| std::ptr::eq(help.p, p)) {
-            self.judge(p.polls().wrapping_sub(help.polls) as usize / 2, help.queued);
+            self.judge(found_queued(p).wrapping_sub(help.found) as usize, help.queued);
         }
     }
 
@@ -104,7 +111,7 @@ impl Worker {
         let wakes = p.counters().wakes.get();
         after_batch(self.sched, p);
         if p.counters().wakes.get() != wakes {
-            self.events.help = Some(Help { p, polls: p.polls(), queued });
+            self.events.help = Some(Help { p, found: found_queued(p), queued });
         }
     }
 }
@@ -113,7 +120,7 @@ impl Worker {
 mod tests {
     use super::*;
     use crate::runq::tests::{number, unit};
-    use crate::sched::{Config, Sched};
+    use crate::sched::{Config, Sched, count_found};
 
     /// A searcher without a thread of the runtime's, with a processor, beside another one.
     fn searcher() -> (Worker, &'static Processor, &'static Processor) {
@@ -122,6 +129,24 @@ mod tests {
         while sched.idle.take(sched).is_some() {}
         let [p, other] = [0, 1].map(|slot| sched.slot(slot).processor());
         (Worker::new(sched, sched.new_machine()), p, other)
+    }
+
+    /// A handler wakes another task: the machine polls twice as often as it takes a request.
+    #[test]
+    fn r06_help_is_judged_by_what_was_queued_also_beside_a_global_queue() {
+        let (mut worker, p, _) = searcher();
+        let help_after = |worker: &mut Worker, own| {
+            worker.events.help = Some(Help { p, found: found_queued(p), queued: 6 });
+            for _ in 0..own {
+                count_found(p, FoundIn::Local);
+                count_found(p, FoundIn::RunNext);
+            }
+            worker.sched.inject.push(unit(0));
+            assert_eq!(worker.find_elsewhere(p).map(number), Some(0));
+            worker.events.help_backoff
+        };
+        assert_eq!(help_after(&mut worker, 6), 1);
+        assert_eq!(help_after(&mut worker, 3), 0);
     }
 
     /// Machines that steal from each other never sit down in the netpoller, and its events would wait for a look between tasks.
