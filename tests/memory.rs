@@ -47,6 +47,7 @@ fn r18_what_allocates_and_what_does_not() {
     a_task_is_its_future_and_56_bytes_of_a_page();
     a_task_from_outside_has_no_allocation_of_its_own();
     a_burst_from_outside_gives_its_memory_back();
+    a_burst_from_outside_gives_its_memory_back_beside_work();
     a_burst_that_others_end_gives_its_memory_back();
     a_reset_of_the_timer_for_hyper_allocates_nothing();
     local_sets_give_their_memory_back();
@@ -160,6 +161,31 @@ fn a_burst_from_outside_gives_its_memory_back() {
             }
         });
     }
+}
+
+/// The machine that ends them is never without a task afterwards, and nobody spawns any more.
+fn a_burst_from_outside_gives_its_memory_back_beside_work() {
+    const TASKS: usize = 100_000;
+    /// As above.
+    const KEPT: isize = 5 << 20;
+    limited(|| {
+        let runtime = Builder::new().procs(1).rescue(None).build().unwrap();
+        let before = BYTES.load(Ordering::SeqCst);
+        let is_kept = move || BYTES.load(Ordering::SeqCst) - before > KEPT;
+        let (open, opened) = std::sync::mpsc::channel::<()>();
+        drop(runtime.spawn(async move { opened.recv().is_err() }));
+        let (done, is_done) = std::sync::mpsc::channel();
+        drop(runtime.spawn(async move {
+            while is_kept() {
+                gmp::task::yield_now().await;
+            }
+            done.send(()).unwrap();
+        }));
+        (0..TASKS).for_each(|_| drop(runtime.spawn(async { [0_u8; 64] })));
+        assert!(is_kept(), "the tasks have no memory");
+        drop(open);
+        is_done.recv().unwrap();
+    });
 }
 
 /// The last of the tasks are this thread's handles: what they kept comes back to the processor, which has nothing to do any more.

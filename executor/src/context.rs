@@ -101,7 +101,7 @@ pub(crate) fn shared_arena() -> usize {
     CURRENT.with(|c| c.shared_arena.get())
 }
 
-/// This thread has met another one in the arena that it goes to: from now on it goes to the next one.
+/// This thread has met another one that spawns in the arena that it goes to: from now on it goes to the next one.
 #[cold]
 pub(crate) fn leave_shared_arena() {
     CURRENT.with(|c| c.shared_arena.set(c.shared_arena.get().wrapping_add(1)));

@@ -321,8 +321,8 @@ impl Sched {
         self.arenas_outside.iter().for_each(SharedArena::close);
     }
 
-    /// Puts away some of what came back to the shared arenas, for a machine that has nothing better to do. Tells whether there is
-    /// more.
+    /// Puts away some of what came back to the shared arenas, for a machine between two tasks or without any. Tells whether there
+    /// is more.
     #[inline]
     pub(crate) fn collect_outside(&self) -> bool {
         self.arenas_outside.iter().any(SharedArena::collect)

@@ -4,7 +4,8 @@
 //! on too long, for a poll that is stuck or a blocking call before work, and for work behind a long poll beside an idle
 //! processor; machines that have wanted one for long while no more threads may be stuck; sockets or due timers that no machine
 //! attends; threads of any kind that could not be started; once a second, and first of all after deep sleep, how many
-//! processors there are to be; the schedtrace line.
+//! processors there are to be (beside tasks that are so short and rare that nothing wakes it, once in ten seconds); the
+//! schedtrace line.
 //!
 //! | state of the runtime                        | next look in |
 //! |---------------------------------------------|--------------|
@@ -56,6 +57,8 @@ const LOOKS_AFTER_RESCUE: u32 = 4;
 /// If all was idle for so long, its alarm is stopped when all is idle again; else it goes off, which is one wake for what may
 /// be many tasks.
 const RARE_NS: u64 = 100_000_000;
+/// It is not stopped if `sysmon` has not looked for so long: how many CPUs there are may have changed.
+const UNSEEN_NS: u64 = 10_000_000_000;
 /// So many looks with everything idle, then it sleeps.
 const LOOKS_IDLE: u32 = 20;
 /// So many if they were idle at each look since it was woken: a task that ticks once a second does not keep it awake.
@@ -81,6 +84,8 @@ pub(crate) struct Sysmon {
     alarm: Alarm,
     /// When it last did something; 0 if never.
     acted_at: AtomicU64,
+    /// When it last began a look.
+    looked_at: AtomicU64,
     /// Since when all is idle, if it sleeps on its alarm. Guarded by the scheduler lock, but for the store before that.
     idle_since: AtomicU64,
     started: AtomicBool,
@@ -131,6 +136,7 @@ impl Sysmon {
             parker: Parker::new(),
             alarm: Alarm::new(),
             acted_at: AtomicU64::new(0),
+            looked_at: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
             started: AtomicBool::new(false),
             delivering: AtomicBool::new(false),
@@ -150,10 +156,12 @@ impl Sysmon {
         self.started.store(false, Relaxed);
         self.ended.store(false, Relaxed);
         self.acted_at.store(0, Relaxed);
+        self.looked_at.store(0, Relaxed);
         let Sysmon {
             parker: _,
             alarm: _,
             acted_at: _,
+            looked_at: _,
             idle_since: _,
             started: _,
             delivering: _,
@@ -193,7 +201,13 @@ impl Sysmon {
     pub(crate) fn set_alarm(&self) -> bool {
         let now = clock::now();
         self.alarm.set(if self.acted_lately(now) { LOOK_AFTER_ACT } else { LOOK });
-        now.saturating_sub(self.idle_since.load(Relaxed)) >= RARE_NS
+        self.may_stop_alarm(now)
+    }
+
+    /// Whether the alarm, set `now`, may be stopped before it goes off.
+    fn may_stop_alarm(&self, now: u64) -> bool {
+        let for_ns = |at: &AtomicU64| now.saturating_sub(at.load(Relaxed));
+        for_ns(&self.idle_since) >= RARE_NS && for_ns(&self.looked_at) < UNSEEN_NS
     }
 
     /// See [`Host::stop_alarm`](crate::idle::Host::stop_alarm).
@@ -364,6 +378,7 @@ impl Sched {
         self.sysmon.looks.add(1);
         self.idle.sysmon_looks();
         let now = clock::now();
+        self.sysmon.looked_at.store(now, Relaxed);
         let due = self.clock.due_at(now);
         let mut looked = Looked::default();
         if now.saturating_sub(self.netpolled_at()) > NETPOLL_NS && !self.is_netpoller_attended() {
@@ -536,3 +551,23 @@ fn is_traced(_: &StuckPoll) -> bool {
 
 /// When a line was last printed for what was stuck and where it was spawned.
 type Warned = HashMap<(StuckIn, Option<*const Location<'static>>), Option<u64>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ticks of a task may stop the alarm each time, and it may run like that for days.
+    #[test]
+    fn r05_an_alarm_goes_off_where_nobody_has_looked_for_long() {
+        const NOW: u64 = 100 * UNSEEN_NS;
+        let stops = |idle_ns, unseen_ns| {
+            let sysmon = Sysmon::new();
+            sysmon.idle_since.store(NOW - idle_ns, Relaxed);
+            sysmon.looked_at.store(NOW - unseen_ns, Relaxed);
+            sysmon.may_stop_alarm(NOW)
+        };
+        assert!(stops(RARE_NS, RARE_NS) && stops(RARE_NS, UNSEEN_NS - 1));
+        assert!(!stops(RARE_NS - 1, RARE_NS), "one wake for what may be many tasks");
+        assert!(!stops(RARE_NS, UNSEEN_NS) && !stops(UNSEEN_NS, NOW));
+    }
+}

@@ -76,7 +76,7 @@ impl Builder {
     ///
     /// Without either it is the number of CPUs that the thread may run on that calls [`Builder::build`], or fewer: the
     /// tightest CPU quota of its cgroup and all those above it (version 1 and 2), rounded up, but at least 2. The watcher
-    /// then looks again once a second while tasks run, and when they begin to after a pause, until
+    /// then looks again once a second while tasks run (once in ten seconds if they are few and short), until
     /// [`set_procs`](super::set_procs) is called.
     pub fn procs(mut self, procs: usize) -> Self {
         self.procs = Some(procs);

@@ -1,11 +1,15 @@
 //! What must not take a lock, counted: only debug builds count locks. What is to happen while `sysmon` sleeps deeply.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
 use super::{Builder, FORKED, Handle, Runtime, block_in_place, block_on, spawn};
 use crate::cpus::tests::Tree;
 use crate::sys::slow_steps;
+use crate::task::yield_now;
 
 fn runtime(procs: usize) -> Runtime {
     Builder::new().procs(procs).on_stuck(|_| ()).build().unwrap()
@@ -93,18 +97,27 @@ fn r05_a_quota_that_changed_in_deep_sleep_is_seen_afterwards() {
         return;
     }
     let idle = &runtime.runtime.sched.idle;
-    let run_a_task = || runtime.block_on(runtime.spawn(async {})).unwrap();
-    run_a_task();
+    runtime.block_on(runtime.spawn(async {})).unwrap();
     while !idle.is_sysmon_asleep() {
         std::thread::yield_now();
     }
     tree.quota("600000 100000");
     let before = runtime.metrics();
-    run_a_task();
-    // The first thing it does is to look, although a second is not over; it does not come back to it before it sleeps again.
-    while runtime.procs() == 3 && !(idle.is_sysmon_asleep() && runtime.metrics().sysmon_looks > before.sysmon_looks) {
+    // A task that goes on until it has come: one that is over sooner does not wake it.
+    let (stop, is_over) = (Arc::new(AtomicBool::new(false)), Instant::now() + Duration::from_secs(30));
+    drop(runtime.spawn({
+        let stop = stop.clone();
+        async move {
+            while !stop.load(Relaxed) {
+                yield_now().await;
+            }
+        }
+    }));
+    // It looks at the quota before it looks around, although a second is not over.
+    while runtime.metrics().sysmon_looks == before.sysmon_looks && Instant::now() < is_over {
         std::thread::yield_now();
     }
+    stop.store(true, Relaxed);
     assert_eq!(runtime.procs(), 6);
     assert!(runtime.metrics().procs_refreshes > before.procs_refreshes);
 }

@@ -52,6 +52,9 @@ const WORTH_NS: u64 = 20_000;
 /// switches. Who comes back from a wait for tasks then finds that more of them have ended.
 const WANTED_NS: u64 = 50_000;
 
+/// A machine that has work comes so often at most, in nanoseconds, to memory that others gave back: a portion takes 1 to 3 µs.
+const COLLECT_NS: u64 = 100_000;
+
 /// The body of a machine's thread.
 pub(crate) struct Worker {
     sched: &'static Sched,
@@ -65,6 +68,8 @@ pub(crate) struct Worker {
     owes_a_pick: bool,
     /// For how long, at most, the looks have found that somebody wants a processor.
     wanted_ns: u64,
+    /// When it last came, between tasks, to memory that others gave back.
+    collected_at: u64,
     /// The last theft of half a queue, until the next search says whether it paid.
     theft: Option<Theft>,
     /// Whose lone task was just stolen.
@@ -106,6 +111,7 @@ impl Worker {
             looked_global: false,
             owes_a_pick: false,
             wanted_ns: 0,
+            collected_at: 0,
             lone_of: None,
             events: Events::default(),
             ready: Vec::new(),
@@ -299,6 +305,7 @@ impl Worker {
     fn find_elsewhere(&mut self, p: &'static Processor) -> Option<Unit> {
         let sched = self.sched;
         p.begin_slice();
+        self.events.queue_is_empty(p);
         // A machine that waits for a processor in the middle of its own work goes first.
         if sched.idle.is_wanted() && !self.owes_a_pick {
             return None;
@@ -313,7 +320,6 @@ impl Worker {
             return Some(unit);
         }
         // 5.
-        self.events.queue_is_empty(p);
         let now = clock::now();
         self.judge_theft(p, now);
         self.run_own_timers(p, now);
@@ -329,7 +335,11 @@ impl Worker {
             self.spinning = true;
             p.counters().spins.add(1);
         }
-        self.steal(p)
+        let unit = self.steal(p);
+        if unit.is_some() {
+            self.events.found_elsewhere();
+        }
+        unit
     }
 
     /// Step 1.
@@ -345,6 +355,13 @@ impl Worker {
             if let Some(gone) = self.hand_to_want(p) {
                 return gone;
             }
+        }
+        if now.saturating_sub(self.collected_at) >= COLLECT_NS {
+            self.collected_at = now;
+            // A machine that always has work would else never come to it, and perhaps nobody spawns any more.
+            // SAFETY: this machine holds `p`.
+            unsafe { p.arena.collect_some() };
+            sched.collect_outside();
         }
         let queued = p.queue.len_seen();
         if look.probe && queued > 1 {

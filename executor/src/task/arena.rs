@@ -6,7 +6,7 @@
 //!    or the lock, orders this, so the owner's fields are plain.
 //! 2. The first word of a cell is an atomic that is 0 while the cell is free, and any thread may read or CAS it as long as
 //!    [`Arena::walk`] shows it. Whoever has a cell makes its fields first and stores the word last (Release); whoever lets it
-//!    go stores 0 last (Release) and then calls [`Arena::free`]. Nothing else of a cell is read without a count in its word.
+//!    go stores 0 last (Relaxed: who reads it does nothing) and then calls [`Arena::free`], which orders it. Nothing else of a cell is read without a count in its word.
 //! 3. Another thread's cell goes onto the arena's stack: one CAS (Release). The owner takes the stack as a whole (a swap,
 //!    Acquire), so no cell comes twice and nothing is popped while it comes back. Free cells are linked by their second word.
 //! 4. A cell counts as used until its owner has put it into its page, so also while it lies on the stack. A page without
@@ -19,8 +19,8 @@
 //! 7. An arena does not move once it has given a cell, and outlives its cells. Whoever pushes a cell onto its stack has read
 //!    what it needs of the page before: the owner may give the page back at once.
 //!
-//! What comes back through the stack is put away a few cells at a time, when a class has none left or when the owner has
-//! nothing better to do: no spawn waits for a million cells.
+//! What comes back through the stack is put away a few cells at a time, when a class has none left, when the owner has nothing
+//! better to do, and now and then when it has: no spawn waits for a million cells.
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::{NonNull, null_mut};
@@ -50,6 +50,10 @@ const GIVEN_BACK: usize = 4;
 const PUT_AWAY: usize = 512;
 /// So many, if there is nothing better to do: between two portions the owner looks for work.
 const PUT_AWAY_IDLE: usize = 512;
+/// So many, if somebody waits for that: tasks, or a spawner.
+const PUT_AWAY_BESIDE: usize = 64;
+/// So many, along with its own, by who frees a cell of a shared arena and finds more there.
+const PUT_AWAY_ALONG: usize = 16;
 
 /// What comes back from other threads, on a line of its own.
 #[repr(align(128))]
@@ -59,6 +63,8 @@ struct Returned(AtomicPtr<Cell>);
 pub(crate) struct Arena {
     /// Of a shared arena: who holds it is the owner.
     lock: Option<OwnMutex<Entry>>,
+    /// Who took the lock last spawns. Written under it, and nothing relies on it: who just took it may not have said so yet.
+    is_spawners: AtomicBool,
     own: UnsafeCell<Own>,
     /// What was taken from the stack and is not put away yet. The owner's; others see whether there is something.
     rest: AtomicPtr<Cell>,
@@ -91,6 +97,7 @@ impl Arena {
     fn locked_by(lock: Option<OwnMutex<Entry>>, owner: *const ()) -> Self {
         Arena {
             lock,
+            is_spawners: AtomicBool::new(false),
             own: UnsafeCell::new(Own { owner, first: [null_mut(); CLASSES], kept: Vec::new() }),
             rest: AtomicPtr::new(null_mut()),
             pages: Mutex::new(rank::LEAF, Vec::new()),
@@ -160,6 +167,19 @@ impl Arena {
         let more_returned = self.has_returned() && unsafe { self.put_away(PUT_AWAY_IDLE) };
         // SAFETY: passed on.
         unsafe { self.has_surplus() && self.shrink() || more_returned }
+    }
+
+    /// As [`Arena::collect`], for an owner that has something to do: a small portion, and empty pages stay.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the arena.
+    #[inline]
+    pub(crate) unsafe fn collect_some(&self) {
+        if self.has_returned() {
+            // SAFETY: passed on.
+            unsafe { self.put_away(PUT_AWAY_BESIDE) };
+        }
     }
 
     /// Whether there are more empty pages than are to be kept for long.
@@ -494,7 +514,14 @@ impl Arena {
             if let Some(lock) = &self.lock {
                 if !is_machine() {
                     if let Some(_owned) = lock.try_lock() {
-                        return self.put(page, cell);
+                        self.is_spawners.store(false, Relaxed);
+                        self.put(page, cell);
+                        // Who met us here, or another, has left it, and perhaps nobody else comes. Under loom without the look,
+                        // which would hide the pushes of others (see the models).
+                        if cfg!(gmp_loom) || self.has_returned() {
+                            self.put_away(PUT_AWAY_ALONG);
+                        }
+                        return;
                     }
                 }
             }

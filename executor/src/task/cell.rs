@@ -195,8 +195,8 @@ impl Task {
     /// The cell is kept.
     #[inline]
     pub(super) unsafe fn sched(self) -> &'static Sched {
-        // SAFETY: passed on. The owner of an arena is the `Sched` of all its tasks; other cells lie behind the word that `new_apart` has
-        // written.
+        // SAFETY: passed on. Cells lie in arenas, each made (`Processor::new`) or opened (`Sched::open`) with the `Sched` of its tasks
+        // as the owner, or behind the word that `new_apart` has written.
         unsafe {
             if self.is_in_arena() {
                 &*Arena::owner_of(self.0.cast()).cast()

@@ -40,8 +40,8 @@ pub(crate) struct Shard {
     slab: Mutex<Slab>,
 }
 
-/// Tasks spawned from outside that lie in no arena go to so many shards in turn: one would be a lock that the spawning thread
-/// and the machine that runs its tasks wait for at each task. There are as many shared arenas.
+/// Tasks spawned from outside that lie in no arena go to so many shards in turn: one would be a lock that the spawning thread and
+/// the machine that runs its tasks wait for at each task. There are as many shared arenas.
 pub(crate) const OUTSIDE: u32 = 8;
 /// The first of them; those before are the processors'.
 pub(crate) const FIRST_OUTSIDE: u32 = Id::ARENAS - OUTSIDE;

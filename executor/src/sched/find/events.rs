@@ -2,9 +2,10 @@
 //! machine for what it brought. `find` asks and tells it.
 //!
 //! 1. Nothing relies on what is left out here. A look: who finds no work sits down in the netpoller, unless somebody is there or
-//!    on the way out. A wake: this machine runs what is queued, and if it does not come to that, `sysmon` wakes another.
+//!    on the way out; who steals some looks at the next search. A wake: this machine runs what is queued, and if it does not come to that, `sysmon` wakes another.
 
 use super::{Worker, after_batch, wake_all, wake_queued};
+use crate::metrics::FoundIn;
 use crate::processor::Processor;
 
 /// After so many looks on the way to sleep that found nothing, such looks are left out, but for one in [`BLANK_EVERY`]: who then
@@ -33,12 +34,33 @@ pub(super) struct Events {
 /// A machine was woken for what the netpoller brought.
 struct Help {
     p: &'static Processor,
-    /// What this machine's processor had counted by then.
-    polls: u32,
+    /// How many tasks this machine's processor had found in its queue by then.
+    found: u64,
     queued: usize,
 }
 
+/// How many tasks `p` has found in its queue. What a task wakes or spawns mostly runs next to it, and comes by no queue: it is not
+/// what the netpoller brought.
+fn found_queued(p: &Processor) -> u64 {
+    p.counters().found[FoundIn::Local as usize].get()
+}
+
 impl Events {
+    /// Whether to leave the next look out.
+    fn leaves_out(&self) -> bool {
+        self.blank_looks >= BLANK_MAX && self.blank_looks % BLANK_EVERY != 0
+    }
+
+    /// A look was made or left out.
+    fn looked(&mut self, is_blank: bool) {
+        self.blank_looks = if is_blank { self.blank_looks.wrapping_add(1) } else { 0 };
+    }
+
+    /// Something was stolen: this machine does not sit down in the netpoller, where it would see what a look would have.
+    pub(super) fn found_elsewhere(&mut self) {
+        self.blank_looks = 0;
+    }
+
     /// Whether to wake a machine for so many tasks.
     fn may_wake(&mut self, queued: usize, is_slow: bool) -> bool {
         let may = queued >= MANY || is_slow || self.help_passed >= (1 << self.help_backoff) - 1;
@@ -49,7 +71,7 @@ impl Events {
     /// The queue of `p` is empty: says whether a machine that was woken for what the netpoller had put there was of use.
     pub(super) fn queue_is_empty(&mut self, p: &Processor) {
         if let Some(help) = self.help.take().filter(|help| std::ptr::eq(help.p, p)) {
-            self.judge(p.polls().wrapping_sub(help.polls) as usize / 2, help.queued);
+            self.judge(found_queued(p).wrapping_sub(help.found) as usize, help.queued);
         }
     }
 
@@ -64,12 +86,11 @@ impl Events {
 impl Worker {
     /// A look at the netpoller without waiting, where such looks find something.
     pub(super) fn look_before_sleep(&mut self, p: &'static Processor, now: u64) {
-        let blank = self.events.blank_looks;
-        let left_out = blank >= BLANK_MAX && blank % BLANK_EVERY != 0;
+        let left_out = self.events.leaves_out();
         if !left_out && !self.sched.netpoll_now(&mut self.ready, now) {
             return;
         }
-        self.events.blank_looks = if self.ready.is_empty() { blank.wrapping_add(1) } else { 0 };
+        self.events.looked(self.ready.is_empty());
         if !left_out {
             p.counters().netpoll_looks.add(1);
             self.wake_ready(p);
@@ -90,14 +111,57 @@ impl Worker {
         let wakes = p.counters().wakes.get();
         after_batch(self.sched, p);
         if p.counters().wakes.get() != wakes {
-            self.events.help = Some(Help { p, polls: p.polls(), queued });
+            self.events.help = Some(Help { p, found: found_queued(p), queued });
         }
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(gmp_loom)))]
 mod tests {
     use super::*;
+    use crate::runq::tests::{number, unit};
+    use crate::sched::{Config, Sched, count_found};
+
+    /// A searcher without a thread of the runtime's, with a processor, beside another one.
+    fn searcher() -> (Worker, &'static Processor, &'static Processor) {
+        let sched: &'static Sched = Box::leak(Box::new(Sched::new()));
+        let _runtime = sched.open(Config { procs: 2, ..Config::default() }, None);
+        while sched.idle.take(sched).is_some() {}
+        let [p, other] = [0, 1].map(|slot| sched.slot(slot).processor());
+        (Worker::new(sched, sched.new_machine()), p, other)
+    }
+
+    /// A handler wakes another task: the machine polls twice as often as it takes a request.
+    #[test]
+    fn r06_help_is_judged_by_what_was_queued_also_beside_a_global_queue() {
+        let (mut worker, p, _) = searcher();
+        let help_after = |worker: &mut Worker, own| {
+            worker.events.help = Some(Help { p, found: found_queued(p), queued: 6 });
+            for _ in 0..own {
+                count_found(p, FoundIn::Local);
+                count_found(p, FoundIn::RunNext);
+            }
+            worker.sched.inject.push(unit(0));
+            assert_eq!(worker.find_elsewhere(p).map(number), Some(0));
+            worker.events.help_backoff
+        };
+        assert_eq!(help_after(&mut worker, 6), 1);
+        assert_eq!(help_after(&mut worker, 3), 0);
+    }
+
+    /// Machines that steal from each other never sit down in the netpoller, and its events would wait for a look between tasks.
+    #[test]
+    fn r04_who_steals_looks_at_the_netpoller_at_the_next_search() {
+        let (mut worker, p, other) = searcher();
+        (0..BLANK_MAX).for_each(|_| worker.events.looked(true));
+        assert!(worker.events.leaves_out());
+        for task in 0..2 {
+            // SAFETY: this thread holds the processor.
+            unsafe { other.push(unit(task)) };
+        }
+        assert_eq!(worker.find_elsewhere(p).map(number), Some(0));
+        assert!(!worker.events.leaves_out());
+    }
 
     /// How many batches go by until a machine is woken for one.
     fn passed(events: &mut Events) -> usize {

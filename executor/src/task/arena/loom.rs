@@ -20,6 +20,8 @@ use crate::sys::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 const CLASS: usize = CLASSES - 1;
 /// In a word: the task lives. Counts lie below.
 const ALIVE: usize = 1 << 8;
+/// Stays until the memory goes back, as marks of a task that has ended do.
+const MADE: usize = 1 << 9;
 
 /// The arena's part of a task, and what is read only by whoever has a count.
 #[repr(C)]
@@ -45,7 +47,7 @@ impl Ref {
             assert_eq!(word.load(Relaxed), 0);
             (&raw mut (*task.as_ptr()).is_here).write(UnsafeCell::new(true));
             // Release: pairs with the Acquire in `find`.
-            word.store(ALIVE | 1, Release);
+            word.store(MADE | ALIVE | 1, Release);
         }
         Ref(task)
     }
@@ -62,8 +64,10 @@ impl Ref {
             let task = self.0.as_ptr();
             assert!((*task).is_here.with(|is_here| *is_here));
             // AcqRel: pairs with itself; the last one sees what the others did.
-            if (*task).cell.word.fetch_sub(what, AcqRel) == what {
+            if (*task).cell.word.fetch_sub(what, AcqRel) == MADE | what {
                 (*task).is_here.with_mut(|is_here| *is_here = false);
+                // Relaxed: as in `State::retire`.
+                (*task).cell.word.store(0, Relaxed);
                 Arena::free(self.0.cast(), own, || true);
             }
         }
@@ -177,7 +181,7 @@ fn r23_pages_come_and_go_beside_a_walker() {
                     arena.trim();
                 }
                 let cell = arena.take(CLASS - 1).unwrap();
-                (*cell.cast::<Cell>().as_ptr()).word.store(0, Release);
+                (*cell.cast::<Cell>().as_ptr()).word.store(0, Relaxed);
                 Arena::free(cell, Some(&arena), || true);
             }
             ender.join().unwrap();

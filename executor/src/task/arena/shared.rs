@@ -1,5 +1,5 @@
-//! An arena for the tasks of threads that hold no processor. A runtime has a few: a thread that meets another one there goes to the
-//! next, so that threads that spawn at a time do not wait for each other for long. Tasks there are in no registry.
+//! An arena for the tasks of threads that hold no processor. A runtime has a few: a thread that meets another spawner there goes to
+//! the next, so that threads that spawn at a time do not wait for each other for long. Tasks there are in no registry.
 //!
 //! 1. The owner of the arena is who holds its lock. It is held for what an owner does and no longer: no task is made, queued or
 //!    ended under it.
@@ -7,17 +7,15 @@
 //!    the count is final, and no cell is taken. So a task that shutdown does not find in the walk that follows is counted, and
 //!    is just being made and queued by its spawner, who unparks shutdown then (invariant 4 of `runtime::shutdown`).
 //! 3. A machine that ends a task pushes its cell onto the stack and never waits for the lock. Any other thread puts it away, if
-//!    the lock is free: nobody else would come to it when the machines sleep.
+//!    the lock is free, and some of what lies on the stack with it: nobody else would come to it when the machines sleep. So what
+//!    such threads leave there when they meet is little.
 
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
-use super::{Arena, class_of};
+use super::{Arena, PUT_AWAY_BESIDE, class_of};
 use crate::sys::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::sys::{self, OwnMutex, OwnMutexGuard, rank};
-
-/// So many cells are put away at a time by who has nothing better to do: who spawns meanwhile waits for that.
-const PUT_AWAY_BESIDE: usize = 64;
 
 /// What is asked of who comes in. Guarded by the arena's lock.
 pub(super) struct Entry {
@@ -77,7 +75,8 @@ impl SharedArena {
 
     /// Memory for a task of the runtime of this generation, as [`Arena::alloc`] gives it, and the task's number, which `number`
     /// makes of the one that would be next. The task is counted: the caller makes and queues it. `None` if that runtime is not
-    /// open, if the memory is not for an arena, or if there is none. If somebody is there it says so, and waits.
+    /// open, if the memory is not for an arena, or if there is none. If somebody is there it waits, and calls `met` if that one
+    /// spawns: they had better part, while who puts cells away would come wherever the spawner goes.
     ///
     /// # Safety
     ///
@@ -109,9 +108,10 @@ impl SharedArena {
         met: impl FnOnce(),
     ) -> Option<(NonNull<u8>, u64)> {
         let mut entry = self.try_lock().unwrap_or_else(|| {
-            met();
+            self.meet(met);
             self.lock()
         });
+        self.arena.is_spawners.store(true, Relaxed);
         if entry.generation != generation {
             return None;
         }
@@ -123,8 +123,16 @@ impl SharedArena {
         Some((cell, number))
     }
 
-    /// The caller has nothing better to do: puts away some of what came back, unless somebody is there. Tells whether there is
-    /// more. Cheap if there is nothing.
+    /// Somebody has the lock.
+    #[cold]
+    fn meet(&self, met: impl FnOnce()) {
+        if self.arena.is_spawners.load(Relaxed) {
+            met();
+        }
+    }
+
+    /// For machines: puts away some of what came back, unless somebody is there. Tells whether there is more. Cheap if there is
+    /// nothing.
     #[inline]
     pub(crate) fn collect(&self) -> bool {
         self.arena.has_returned() && self.put_away()
@@ -137,6 +145,7 @@ impl SharedArena {
             // Who is there comes to it.
             return false;
         };
+        self.arena.is_spawners.store(false, Relaxed);
         // SAFETY: who holds the lock owns the arena.
         unsafe { self.arena.put_away(PUT_AWAY_BESIDE) }
     }

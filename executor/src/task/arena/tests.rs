@@ -60,7 +60,7 @@ impl Taken {
             // SAFETY: the cell is ours and so large.
             assert_eq!(unsafe { self.rest().add(at).read() }, self.mark, "somebody else wrote to a cell");
         }
-        self.word().store(0, Release);
+        self.word().store(0, Relaxed);
         // SAFETY: the cell is ours, and its word is 0.
         unsafe { Arena::free(self.cell, own, || true) };
     }
@@ -381,7 +381,7 @@ fn r23_owners_freers_and_a_walker() {
         if word.fetch_sub(1, AcqRel) & (ALIVE - 1) == 1 {
             // SAFETY: the cell is ours alone.
             unsafe { cell.cast::<usize>().add(1).write_bytes(0xdd, CHECKED) };
-            word.store(0, Release);
+            word.store(0, Relaxed);
             // SAFETY: its word is 0.
             unsafe { Arena::free(cell, own, || true) };
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ::loom::{model, thread};
 
-use super::{PUT_AWAY_BESIDE, SharedArena};
+use super::SharedArena;
 use crate::inject::Inject;
 use crate::park::Parker;
 use crate::runq::Unit;
@@ -15,8 +15,8 @@ use crate::sys::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use crate::sys::{UnsafeCell, idle_fence, submit_fence, submit_fence_after_rmw};
-use crate::task::arena::Arena;
 use crate::task::arena::page::{CLASSES, Cell};
+use crate::task::arena::{Arena, PUT_AWAY_BESIDE};
 
 /// The largest class: few cells are made at a time.
 const CLASS: usize = CLASSES - 1;
@@ -47,7 +47,10 @@ impl Taken {
     fn end(self, is_machine: bool) {
         // SAFETY: the task is ours.
         unsafe {
-            assert_eq!((*self.0.as_ptr()).word.swap(0, AcqRel), 1, "a cell is two tasks");
+            let word = &(*self.0.as_ptr()).word;
+            assert_eq!(word.load(Relaxed), 1, "a cell is two tasks");
+            // Relaxed: as in `State::retire`.
+            word.store(0, Relaxed);
             Arena::free(self.0.cast(), None, || is_machine);
         }
     }

@@ -8,7 +8,7 @@ use std::thread;
 use super::*;
 use crate::sys::atomic::AtomicUsize;
 use crate::task::arena::page::capacity;
-use crate::task::arena::{KEPT_SHARED, PUT_AWAY};
+use crate::task::arena::{KEPT_SHARED, PUT_AWAY, PUT_AWAY_ALONG};
 
 const CLASS: usize = 9;
 
@@ -22,7 +22,7 @@ impl Taken {
     fn free(self, is_machine: bool) {
         // SAFETY: the cell is ours, and its word 0.
         unsafe {
-            self.0.cast::<AtomicUsize>().as_ref().store(0, Release);
+            self.0.cast::<AtomicUsize>().as_ref().store(0, Relaxed);
             Arena::free(self.0, None, || is_machine);
         }
     }
@@ -81,6 +81,26 @@ fn r18_what_others_free_needs_nobody_to_put_it_away() {
     assert_eq!(arena.page_count(), 0);
 }
 
+/// Two such threads meet again and again: what one of them leaves because of the other is put away by who comes next.
+#[test]
+fn r18_what_is_left_by_who_met_another_is_put_away_with_the_next() {
+    let arena = open();
+    let pages = KEPT_SHARED + 5;
+    let mut cells: Vec<_> = (0..pages * capacity(CLASS)).map(|_| arena.take_one(1).unwrap().0).collect();
+    let later = cells.split_off(cells.len() - cells.len().div_ceil(PUT_AWAY_ALONG));
+    let lock = arena.lock();
+    cells.into_iter().for_each(|cell| cell.free(false));
+    drop(lock);
+    assert!(arena.arena.has_returned() && arena.page_count() == pages);
+    later.into_iter().for_each(|cell| cell.free(false));
+    // The last one has asked for as many as there were, and did not see the end.
+    arena.take_one(1).unwrap().0.free(false);
+    assert!(!arena.arena.has_returned());
+    assert_eq!(arena.page_count(), KEPT_SHARED + 1);
+    arena.trim();
+    assert_eq!(arena.page_count(), 0);
+}
+
 #[test]
 fn who_meets_another_one_says_so_and_waits() {
     let arena = open();
@@ -93,12 +113,37 @@ fn who_meets_another_one_says_so_and_waits() {
     let (told, is_told) = mpsc::channel();
     thread::scope(|scope| {
         let lock = arena.lock();
+        arena.arena.is_spawners.store(true, Relaxed);
         let (take, told) = (&take, told);
         scope.spawn(move || take(&|| told.send(()).unwrap()));
         is_told.recv().unwrap();
         drop(lock);
     });
     assert_eq!(arena.spawned(), 2);
+    arena.trim();
+}
+
+/// Who joins tasks, or puts away what machines have left, would drive a spawner through all arenas.
+#[test]
+fn r18_only_spawners_part() {
+    let arena = open();
+    let parts = || {
+        let mut parts = false;
+        arena.meet(|| parts = true);
+        parts
+    };
+    let cells = [arena.take_one(1).unwrap().0, arena.take_one(1).unwrap().0];
+    assert!(parts());
+    let [first, second] = cells;
+    first.free(false);
+    assert!(!parts(), "a joiner");
+    let third = arena.take_one(1).unwrap().0;
+    assert!(parts());
+    second.free(true);
+    assert!(parts(), "a machine takes no lock");
+    arena.collect();
+    assert!(!parts(), "who puts away");
+    third.free(false);
     arena.trim();
 }
 
