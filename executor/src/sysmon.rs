@@ -1,8 +1,8 @@
 //! The watcher: a thread without a processor that mends what workers cannot see (Go: `sysmon`).
 //!
 //! At each look, in order: a netpoller that nobody looked at for 10 ms; processors, one by one, for a time slice that goes
-//! on too long, for a poll that is stuck or a blocking call before work, and for work behind a long poll beside an idle
-//! processor; machines that have wanted one for long while no more threads may be stuck; sockets or due timers that no machine
+//! on too long, for a poll that is stuck or a blocking call before work, and for work behind a long poll, or several,
+//! beside an idle processor; machines that have wanted one for long while no more threads may be stuck; sockets or due timers that no machine
 //! attends; threads of any kind that could not be started; once a second, and first of all after deep sleep, how many
 //! processors there are to be; the schedtrace line.
 //!
@@ -397,6 +397,11 @@ impl Sched {
                 looked.acted = true;
             }
             wake |= queued && seen.polls == polls;
+            // Each of them ends between two looks, but together they take as long as one that does not.
+            if p.queue.len_seen() > 1 && p.is_look_missed(now) {
+                p.reset_backoff();
+                wake = true;
+            }
             looked.waiting |= queued;
             seen.polls = polls;
             if p.is_blocking() {
@@ -536,3 +541,6 @@ fn is_traced(_: &StuckPoll) -> bool {
 
 /// When a line was last printed for what was stuck and where it was spawned.
 type Warned = HashMap<(StuckIn, Option<*const Location<'static>>), Option<u64>>;
+
+#[cfg(all(test, not(gmp_loom)))]
+mod tests;

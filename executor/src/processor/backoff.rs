@@ -4,10 +4,11 @@
 //! 1. k goes up when a machine that was woken for this processor finds nothing, and when what a thief has taken was less than
 //!    the theft costs; it goes to 0 when a theft paid, or the owner's picks take long.
 //! 2. With k above 0 the processor is spared: only one of 2^k wakes happens, a thief gives the owner time to come to what is
-//!    queued, and a machine that goes idle does not come back for it. The owner runs it in any case. If it is in a long poll
-//!    the watcher sees that; if its tasks are others by now, a look in so many wakes a machine, and all is as before.
+//!    queued, and a machine that goes idle does not come back for it. The owner runs it in any case. If it is in a long poll,
+//!    or in picks so long that its next look is far, the watcher sees that; if its tasks are others by now, a look in so many
+//!    wakes a machine, and all is as before.
 
-use super::Processor;
+use super::{LOOK_NS_MAX, Processor};
 use crate::sys::atomic::Ordering::Relaxed;
 
 /// After 2^k wakes without a theft that paid a machine may be woken again, k at most this.
@@ -46,6 +47,13 @@ impl Processor {
         if self.is_spared() {
             self.seen.backoff.store(0, Relaxed);
         }
+    }
+
+    /// Whether a look is due by the clock at `now` and would find that picks take long. By their number it may be 60 of them away.
+    pub(crate) fn is_look_missed(&self, now: u64) -> bool {
+        let picks = self.own.look_every.load(Relaxed).saturating_sub(self.own.looks_in.load(Relaxed));
+        let passed = now.saturating_sub(self.looked_at());
+        passed > LOOK_NS_MAX && passed > u64::from(picks) * WORTH_PICK_NS
     }
 
     // Owner.

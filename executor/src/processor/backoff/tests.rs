@@ -1,7 +1,7 @@
 //! When machines are woken, seen at a processor that nobody runs.
 
 use super::{PROBE_NS, WORTH_PICK_NS};
-use crate::processor::Processor;
+use crate::processor::{LOOK_NS_MAX, Processor};
 use crate::sched::{Config, Sched};
 
 fn processor() -> &'static Processor {
@@ -39,4 +39,19 @@ fn r01_a_spared_processor_probes_now_and_then_and_at_once_when_picks_are_long() 
     assert!(p.is_spared());
     assert!(p.may_probe(now, 61, 61 * WORTH_PICK_NS + 1));
     assert!(!p.is_spared());
+}
+
+#[test]
+fn r03_a_look_that_long_picks_put_off_is_missed() {
+    let p = processor();
+    let at = 1_000 + LOOK_NS_MAX / 2;
+    p.taken(1_000);
+    p.looked(at, at);
+    assert!(!p.is_look_missed(at + LOOK_NS_MAX), "it is not late");
+    assert!(p.is_look_missed(at + LOOK_NS_MAX + 1));
+    // With the one that came after the look.
+    let picks = LOOK_NS_MAX / WORTH_PICK_NS + 1;
+    (1..picks).for_each(|_| assert!(!p.is_look_due()));
+    assert!(!p.is_look_missed(at + picks * WORTH_PICK_NS), "picks are short");
+    assert!(p.is_look_missed(at + picks * WORTH_PICK_NS + 1));
 }
