@@ -18,6 +18,9 @@ const WORTH_PICK_NS: u64 = 5_000;
 /// Looks of a spared processor that wake a machine for what is queued are so far apart, in nanoseconds, and the first from when it
 /// was taken: one that was idle meanwhile has no tasks that wait.
 const PROBE_NS: u64 = 1_000_000;
+/// After so many of these looks a thief has no patience once: tasks that always come to their turn within it may be better off
+/// apart nevertheless.
+const TRY_EVERY: u32 = 16;
 /// A spared processor is given so long, in nanoseconds and twice that for each k up to the third, to come to what is queued.
 const PATIENCE_NS: u64 = 5_000;
 const PATIENCE_MAX: u32 = 3;
@@ -34,6 +37,16 @@ impl Processor {
     /// How long, in nanoseconds, a thief waits for the owner of a spared processor.
     pub(crate) fn patience(&self) -> u64 {
         PATIENCE_NS << self.seen.backoff.load(Relaxed).min(PATIENCE_MAX)
+    }
+
+    /// Whether a thief is to steal without patience, to see if that pays. Asked once for each time.
+    #[cold]
+    pub(crate) fn take_try(&self) -> bool {
+        let tries = self.seen.tries.load(Relaxed);
+        if tries {
+            self.seen.tries.store(false, Relaxed);
+        }
+        tries
     }
 
     /// A machine came for nothing, or for less than it costs.
@@ -67,6 +80,13 @@ impl Processor {
         may
     }
 
+    /// Nobody could be woken: the turn is the next one's.
+    pub(crate) fn keeps_turn(&self) {
+        if self.is_spared() {
+            self.own.wakes_passed.store(u32::MAX, Relaxed);
+        }
+    }
+
     /// At a look at `now`, `picks` picks and `passed` nanoseconds after the last: whether to wake a machine for what is queued,
     /// if it paid the last times or not.
     pub(super) fn may_probe(&self, now: u64, picks: u32, passed: u64) -> bool {
@@ -76,11 +96,18 @@ impl Processor {
         let worth = passed > u64::from(picks) * WORTH_PICK_NS;
         if worth {
             self.reset_backoff();
-        } else if now.saturating_sub(self.own.last_probe.load(Relaxed)) < PROBE_NS {
-            return false;
         }
+        worth || now.saturating_sub(self.own.last_probe.load(Relaxed)) >= PROBE_NS
+    }
+
+    /// A machine is about to be woken at a look.
+    pub(crate) fn probes(&self, now: u64) {
         self.own.last_probe.store(now, Relaxed);
-        true
+        let probes = self.own.probes.load(Relaxed).wrapping_add(1);
+        self.own.probes.store(probes, Relaxed);
+        if probes % TRY_EVERY == 0 {
+            self.seen.tries.store(true, Relaxed);
+        }
     }
 }
 

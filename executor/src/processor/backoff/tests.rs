@@ -1,6 +1,6 @@
 //! When machines are woken, seen at a processor that nobody runs.
 
-use super::{PROBE_NS, WORTH_PICK_NS};
+use super::{PROBE_NS, TRY_EVERY, WORTH_PICK_NS};
 use crate::processor::{LOOK_NS_MAX, Processor};
 use crate::sched::{Config, Sched};
 
@@ -27,7 +27,14 @@ fn r06_where_machines_come_for_nothing_they_are_woken_more_and_more_rarely() {
 #[test]
 fn r01_a_spared_processor_probes_now_and_then_and_at_once_when_picks_are_long() {
     let p = processor();
-    let short = |now| p.may_probe(now, 61, 61 * WORTH_PICK_NS);
+    let short = |now| {
+        let may = p.may_probe(now, 61, 61 * WORTH_PICK_NS);
+        assert_eq!(may, p.may_probe(now, 61, 61 * WORTH_PICK_NS), "a look that wakes nobody uses nothing up");
+        if may {
+            p.probes(now);
+        }
+        may
+    };
     let mut now = PROBE_NS;
     assert!(!short(now), "it is not spared");
     p.raise_backoff();
@@ -54,4 +61,22 @@ fn r03_a_look_that_long_picks_put_off_is_missed() {
     (1..picks).for_each(|_| assert!(!p.is_look_due()));
     assert!(!p.is_look_missed(at + picks * WORTH_PICK_NS), "picks are short");
     assert!(p.is_look_missed(at + picks * WORTH_PICK_NS + 1));
+}
+
+#[test]
+fn r06_a_turn_in_which_nobody_could_be_woken_is_kept() {
+    let p = processor();
+    p.raise_backoff();
+    assert!(!p.may_wake() && p.may_wake());
+    p.keeps_turn();
+    assert!(p.may_wake() && !p.may_wake());
+}
+
+#[test]
+fn r03_a_spared_processor_is_tried_now_and_then() {
+    let p = processor();
+    p.raise_backoff();
+    let tries: Vec<_> = (0..2 * TRY_EVERY).map(|_| (p.probes(PROBE_NS), p.take_try()).1).collect();
+    assert_eq!(tries.iter().filter(|tries| **tries).count(), 2);
+    assert!(!p.take_try() && p.is_spared(), "each is for one thief, who says what came of it");
 }
