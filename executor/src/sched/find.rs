@@ -308,6 +308,9 @@ impl Worker {
         if sched.idle.is_wanted() && !self.owes_a_pick {
             return None;
         }
+        if self.theft.is_some() {
+            self.judge_theft(p, clock::now());
+        }
         // 4.
         // SAFETY: this machine holds `p`.
         let batch = unsafe { sched.inject.pop_batch(sched.idle.procs() as usize, BATCH, &p.queue) };
@@ -320,7 +323,6 @@ impl Worker {
         // 5.
         self.events.queue_is_empty(p);
         let now = clock::now();
-        self.judge_theft(p, now);
         self.run_own_timers(p, now);
         self.look_before_sleep(p, now);
         if p.queue.len_seen() > 0 {

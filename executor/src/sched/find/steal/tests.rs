@@ -48,12 +48,17 @@ fn r06_a_theft_does_not_pay_whose_tasks_go_home_again() {
 
 #[test]
 fn r06_the_next_search_judges_a_theft() {
-    let (mut worker, p, victim) = beside(0);
-    p.begin_poll();
-    p.end_poll();
-    worker.theft = Some(Theft { victim, p, at: u64::MAX, tasks: 1, polls: 0, gone_home: 0 });
-    assert!(worker.find_elsewhere(p).is_none());
-    assert!(worker.theft.is_none() && victim.is_spared());
+    for queued in [false, true] {
+        let (mut worker, p, victim) = beside(0);
+        p.begin_poll();
+        p.end_poll();
+        worker.theft = Some(Theft { victim, p, at: u64::MAX, tasks: 1, polls: 0, gone_home: 0 });
+        if queued {
+            worker.sched.inject.push(unit(0));
+        }
+        assert_eq!(worker.find_elsewhere(p).is_some(), queued);
+        assert!(worker.theft.is_none() && victim.is_spared());
+    }
 }
 
 #[test]
