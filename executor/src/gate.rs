@@ -8,13 +8,14 @@
 //! 3. Who lines up does so in one step with having seen that the lock is held: its holder then sees `QUEUED` when it lets go.
 //! 4. One at a time is woken to look again, and is out of line meanwhile (`WOKEN`): until it has looked nobody else is woken. It
 //!    takes the lock, or it is in the first place of the line again, or it goes away and wakes the next if the lock is free.
-//! 5. While `DUE` is set nobody takes the lock: it is handed to the first in line, `HELD` and all. Whoever is first takes it
-//!    after having been passed by [`PASSES`] times at most, and those behind it in their order.
+//! 5. While `DUE` is set nobody takes the lock: it is handed to the first in line, `HELD` and all. Whoever is first has it
+//!    handed over after [`PASSES`] turns, at most, in which it found it taken again; how many took it from its wake to its look
+//!    does not count. Those behind it follow in their order.
 //! 6. `HOT` says that machines met here: one found the lock held, and free a moment later, so its holder was running. A hot lock
-//!    has a home, the processor where it was taken last. Who comes from another one rather stands in line than takes it: its
-//!    task is woken at home then, by who lets go, and those who contend gather on one processor, where no line of memory moves.
-//!    That needs a moment in which the lock is held (3); if a few looks see none, the lock is not busy, and is taken. `heat` counts
-//!    down to the end of it. Home and heat are guesses: the holder writes them, or who has the lock of the line, anybody
+//!    has a home, the processor where a task last took it that came for it in a poll: a lock that is only tried, or handed over, has
+//!    none, and does not cool. Who comes from another one rather stands in line than takes it: its task is woken at home then, by
+//!    who lets go, and those who contend gather on one processor, where no line of memory moves. That needs a moment in which
+//!    the lock is held (3); if a few looks see none, the lock is not busy, and is taken. `heat` counts down to the end of it. Home and heat are guesses: the holder writes them, or who has the lock of the line, anybody
 //!    reads them, and nothing but speed relies on them.
 //!
 //! | HELD | DUE | the lock belongs to                               |
@@ -307,9 +308,12 @@ impl Gate {
             }
             break Poll::Pending;
         };
-        drop(line);
-        if elsewhere && poll.is_pending() {
+        let goes_home = elsewhere && poll.is_pending();
+        if goes_home {
             self.heat.store(HEAT, Relaxed);
+        }
+        drop(line);
+        if goes_home {
             place.task_goes_home();
         }
         let_go(spare);

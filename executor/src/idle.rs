@@ -29,8 +29,8 @@
 //! the queues after it has given its own up.
 //!
 //! Nor does that look see what is queued on a processor that is spared (`processor/backoff.rs`), and not each submit there
-//! wakes: the machine that has the processor comes to it, and never goes idle before; `sysmon` sees if it stands still, or if no
-//! machine could be started for it.
+//! wakes: the machine that has the processor comes to it, and never goes idle before; `sysmon` sees if it stands still, if its
+//! picks take long, or if no machine could be started for it.
 //!
 //! It does not see lone tasks either, which only a spinner takes. So a searcher that found no processor also sets
 //! `need_spinning`: a machine that is about to give its processor up sees that under the lock and searches once more (Go:

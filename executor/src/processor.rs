@@ -186,7 +186,7 @@ struct Seen {
     schedtick: AtomicU32,
     /// Requests from outside: [`SLICE_OVER`], [`CLOSING`], [`QUIT`]. Any thread sets a bit, the owner clears it.
     attention: AtomicU32,
-    /// The k of `backoff`. Written by the owner and by thieves.
+    /// The k of `backoff`. Written by the owner, by thieves and by `sysmon`.
     backoff: AtomicU32,
     /// The thread that holds the processor, for `sysmon` to look at.
     tid: AtomicI32,
@@ -200,9 +200,11 @@ struct Seen {
     waking: AtomicBool,
     /// Picks take long, or `sysmon` saw one poll at two looks.
     slow: AtomicBool,
+    /// The next thief has no patience (see `backoff`). Set by the owner, taken by a thief.
+    tries: AtomicBool,
 }
 
-/// Touched by the owner only.
+/// Written by the owner only; `sysmon` reads when the last look was.
 #[repr(align(128))]
 struct Own {
     budget: AtomicU32,
@@ -220,6 +222,7 @@ struct Own {
     gives_way_at: AtomicU32,
     wakes_passed: AtomicU32,
     last_probe: AtomicU64,
+    probes: AtomicU32,
     /// Tasks that went from here into the line of a lock that is at home elsewhere.
     gone_home: AtomicU32,
     rng: AtomicU32,
@@ -255,6 +258,7 @@ impl Processor {
                 status: AtomicU32::new(0),
                 waking: AtomicBool::new(false),
                 slow: AtomicBool::new(false),
+                tries: AtomicBool::new(false),
             },
             own: Own {
                 budget: AtomicU32::new(BUDGET),
@@ -269,6 +273,7 @@ impl Processor {
                 gives_way_at: AtomicU32::new(0),
                 wakes_passed: AtomicU32::new(0),
                 last_probe: AtomicU64::new(0),
+                probes: AtomicU32::new(0),
                 gone_home: AtomicU32::new(0),
                 rng: AtomicU32::new(index.wrapping_mul(0x9e37_79b9) | 1),
                 batching: AtomicBool::new(false),
@@ -293,6 +298,8 @@ impl Processor {
         self.seen.attention.store(0, Relaxed);
         self.seen.backoff.store(0, Relaxed);
         self.seen.slow.store(false, Relaxed);
+        self.seen.tries.store(false, Relaxed);
+        self.own.probes.store(0, Relaxed);
         self.own.look_every.store(LOOK_EVERY_MAX, Relaxed);
         self.own.looks_in.store(0, Relaxed);
         self.own.batching.store(false, Relaxed);

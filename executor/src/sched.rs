@@ -443,7 +443,9 @@ impl Sched {
             let p = slot.processor();
             // Its own machine goes on with a lone task.
             let is_own = own.is_some_and(|own| std::ptr::eq(own, p));
-            if p.queue.len_seen() > 0 || !is_own && p.queue.next.peek() != 0 {
+            // A spinner leaves to a processor that is spared what is queued there, and its machine comes to it.
+            let queued = p.queue.len_seen() > 0 && (is_own || !p.is_spared());
+            if queued || !is_own && p.queue.next.peek() != 0 {
                 return true;
             }
             deadline = deadline.min(slot.timers.earliest());

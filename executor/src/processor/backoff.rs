@@ -4,10 +4,11 @@
 //! 1. k goes up when a machine that was woken for this processor finds nothing, and when what a thief has taken was less than
 //!    the theft costs; it goes to 0 when a theft paid, or the owner's picks take long.
 //! 2. With k above 0 the processor is spared: only one of 2^k wakes happens, a thief gives the owner time to come to what is
-//!    queued, and a machine that goes idle does not come back for it. The owner runs it in any case. If it is in a long poll
-//!    the watcher sees that; if its tasks are others by now, a look in so many wakes a machine, and all is as before.
+//!    queued, and a machine that goes idle does not come back for it. The owner runs it in any case. If it is in a long poll,
+//!    or in picks so long that its next look is far, the watcher sees that; if its tasks are others by now, a look in so many
+//!    wakes a machine, and all is as before.
 
-use super::Processor;
+use super::{LOOK_NS_MAX, Processor};
 use crate::sys::atomic::Ordering::Relaxed;
 
 /// After 2^k wakes without a theft that paid a machine may be woken again, k at most this.
@@ -17,6 +18,9 @@ const WORTH_PICK_NS: u64 = 5_000;
 /// Looks of a spared processor that wake a machine for what is queued are so far apart, in nanoseconds, and the first from when it
 /// was taken: one that was idle meanwhile has no tasks that wait.
 const PROBE_NS: u64 = 1_000_000;
+/// After so many of these looks a thief has no patience once: tasks that always come to their turn within it may be better off
+/// apart nevertheless.
+const TRY_EVERY: u32 = 16;
 /// A spared processor is given so long, in nanoseconds and twice that for each k up to the third, to come to what is queued.
 const PATIENCE_NS: u64 = 5_000;
 const PATIENCE_MAX: u32 = 3;
@@ -35,6 +39,16 @@ impl Processor {
         PATIENCE_NS << self.seen.backoff.load(Relaxed).min(PATIENCE_MAX)
     }
 
+    /// Whether a thief is to steal without patience, to see if that pays. Asked once for each time.
+    #[cold]
+    pub(crate) fn take_try(&self) -> bool {
+        let tries = self.seen.tries.load(Relaxed);
+        if tries {
+            self.seen.tries.store(false, Relaxed);
+        }
+        tries
+    }
+
     /// A machine came for nothing, or for less than it costs.
     pub(crate) fn raise_backoff(&self) {
         let k = self.seen.backoff.load(Relaxed);
@@ -48,6 +62,13 @@ impl Processor {
         }
     }
 
+    /// Whether a look is due by the clock at `now` and would find that picks take long. By their number it may be 60 of them away.
+    pub(crate) fn is_look_missed(&self, now: u64) -> bool {
+        let picks = self.own.look_every.load(Relaxed).saturating_sub(self.own.looks_in.load(Relaxed));
+        let passed = now.saturating_sub(self.looked_at());
+        passed > LOOK_NS_MAX && passed > u64::from(picks) * WORTH_PICK_NS
+    }
+
     // Owner.
 
     /// Whether a machine may be woken for what was just queued: always, until machines come for nothing.
@@ -59,6 +80,13 @@ impl Processor {
         may
     }
 
+    /// Nobody could be woken: the turn is the next one's.
+    pub(crate) fn keeps_turn(&self) {
+        if self.is_spared() {
+            self.own.wakes_passed.store(u32::MAX, Relaxed);
+        }
+    }
+
     /// At a look at `now`, `picks` picks and `passed` nanoseconds after the last: whether to wake a machine for what is queued,
     /// if it paid the last times or not.
     pub(super) fn may_probe(&self, now: u64, picks: u32, passed: u64) -> bool {
@@ -68,11 +96,18 @@ impl Processor {
         let worth = passed > u64::from(picks) * WORTH_PICK_NS;
         if worth {
             self.reset_backoff();
-        } else if now.saturating_sub(self.own.last_probe.load(Relaxed)) < PROBE_NS {
-            return false;
         }
+        worth || now.saturating_sub(self.own.last_probe.load(Relaxed)) >= PROBE_NS
+    }
+
+    /// A machine is about to be woken at a look.
+    pub(crate) fn probes(&self, now: u64) {
         self.own.last_probe.store(now, Relaxed);
-        true
+        let probes = self.own.probes.load(Relaxed).wrapping_add(1);
+        self.own.probes.store(probes, Relaxed);
+        if probes % TRY_EVERY == 0 {
+            self.seen.tries.store(true, Relaxed);
+        }
     }
 }
 

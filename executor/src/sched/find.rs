@@ -39,7 +39,7 @@ mod events;
 mod steal;
 
 use events::Events;
-use steal::Theft;
+use steal::{Behind, Theft};
 
 /// So many tasks with long polls, at most, give way to what became ready meanwhile. Behind more of them it waits its turn: to
 /// move them would take as long as it takes to run some.
@@ -72,6 +72,8 @@ pub(crate) struct Worker {
     collected_at: u64,
     /// The last theft of half a queue, until the next search says whether it paid.
     theft: Option<Theft>,
+    /// Whether what it found there was behind a long poll.
+    behind: Option<Behind>,
     /// Whose lone task was just stolen.
     lone_of: Option<&'static Processor>,
     /// What it has learnt of the netpoller.
@@ -108,6 +110,7 @@ impl Worker {
             spinning: false,
             woken_by: None,
             theft: None,
+            behind: None,
             looked_global: false,
             owes_a_pick: false,
             wanted_ns: 0,
@@ -165,13 +168,14 @@ impl Worker {
         }
     }
 
-    /// Runs a lone task of `victim`. If it was not worth the wake, spawns of `victim` wake machines more rarely: that
-    /// processor may only have been preempted for a moment.
+    /// Runs a lone task of `victim`. If it was not worth the wake and waited for no long poll, `victim` wakes machines more rarely:
+    /// that processor may only have been preempted for a moment.
     #[cold]
     fn run_lone(&mut self, victim: &'static Processor, p: &'static Processor, unit: Unit) {
         let start = clock::now();
         self.run_task(p, unit);
-        if clock::now() - start >= WORTH_NS {
+        let now = clock::now();
+        if now - start >= WORTH_NS || self.is_in_long_poll(victim, now) {
             victim.reset_backoff();
         } else {
             victim.raise_backoff();
@@ -202,6 +206,7 @@ impl Worker {
     /// The last spinner that finds work wakes the next, if there is more (Go: `resetspinning`, which does not ask).
     fn stop_spinning(&mut self) {
         self.spinning = false;
+        self.woken_by = None;
         if self.sched.idle.stop_spinning() && self.sched.idle.should_wake() {
             // Who published something meanwhile has relied on this spinner, or sees that it spins no more.
             idle_fence();
@@ -310,6 +315,9 @@ impl Worker {
         if sched.idle.is_wanted() && !self.owes_a_pick {
             return None;
         }
+        if self.theft.is_some() {
+            self.judge_theft(p, clock::now());
+        }
         // 4.
         // SAFETY: this machine holds `p`.
         let batch = unsafe { sched.inject.pop_batch(sched.idle.procs() as usize, BATCH, &p.queue) };
@@ -321,7 +329,6 @@ impl Worker {
         }
         // 5.
         let now = clock::now();
-        self.judge_theft(p, now);
         self.run_own_timers(p, now);
         self.look_before_sleep(p, now);
         if p.queue.len_seen() > 0 {
@@ -367,6 +374,7 @@ impl Worker {
         if look.probe && queued > 1 {
             submit_fence();
             if sched.idle.should_wake() {
+                p.probes(now);
                 sched.wake_one_from(p, false);
             }
         }

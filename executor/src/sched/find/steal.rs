@@ -21,6 +21,17 @@ const PAYS_NS: u64 = 5_000;
 /// So long, in nanoseconds, is a poll that pays.
 const PAYS_POLL_NS: u64 = 1_500;
 
+/// A poll that has lasted so long, in nanoseconds, since a thief first saw it keeps what is queued behind it, however short that is.
+const LONG_POLL_NS: u64 = 10_000;
+
+/// The poll behind which a thief found tasks the last time.
+pub(super) struct Behind {
+    owner: &'static Processor,
+    polls: u32,
+    /// When it was first seen.
+    since: u64,
+}
+
 /// A theft that is still to be judged.
 pub(super) struct Theft {
     victim: &'static Processor,
@@ -34,15 +45,16 @@ pub(super) struct Theft {
 }
 
 impl Theft {
-    /// It paid if it has kept the thief busy for a while, or half of the tasks have stayed at least.
+    /// It paid if it has kept the thief busy for a while and half of the tasks have stayed at least, or if its victim could not come
+    /// to them.
     #[cold]
-    fn judge(self, p: &'static Processor, now: u64) {
+    fn judge(self, p: &'static Processor, now: u64, behind_long_poll: bool) {
         if !std::ptr::eq(self.p, p) {
             return;
         }
         let polls = u64::from(p.polls().wrapping_sub(self.polls) / 2);
         let short = now.saturating_sub(self.at) < PAYS_NS.min(PAYS_POLL_NS * polls);
-        if short || 2 * p.gone_home().wrapping_sub(self.gone_home) >= self.tasks.max(2) {
+        if !behind_long_poll && (short || 2 * p.gone_home().wrapping_sub(self.gone_home) >= self.tasks.max(2)) {
             self.victim.raise_backoff();
         } else {
             self.victim.reset_backoff();
@@ -62,7 +74,9 @@ impl Worker {
                 let slot = sched.slot(victim);
                 let other = slot.processor();
                 let queued = other.queue.len_seen();
-                if other.is_spared() {
+                if queued == 0 {
+                    // Who has nothing to give is left alone with the line that it writes at each poll.
+                } else if other.is_spared() && !(queued > 1 && other.take_try()) {
                     if queued > 1 && spared.is_none() {
                         spared = Some((other, other.queue.end_seen()));
                     }
@@ -86,6 +100,9 @@ impl Worker {
             if let Some(unit) = self.steal_what_stays(p, other, end) {
                 return Some(unit);
             }
+            if !sched.inject.is_empty() {
+                return None;
+            }
         }
         self.steal_lone(p, total)
     }
@@ -98,15 +115,22 @@ impl Worker {
         let tasks = loot.more as u32 + 1;
         p.counters().stolen.add(tasks.into());
         count_found(p, FoundIn::Stolen);
-        self.theft = Some(Theft { victim, p, at: clock::now(), tasks, polls: p.polls(), gone_home: p.gone_home() });
-        self.woken_by = None;
+        let at = clock::now();
+        self.is_in_long_poll(victim, at);
+        self.theft = Some(Theft { victim, p, at, tasks, polls: p.polls(), gone_home: p.gone_home() });
         Some(loot.first)
     }
 
     /// Steals from a processor that is spared, if it does not come itself to what was queued there before `end`.
     #[cold]
     fn steal_what_stays(&mut self, p: &'static Processor, other: &'static Processor, end: u64) -> Option<Unit> {
-        spin(other.patience(), || !other.queue.is_past(end));
+        // Everybody relies on the spinner: other work goes before this wait.
+        spin(other.patience(), |now| {
+            !other.queue.is_past(end) && self.sched.inject.is_empty() && !self.is_in_long_poll(other, now)
+        });
+        if !self.sched.inject.is_empty() {
+            return None;
+        }
         if !other.queue.is_past(end) {
             return self.steal_half(p, other);
         }
@@ -115,11 +139,31 @@ impl Worker {
         None
     }
 
+    /// Whether `owner` has been in one poll since this machine saw it [`LONG_POLL_NS`] ago. One that is just waking a machine only
+    /// seems to be.
+    pub(super) fn is_in_long_poll(&mut self, owner: &'static Processor, now: u64) -> bool {
+        let polls = owner.polls();
+        if polls % 2 == 0 || owner.is_waking() {
+            self.behind = None;
+            return false;
+        }
+        match &self.behind {
+            Some(seen) if std::ptr::eq(seen.owner, owner) && seen.polls == polls => {
+                now.saturating_sub(seen.since) >= LONG_POLL_NS
+            }
+            _ => {
+                self.behind = Some(Behind { owner, polls, since: now });
+                false
+            }
+        }
+    }
+
     /// What was stolen last is done with, `now`: its victim learns whether that paid.
     #[inline]
     pub(super) fn judge_theft(&mut self, p: &'static Processor, now: u64) {
         if let Some(theft) = self.theft.take() {
-            theft.judge(p, now);
+            let behind_long_poll = self.is_in_long_poll(theft.victim, now);
+            theft.judge(p, now, behind_long_poll);
         }
     }
 
@@ -145,11 +189,11 @@ impl Worker {
         // The wake that brought this machine here may itself be why its waker stands still. A waker that still does when this
         // machine has run something was preempted, perhaps by this very machine, and would be waited for in vain.
         if self.owes_a_pick {
-            spin(WAKE_NS, || {
+            spin(WAKE_NS, |_| {
                 seen.iter().flatten().any(|(other, polls, _)| other.is_waking() && other.polls() == *polls)
             });
         }
-        spin(LONE_NS, || true);
+        spin(LONE_NS, |_| true);
         for (other, polls, next) in seen.into_iter().flatten() {
             if other.polls() != polls {
                 continue;
@@ -158,7 +202,6 @@ impl Worker {
             if let Some(unit) = unit {
                 p.counters().stolen.add(1);
                 count_found(p, FoundIn::StolenLone);
-                self.woken_by = None;
                 self.lone_of = Some(other);
                 return Some(unit);
             }
@@ -167,13 +210,15 @@ impl Worker {
     }
 }
 
-/// Spins for `ns` nanoseconds, or until `on` says no.
-fn spin(ns: u64, on: impl Fn() -> bool) {
+/// Spins for `ns` nanoseconds, or until `on` says no, which is told the time.
+fn spin(ns: u64, mut on: impl FnMut(u64) -> bool) {
     let start = clock::now();
-    while on() && clock::now() - start < ns {
+    let mut now = start;
+    while on(now) && now - start < ns {
         for _ in 0..16 {
             spin_loop();
         }
+        now = clock::now();
     }
 }
 

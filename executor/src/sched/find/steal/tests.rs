@@ -1,7 +1,6 @@
 //! What thefts are worth.
 
-use super::{PAYS_NS, PAYS_POLL_NS, Theft, Worker};
-use crate::clock;
+use super::{Behind, LONG_POLL_NS, PAYS_NS, PAYS_POLL_NS, Theft, Worker};
 use crate::processor::Processor;
 use crate::runq::tests::{number, unit};
 use crate::sched::{Config, Sched};
@@ -29,7 +28,7 @@ fn pays(ns: u64, polls: u32, gone_home: u32) -> bool {
         p.end_poll();
     }
     (0..gone_home).for_each(|_| p.task_goes_home());
-    theft.judge(p, 1_000 + ns);
+    theft.judge(p, 1_000 + ns, false);
     !victim.is_spared()
 }
 
@@ -49,12 +48,17 @@ fn r06_a_theft_does_not_pay_whose_tasks_go_home_again() {
 
 #[test]
 fn r06_the_next_search_judges_a_theft() {
-    let (mut worker, p, victim) = beside(0);
-    p.begin_poll();
-    p.end_poll();
-    worker.theft = Some(Theft { victim, p, at: clock::now() + PAYS_NS, tasks: 1, polls: 0, gone_home: 0 });
-    assert!(worker.find_elsewhere(p).is_none());
-    assert!(worker.theft.is_none() && victim.is_spared());
+    for queued in [false, true] {
+        let (mut worker, p, victim) = beside(0);
+        p.begin_poll();
+        p.end_poll();
+        worker.theft = Some(Theft { victim, p, at: u64::MAX, tasks: 1, polls: 0, gone_home: 0 });
+        if queued {
+            worker.sched.inject.push(unit(0));
+        }
+        assert_eq!(worker.find_elsewhere(p).is_some(), queued);
+        assert!(worker.theft.is_none() && victim.is_spared());
+    }
 }
 
 #[test]
@@ -77,4 +81,55 @@ fn r06_what_the_owner_of_a_spared_processor_comes_to_is_left_to_it() {
     assert!(worker.steal_what_stays(p, victim, end).is_none());
     assert!(victim.is_spared() && worker.theft.is_none());
     assert_eq!(victim.queue.len_seen(), 1);
+}
+
+#[test]
+fn r03_what_a_thief_is_to_try_it_steals_without_patience() {
+    let (mut worker, p, victim) = beside(4);
+    victim.raise_backoff();
+    (0..16).for_each(|_| victim.probes(0));
+    assert_eq!(worker.steal(p).map(number), Some(0));
+    assert!(!victim.take_try() && victim.is_spared(), "the theft is yet to be judged");
+}
+
+#[test]
+fn r03_a_theft_behind_a_long_poll_pays_however_short() {
+    for (last, ends) in [(LONG_POLL_NS, false), (LONG_POLL_NS - 1, false), (LONG_POLL_NS, true)] {
+        let (mut worker, p, victim) = beside(0);
+        victim.raise_backoff();
+        victim.begin_poll();
+        worker.behind = Some(Behind { owner: victim, polls: victim.polls(), since: 1_000 });
+        if ends {
+            victim.end_poll();
+            victim.begin_poll();
+        }
+        let now = 1_000 + last;
+        worker.theft = Some(Theft { victim, p, at: now, tasks: 1, polls: p.polls(), gone_home: p.gone_home() });
+        p.begin_poll();
+        p.end_poll();
+        worker.judge_theft(p, now);
+        assert_eq!(victim.is_spared(), last < LONG_POLL_NS || ends, "{last} {ends}");
+    }
+}
+
+#[test]
+fn r03_a_poll_that_wakes_a_machine_is_not_long_for_that() {
+    let (mut worker, _, victim) = beside(0);
+    victim.begin_poll();
+    assert!(!worker.is_in_long_poll(victim, 1_000));
+    assert!(worker.is_in_long_poll(victim, 1_000 + LONG_POLL_NS));
+    victim.set_waking(true);
+    assert!(!worker.is_in_long_poll(victim, 1_000 + LONG_POLL_NS));
+    victim.set_waking(false);
+    assert!(!worker.is_in_long_poll(victim, 2_000 + LONG_POLL_NS));
+}
+
+#[test]
+fn r01_a_patient_thief_goes_where_other_work_is() {
+    let (mut worker, p, victim) = beside(4);
+    victim.raise_backoff();
+    worker.sched.inject.push(unit(9));
+    let end = victim.queue.end_seen();
+    assert!(worker.steal_what_stays(p, victim, end).is_none());
+    assert_eq!(victim.queue.len_seen(), 4);
 }
