@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::Seen;
+use super::{RARE_NS, Seen, Sysmon, UNSEEN_NS};
 use crate::clock;
 use crate::runq::tests::unit;
 use crate::sched::stuck::Known;
 use crate::sched::{Config, Sched};
+use crate::sys::atomic::Ordering::Relaxed;
 use crate::sys::spin_loop;
 
 /// Whether a processor with so many tasks and picks of 0.3 ms is spared after a look.
