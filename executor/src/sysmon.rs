@@ -397,11 +397,9 @@ impl Sched {
                 looked.acted = true;
             }
             wake |= queued && seen.polls == polls;
-            // Each of them ends between two looks, but together they take as long as one that does not.
-            if p.queue.len_seen() > 1 && p.is_look_missed(now) {
-                p.reset_backoff();
-                wake = true;
-            }
+            // Each of them ends between two looks, but together they take as long as one that does not. It may also be that the
+            // owner was preempted: whoever comes finds out what that is worth.
+            wake |= p.queue.len_seen() > 1 && p.is_look_missed(now);
             looked.waiting |= queued;
             seen.polls = polls;
             if p.is_blocking() {
@@ -541,6 +539,3 @@ fn is_traced(_: &StuckPoll) -> bool {
 
 /// When a line was last printed for what was stuck and where it was spawned.
 type Warned = HashMap<(StuckIn, Option<*const Location<'static>>), Option<u64>>;
-
-#[cfg(all(test, not(gmp_loom)))]
-mod tests;
