@@ -186,7 +186,7 @@ struct Seen {
     schedtick: AtomicU32,
     /// Requests from outside: [`SLICE_OVER`], [`CLOSING`], [`QUIT`]. Any thread sets a bit, the owner clears it.
     attention: AtomicU32,
-    /// The k of `backoff`. Written by the owner, by thieves and by `sysmon`.
+    /// The k of `backoff`. Written by the owner and by thieves.
     backoff: AtomicU32,
     /// The thread that holds the processor, for `sysmon` to look at.
     tid: AtomicI32,

@@ -412,11 +412,9 @@ impl Sched {
                 looked.acted = true;
             }
             wake |= queued && seen.polls == polls;
-            // Each of them ends between two looks, but together they take as long as one that does not.
-            if p.queue.len_seen() > 1 && p.is_look_missed(now) {
-                p.reset_backoff();
-                wake = true;
-            }
+            // Each of them ends between two looks, but together they take as long as one that does not. It may also be that the
+            // owner was preempted: whoever comes finds out what that is worth.
+            wake |= p.queue.len_seen() > 1 && p.is_look_missed(now);
             looked.waiting |= queued;
             seen.polls = polls;
             if p.is_blocking() {

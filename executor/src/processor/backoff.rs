@@ -80,13 +80,6 @@ impl Processor {
         may
     }
 
-    /// Nobody could be woken: the turn is the next one's.
-    pub(crate) fn keeps_turn(&self) {
-        if self.is_spared() {
-            self.own.wakes_passed.store(u32::MAX, Relaxed);
-        }
-    }
-
     /// At a look at `now`, `picks` picks and `passed` nanoseconds after the last: whether to wake a machine for what is queued,
     /// if it paid the last times or not.
     pub(super) fn may_probe(&self, now: u64, picks: u32, passed: u64) -> bool {

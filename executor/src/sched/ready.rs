@@ -91,8 +91,8 @@ impl Sched {
         } else if wake {
             submit_fence_after_rmw();
         }
-        if wake && !(self.idle.should_wake() && self.wake_one_from(p, by_spawn)) {
-            p.keeps_turn();
+        if wake && self.idle.should_wake() {
+            self.wake_one_from(p, by_spawn);
         }
     }
 
@@ -186,14 +186,12 @@ impl Sched {
         self.queued_globally();
     }
 
-    /// Wakes a machine for what is queued on `p`; if it finds nothing, `p` learns it. Tells whether it did.
+    /// Wakes a machine for what is queued on `p`; if it finds nothing, `p` learns it.
     #[cold]
-    pub(super) fn wake_one_from(&'static self, p: &Processor, by_spawn: bool) -> bool {
-        let woken = self.wake_one_waking(p, Some(p.index));
-        if woken && by_spawn {
+    pub(super) fn wake_one_from(&'static self, p: &Processor, by_spawn: bool) {
+        if self.wake_one_waking(p, Some(p.index)) && by_spawn {
             p.counters().spawn_wakes.add(1);
         }
-        woken
     }
 
     /// Wakes a machine while `p` says that it stands still for that.

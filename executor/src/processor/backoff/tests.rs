@@ -64,15 +64,6 @@ fn r03_a_look_that_long_picks_put_off_is_missed() {
 }
 
 #[test]
-fn r06_a_turn_in_which_nobody_could_be_woken_is_kept() {
-    let p = processor();
-    p.raise_backoff();
-    assert!(!p.may_wake() && p.may_wake());
-    p.keeps_turn();
-    assert!(p.may_wake() && !p.may_wake());
-}
-
-#[test]
 fn r03_a_spared_processor_is_tried_now_and_then() {
     let p = processor();
     p.raise_backoff();

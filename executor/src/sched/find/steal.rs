@@ -22,7 +22,7 @@ const PAYS_NS: u64 = 5_000;
 const PAYS_POLL_NS: u64 = 1_500;
 
 /// A poll that has lasted so long, in nanoseconds, since a thief first saw it keeps what is queued behind it, however short that is.
-const LONG_POLL_NS: u64 = 10_000;
+const LONG_POLL_NS: u64 = 20_000;
 
 /// The poll behind which a thief found tasks the last time.
 pub(super) struct Behind {
@@ -100,9 +100,6 @@ impl Worker {
             if let Some(unit) = self.steal_what_stays(p, other, end) {
                 return Some(unit);
             }
-            if !sched.inject.is_empty() {
-                return None;
-            }
         }
         self.steal_lone(p, total)
     }
@@ -124,13 +121,7 @@ impl Worker {
     /// Steals from a processor that is spared, if it does not come itself to what was queued there before `end`.
     #[cold]
     fn steal_what_stays(&mut self, p: &'static Processor, other: &'static Processor, end: u64) -> Option<Unit> {
-        // Everybody relies on the spinner: other work goes before this wait.
-        spin(other.patience(), |now| {
-            !other.queue.is_past(end) && self.sched.inject.is_empty() && !self.is_in_long_poll(other, now)
-        });
-        if !self.sched.inject.is_empty() {
-            return None;
-        }
+        spin(other.patience(), |now| !other.queue.is_past(end) && !self.is_in_long_poll(other, now));
         if !other.queue.is_past(end) {
             return self.steal_half(p, other);
         }

@@ -123,13 +123,3 @@ fn r03_a_poll_that_wakes_a_machine_is_not_long_for_that() {
     victim.set_waking(false);
     assert!(!worker.is_in_long_poll(victim, 2_000 + LONG_POLL_NS));
 }
-
-#[test]
-fn r01_a_patient_thief_goes_where_other_work_is() {
-    let (mut worker, p, victim) = beside(4);
-    victim.raise_backoff();
-    worker.sched.inject.push(unit(9));
-    let end = victim.queue.end_seen();
-    assert!(worker.steal_what_stays(p, victim, end).is_none());
-    assert_eq!(victim.queue.len_seen(), 4);
-}
