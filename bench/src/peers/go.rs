@@ -13,17 +13,19 @@ use super::{Code, Entry};
 use crate::scenarios::blocking::{Calls, InPlace};
 use crate::scenarios::channel::NeutralOne;
 use crate::scenarios::messages::Mpmc;
-use crate::scenarios::{Batch, Info, spawn};
+use crate::scenarios::{Batch, Info, mutex, spawn};
 
 /// Its name on the command line and in the tables.
 pub const NAME: &str = "go";
 
-/// What Go has no counterpart of: another's channel; calls that say that they block, which Go sees by itself, so that only those
+/// What Go has no counterpart of: another's channel or mutex; calls that say that they block, which Go sees by itself, so that only those
 /// that do block are there; a runtime that starts at a moment that can be seen.
-const LACKS: [Info; 9] = [
+const LACKS: [Info; 11] = [
     NeutralOne::INFO,
     Mpmc::<1>::INFO,
     Mpmc::<100>::INFO,
+    mutex::NEUTRAL,
+    mutex::NEUTRAL_100,
     InPlace::INFO,
     Calls::<0, 1>::INFO,
     Calls::<10, 1>::INFO,

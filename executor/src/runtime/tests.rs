@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::{Builder, FORKED, Handle, Runtime, block_in_place, block_on, spawn};
 use crate::cpus::tests::Tree;
-use crate::sys::slow_steps;
+use crate::sys::{slow_steps, spin_loop};
 use crate::task::yield_now;
+use crate::{clock, context};
 
 fn runtime(procs: usize) -> Runtime {
     Builder::new().procs(procs).on_stuck(|_| ()).build().unwrap()
@@ -45,6 +46,40 @@ fn r03_a_long_blocking_call_takes_locks() {
     });
     assert!(runtime.block_on(task).unwrap() > 0);
     assert_eq!(runtime.metrics().retakes, 1);
+}
+
+/// Machines came for nothing, and then the tasks are long: by the number of picks the next look is far away, and no two looks of
+/// `sysmon` see the same poll.
+#[test]
+fn r03_sysmon_sees_tasks_behind_long_picks() {
+    const TASKS: u32 = 40;
+    let runtime = runtime(2);
+    let round = || async {
+        let p = context::processor().unwrap();
+        let now = clock::now();
+        // Looks one after the other: the next one comes after more picks than there are tasks.
+        for _ in 0..12 {
+            p.raise_backoff();
+            p.looked(now, now);
+        }
+        assert!(p.look_every() > TASKS as usize);
+        let compute = || async {
+            let began = clock::now();
+            while clock::now() - began < 1_000_000 {
+                spin_loop();
+            }
+        };
+        let tasks: Vec<_> = (0..TASKS).map(|_| spawn(compute())).collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    };
+    // The system may keep the second thread for as long as a round takes.
+    let is_helped = (0..200).any(|_| {
+        runtime.block_on(runtime.spawn(round())).unwrap();
+        runtime.metrics().stolen > 0
+    });
+    assert!(is_helped, "tasks wait beside an idle processor");
 }
 
 /// In a forked child a lock that another thread of the parent held at the fork is never let go: what says that a runtime is the
