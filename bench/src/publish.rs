@@ -30,7 +30,7 @@ fn markdown(machine: &Machine, plan: &Plan, rows: &[Row], notes: &[String], draw
         "# Results of the bench\n\nWritten by the program; do not edit.\n\n\
          - command: `{command}`\n- date: {date}, commit {commit}\n- machine: {system}\n- built by {rustc}\n\
          - load average when it began: {load:.2} (well above zero: something else ran, and the figures say little)\n\
-         - {} rounds (slow scenarios: every second), peers in turn, the first of them rotated, a process a cell, the \
+         - {} rounds (slow scenarios: every second, and the last), peers in turn, the first of them rotated, a process a cell, the \
          system's allocator for all",
         plan.rounds,
     );

@@ -99,7 +99,7 @@ pub fn table(plan: &Plan, rows: &[Row]) -> String {
     }
     let _ = writeln!(
         out,
-        "System allocator for all. {} rounds (slow scenarios: every second), peers interleaved, start rotated, a \
+        "System allocator for all. {} rounds (slow scenarios: every second, and the last), peers interleaved, start rotated, a \
          process a cell.\nmedian: of the rounds' median batches; best: of all batches; x best: per-round ratio of best \
          batches, median and 95 % interval; CPU: user + system;\nctx: context switches, voluntary + involuntary.",
         plan.rounds
