@@ -136,6 +136,8 @@ fn r05_a_quota_that_changed_in_deep_sleep_is_seen_afterwards() {
     while !idle.is_sysmon_asleep() {
         std::thread::yield_now();
     }
+    // It may have been woken a moment ago, and does not look again so soon.
+    std::thread::sleep(Duration::from_millis(60));
     tree.quota("600000 100000");
     let before = runtime.metrics();
     // A task that goes on until it has come: one that is over sooner does not wake it.
