@@ -261,7 +261,12 @@ impl Sched {
         if self.sysmon.started.swap(true, Acquire) {
             return;
         }
+        // Now and not when it first sleeps: a program that counts its fds is to find as many later.
+        if !self.detects() {
+            self.sysmon.alarm.open();
+        }
         if self.threads.spawn(self, "sysmon", false, move || self.watch()).is_err() {
+            self.sysmon.alarm.close();
             // The next machine that starts tries again.
             // Release: pairs with the Acquire above.
             self.sysmon.started.store(false, Release);
