@@ -81,9 +81,9 @@ impl Processor {
     }
 
     /// At a look at `now`, `picks` picks and `passed` nanoseconds after the last: whether to wake a machine for what is queued,
-    /// if it paid the last times or not.
+    /// if it paid the last times or not. Not for a lone task: its own machine comes to it next, however long picks take.
     pub(super) fn may_probe(&self, now: u64, picks: u32, passed: u64) -> bool {
-        if !self.is_spared() {
+        if !self.is_spared() || self.queue.len_seen() < 2 {
             return false;
         }
         let worth = passed > u64::from(picks) * WORTH_PICK_NS;

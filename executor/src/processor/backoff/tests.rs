@@ -2,6 +2,7 @@
 
 use super::{PROBE_NS, TRY_EVERY, WORTH_PICK_NS};
 use crate::processor::{LOOK_NS_MAX, Processor};
+use crate::runq::tests::unit;
 use crate::sched::{Config, Sched};
 
 fn processor() -> &'static Processor {
@@ -27,6 +28,13 @@ fn r06_where_machines_come_for_nothing_they_are_woken_more_and_more_rarely() {
 #[test]
 fn r01_a_spared_processor_probes_now_and_then_and_at_once_when_picks_are_long() {
     let p = processor();
+    // SAFETY: this thread holds the processor.
+    unsafe { p.push(unit(1)) };
+    p.raise_backoff();
+    assert!(!p.may_probe(PROBE_NS, 61, 61 * WORTH_PICK_NS + 1) && p.is_spared(), "a lone task");
+    p.reset_backoff();
+    // SAFETY: as above.
+    unsafe { p.push(unit(2)) };
     let short = |now| {
         let may = p.may_probe(now, 61, 61 * WORTH_PICK_NS);
         assert_eq!(may, p.may_probe(now, 61, 61 * WORTH_PICK_NS), "a look that wakes nobody uses nothing up");
