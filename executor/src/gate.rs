@@ -15,8 +15,9 @@
 //!    has a home, the processor where a task last took it that came for it in a poll: a lock that is only tried, or handed over, has
 //!    none, and does not cool. Who comes from another one rather stands in line than takes it: its task is woken at home then, by
 //!    who lets go, and those who contend gather on one processor, where no line of memory moves. That needs a moment in which
-//!    the lock is held (3); if a few looks see none, the lock is not busy, and is taken. `heat` counts down to the end of it. Home and heat are guesses: the holder writes them, or who has the lock of the line, anybody
-//!    reads them, and nothing but speed relies on them.
+//!    the lock is held (3); if a few looks see none, the lock is not busy, and is taken. `heat` counts down to the end of it.
+//!    Home and heat are guesses: the holder writes them, or who has the lock of the line, anybody reads them, and nothing but
+//!    speed relies on them. A task of another runtime than the home's is woken where it lives: that is slower, not wrong.
 //!
 //! | HELD | DUE | the lock belongs to                               |
 //! |------|-----|---------------------------------------------------|

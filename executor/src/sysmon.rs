@@ -64,7 +64,7 @@ const LOOKS_IDLE: u32 = 20;
 /// So many if they were idle at each look since it was woken: a task that ticks once a second does not keep it awake.
 const LOOKS_BRIEF: u32 = 1;
 /// When it has slept deeply it looks how many CPUs there are, unless it did so short ago.
-const REFRESH_WOKEN_NS: u64 = 50_000_000;
+pub(crate) const REFRESH_WOKEN_NS: u64 = 50_000_000;
 /// A netpoller that nobody looked at for so long is looked at.
 const NETPOLL_NS: u64 = 10_000_000;
 /// A netpoller that nobody sits in, and that nobody came out of for so long, gets a machine if a processor is idle. Who just came

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::{Builder, FORKED, Handle, Runtime, block_in_place, block_on, spawn};
 use crate::cpus::tests::Tree;
 use crate::sys::{slow_steps, spin_loop};
+use crate::sysmon::REFRESH_WOKEN_NS;
 use crate::task::yield_now;
 use crate::{clock, context};
 
@@ -133,11 +134,15 @@ fn r05_a_quota_that_changed_in_deep_sleep_is_seen_afterwards() {
     }
     let idle = &runtime.runtime.sched.idle;
     runtime.block_on(runtime.spawn(async {})).unwrap();
-    while !idle.is_sysmon_asleep() {
+    // It may have been woken a moment ago, and does not look at the quota again so soon.
+    let mut seen = (runtime.metrics().procs_refreshes, clock::now());
+    while !idle.is_sysmon_asleep() || clock::now() - seen.1 < REFRESH_WOKEN_NS {
         std::thread::yield_now();
+        let refreshes = runtime.metrics().procs_refreshes;
+        if refreshes != seen.0 {
+            seen = (refreshes, clock::now());
+        }
     }
-    // It may have been woken a moment ago, and does not look again so soon.
-    std::thread::sleep(Duration::from_millis(60));
     tree.quota("600000 100000");
     let before = runtime.metrics();
     // A task that goes on until it has come: one that is over sooner does not wake it.

@@ -49,7 +49,7 @@ struct Header {
 
 const _: () = assert!(size_of::<Header>() <= 48 && offset_of!(Header, state) == 0);
 
-/// What differs from one type of future to the next.
+/// What differs from one type of future to the next. The SAFETY of each function is said at that of its name below.
 struct Vtable {
     /// Polls the future, whose outcome is then in the cell if it tells that it has ended.
     poll: unsafe fn(Task) -> bool,
@@ -534,19 +534,29 @@ unsafe fn drop_outcome<F: Future>(task: Task) {
 /// The waker of all tasks. Its data is a [`Task`], with a reference.
 static WAKER: RawWakerVTable = RawWakerVTable::new(clone_waker, wake, wake_by_ref, drop_waker);
 
-fn of_waker(data: *const ()) -> Task {
-    // SAFETY: a waker of ours was made of a pointer that is not null.
+/// # Safety
+///
+/// It is the data of a waker of ours.
+unsafe fn of_waker(data: *const ()) -> Task {
+    // SAFETY: such a waker was made of a pointer that is not null.
     Task(unsafe { NonNull::new_unchecked(data.cast_mut().cast()) })
 }
 
+/// # Safety
+///
+/// As [`of_waker`], and the waker is there.
 unsafe fn clone_waker(data: *const ()) -> RawWaker {
-    // SAFETY: the waker has a reference.
+    // SAFETY: passed on. The waker has a reference.
     unsafe { of_waker(data).header() }.state.add_ref();
     RawWaker::new(data, &WAKER)
 }
 
+/// # Safety
+///
+/// As [`of_waker`], and the waker is given away.
 unsafe fn wake(data: *const ()) {
-    let task = of_waker(data);
+    // SAFETY: passed on.
+    let task = unsafe { of_waker(data) };
     // SAFETY: the waker has a reference until the word is changed; then the cell is ours if that says so.
     unsafe {
         match task.header().state.wake_and_let_go() {
@@ -557,8 +567,12 @@ unsafe fn wake(data: *const ()) {
     }
 }
 
+/// # Safety
+///
+/// As [`clone_waker`].
 unsafe fn wake_by_ref(data: *const ()) {
-    let task = of_waker(data);
+    // SAFETY: passed on.
+    let task = unsafe { of_waker(data) };
     // SAFETY: the waker has a reference; the unit is ours if the word says so.
     unsafe {
         if task.header().state.wake() {
@@ -567,8 +581,12 @@ unsafe fn wake_by_ref(data: *const ()) {
     }
 }
 
+/// # Safety
+///
+/// As [`wake`].
 unsafe fn drop_waker(data: *const ()) {
-    let task = of_waker(data);
+    // SAFETY: passed on.
+    let task = unsafe { of_waker(data) };
     // SAFETY: the waker has a reference, and the cell is ours if it was the last.
     unsafe {
         if task.header().state.let_go() {
