@@ -15,9 +15,10 @@
 //! 5. Once closed, nobody stands in line. What is in the buffer is received as before, unless nobody is left to receive it:
 //!    then it is dropped.
 //! 6. A channel without a bound keeps its messages in a queue without a lock: no sender waits for a receiver whose thread stands
-//!    still, and for another sender only at the end of a block of 31, until the next block is there. The lock is for those who wait: a receiver says that somebody does (`WAITED` in
-//!    the hint), and looks into the queue again after a fence; a sender looks for that after its push and a fence. One of the
-//!    two sees the other, so a message never lies in the queue while somebody waits.
+//!    still, and for another sender only at the end of a block of 31, until the next block is there. The lock is for those who
+//!    wait: a receiver says that somebody does (`WAITED` in the hint), and looks into the queue again after a fence; a sender
+//!    looks for that after its push and a fence. One of the two sees the other, so a message never lies in the queue while
+//!    somebody waits.
 //! 7. Otherwise the hint is written under the lock and read without it. It says what the next operation will probably find, so
 //!    that who is going to wait has cloned its waker before it takes the lock. Nothing relies on that.
 

@@ -28,9 +28,8 @@
 //! the global queue. See DESIGN.md for why yields stay local, and why joins queue.
 //!
 //! Places that must agree: what [`Sched::is_work_visible`] looks at is what `find` can take (from a processor that is spared with
-//! some patience); a path that frees a processor
-//! ends like [`Sched::give_up`]. The models in `idle/loom.rs` repeat the steps of what they say they mirror, here, in `find`
-//! and in `runtime::shutdown`: a change of the order is made in both.
+//! some patience); a path that frees a processor ends like [`Sched::give_up`]. The models in `idle/loom.rs` repeat the steps of
+//! what they say they mirror, here, in `find` and in `runtime::shutdown`: a change of the order is made in both.
 
 use std::alloc::Layout;
 use std::ptr::NonNull;

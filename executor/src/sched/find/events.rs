@@ -2,7 +2,8 @@
 //! machine for what it brought. `find` asks and tells it.
 //!
 //! 1. Nothing relies on what is left out here. A look: who finds no work sits down in the netpoller, unless somebody is there or
-//!    on the way out; who steals some looks at the next search. A wake: this machine runs what is queued, and if it does not come to that, `sysmon` wakes another.
+//!    on the way out; who steals some looks at the next search. A wake: this machine runs what is queued, and if a poll stands
+//!    still before that, or picks take long, `sysmon` wakes another.
 
 use super::{Worker, after_batch, wake_all, wake_queued};
 use crate::metrics::FoundIn;
