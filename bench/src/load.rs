@@ -229,7 +229,7 @@ pub fn run(address: SocketAddr, connections: usize, lasting: Duration, way: Way)
             per_second.push(f64::from(in_window) / (now - window).as_secs_f64());
             (window, in_window) = (now, 0);
         }
-        if now >= end && !per_second.is_empty() || now >= end + LATE {
+        if now >= end && !per_second.is_empty() && !times_us.is_empty() || now >= end + LATE {
             break;
         }
     }

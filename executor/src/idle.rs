@@ -47,8 +47,10 @@ use crate::sys::{Mutex, MutexGuard, idle_fence, rank};
 
 mod outcomes;
 mod resize;
+mod watch;
 pub(crate) use outcomes::{HandedOff, Left, Rested, Retired, Served};
 pub(crate) use resize::Quit;
+use watch::Watch;
 
 /// One spinning machine in `word`.
 const SPINNING: u64 = 1;
@@ -130,25 +132,6 @@ struct Lists {
     closed: bool,
     /// How many processors were taken off the idle list so far.
     taken: u64,
-}
-
-/// What `sysmon` does. While a processor is off the idle list it is awake or armed.
-///
-/// | it is  | it leaves by                                                                                                 |
-/// |--------|--------------------------------------------------------------------------------------------------------------|
-/// | awake  | `sysmon_sleeps` → asleep · `sysmon_waits` → waits                                                              |
-/// | asleep | the first processor that is taken, which wakes it: → awake                                                     |
-/// | waits  | the first processor that is taken, which sets the alarm: → armed · `sysmon_woke`, if somebody rang: → awake    |
-/// | armed  | `sysmon_woke` → awake · `stop_alarm`, if all are idle: → waits                                                 |
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Watch {
-    Awake,
-    /// Deeply, until somebody wakes it.
-    Asleep,
-    /// Deeply, on its alarm, which is not set.
-    Waits,
-    /// On its alarm, which is set.
-    Armed,
 }
 
 /// A machine in `want`.
@@ -564,66 +547,6 @@ impl Idle {
         }
     }
 
-    /// `sysmon` goes to deep sleep if every processor is idle or dead (invariant 6). Tells whether it may.
-    pub(crate) fn sysmon_sleeps(&self) -> bool {
-        self.sysmon_is(Watch::Asleep)
-    }
-
-    /// The same, on its alarm: it goes on after [`Idle::sysmon_woke`] says so.
-    pub(crate) fn sysmon_waits(&self) -> bool {
-        self.sysmon_is(Watch::Waits)
-    }
-
-    fn sysmon_is(&self, asleep: Watch) -> bool {
-        let mut lists = self.lists.lock();
-        let may = self.may_sleep(&lists);
-        lists.sysmon = if may { asleep } else { Watch::Awake };
-        may
-    }
-
-    /// Whether nothing asks for a look of `sysmon`.
-    fn may_sleep(&self, lists: &Lists) -> bool {
-        lists.procs.len() == lists.alive() && !lists.closed && !self.refused.load(Relaxed)
-    }
-
-    /// `sysmon` begins a look, which sees what machines were refused for.
-    pub(crate) fn sysmon_looks(&self) {
-        if self.refused.load(Relaxed) {
-            // Acquire: pairs with the Release in `give_back`.
-            self.refused.swap(false, Acquire);
-        }
-    }
-
-    /// The alarm went off, or somebody has `rung`. Tells whether `sysmon` is awake now: if the alarm was stopped at the last
-    /// moment it waits on.
-    pub(crate) fn sysmon_woke(&self, rung: bool) -> bool {
-        let mut lists = self.lists.lock();
-        self.stops_alarm.store(false, Relaxed);
-        if rung || lists.sysmon == Watch::Armed {
-            lists.sysmon = Watch::Awake;
-        }
-        lists.sysmon == Watch::Awake
-    }
-
-    /// A machine is about to sleep: what `sysmon` was to look after may be over.
-    #[inline]
-    pub(crate) fn stop_alarm(&self, host: &impl Host) {
-        // Relaxed: the machine has given its processor up under the lock since the alarm was set. At worst it goes off.
-        if self.stops_alarm.load(Relaxed) {
-            self.stop_alarm_if_idle(host);
-        }
-    }
-
-    #[cold]
-    fn stop_alarm_if_idle(&self, host: &impl Host) {
-        let mut lists = self.lists.lock();
-        if lists.sysmon == Watch::Armed && self.may_sleep(&lists) {
-            lists.sysmon = Watch::Waits;
-            self.stops_alarm.store(false, Relaxed);
-            host.stop_alarm();
-        }
-    }
-
     /// Whether every processor is idle or dead, nobody wants one or spins, and `rest` says so too, which is asked under the lock with
     /// whether a machine has the netpoller's seat. Gives how many processors were taken so far.
     pub(crate) fn quiet(&self, rest: impl FnOnce(bool) -> bool) -> Option<u64> {
@@ -654,11 +577,6 @@ impl Idle {
         if poller.is_some() {
             host.break_poller();
         }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn is_sysmon_asleep(&self) -> bool {
-        matches!(self.lists.lock().sysmon, Watch::Asleep | Watch::Waits)
     }
 
     /// How many processors there are to be. Those that are too many are asked to quit, and may run for a while.

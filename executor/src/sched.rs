@@ -31,8 +31,6 @@
 //! some patience); a path that frees a processor ends like [`Sched::give_up`]. The models in `idle/loom.rs` repeat the steps of
 //! what they say they mirror, here, in `find` and in `runtime::shutdown`: a change of the order is made in both.
 
-use std::alloc::Layout;
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,7 +45,7 @@ use crate::metrics::{FoundIn, SharedCounter};
 use crate::netpoll::Netpoll;
 use crate::park::Parker;
 use crate::pinned::Pinned;
-use crate::processor::{Polled, ProcSlot, Processor, QUIT};
+use crate::processor::{Polled, ProcSlot, Processor};
 
 use crate::sys::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
@@ -59,7 +57,6 @@ use crate::sys::{
 use crate::sysmon::Sysmon;
 use crate::task::arena::SharedArena;
 use crate::task::registry::{FIRST_OUTSIDE, LocalTasks, OUTSIDE, Shard};
-use crate::task::{self, Id};
 use crate::waits::Waits;
 use stuck::StuckPoll;
 
@@ -67,12 +64,14 @@ mod closing;
 mod counts;
 pub mod deadlock;
 pub(crate) mod find;
+mod memory;
 pub(crate) mod paused;
 mod procs;
 mod quiet;
 mod ready;
 pub mod stuck;
 pub(crate) mod threads;
+mod work;
 
 /// The processor table has so many slots.
 pub(crate) const PROCS_MAX: usize = 1024;
@@ -293,46 +292,6 @@ impl Sched {
         self.detects.load(Relaxed)
     }
 
-    /// Whether a task that is spawned on a processor of the runtime of this generation goes into its arena. Who holds that
-    /// processor asks; so the runtime is there, and the answer exact but for a runtime that has just begun to close.
-    #[inline]
-    pub(crate) fn spawns_in_arenas(&self, generation: u32) -> bool {
-        self.in_arenas.load(Relaxed) == generation
-    }
-
-    /// Memory for a task that is spawned by a thread without a processor, and its number. The task counts as live from here
-    /// on. `None` if it is to enter the registry, or the runtime is not open.
-    #[inline]
-    pub(crate) fn memory_outside(&'static self, runtime: RuntimeRef, layout: Layout) -> Option<(NonNull<u8>, u64)> {
-        // The arenas close one after the other: who was refused by one is not let in by the next.
-        if !runtime.is_open() {
-            return None;
-        }
-        let arena = &self.arenas_outside[context::shared_arena() % self.arenas_outside.len()];
-        let number = |next| if next % Id::BLOCK == 0 { self.take_block() } else { next };
-        // SAFETY: a slot is for ever.
-        unsafe { arena.take(runtime.generation, layout, number, context::leave_shared_arena) }
-    }
-
-    /// No thread spawns a task outside of the processors from here on.
-    pub(crate) fn close_outside(&self) {
-        self.shards().for_each(Shard::close);
-        self.arenas_outside.iter().for_each(SharedArena::close);
-    }
-
-    /// Puts away some of what came back to the shared arenas, for a machine between two tasks or without any. Tells whether there
-    /// is more.
-    #[inline]
-    pub(crate) fn collect_outside(&self) -> bool {
-        self.arenas_outside.iter().any(SharedArena::collect)
-    }
-
-    /// The first number of a block that nobody has.
-    #[cold]
-    pub(crate) fn take_block(&self) -> u64 {
-        self.blocks.fetch_add(1, Relaxed) * Id::BLOCK
-    }
-
     /// The runtime is gone; the slot may serve another one.
     pub(crate) fn recycle(&'static self) {
         // Release: pairs with the Acquire in `RuntimeRef::is_there`.
@@ -402,57 +361,6 @@ impl Sched {
 
     // Processors given up and taken.
 
-    /// Whether there is work that a machine without a processor could come back for. A lone task in a run-next slot does
-    /// not count, and one in a queue only while its processor is inside a poll: its own machine takes it, and `sysmon` sees
-    /// to it if that machine does not.
-    pub(crate) fn is_work_visible(&self) -> bool {
-        self.sees_work(|_| true)
-    }
-
-    /// [`Sched::is_work_visible`] for a machine that has just searched: what is queued on a processor that is spared is left to
-    /// its own machine, and `sysmon` sees to it as to a lone task.
-    fn is_work_worth_it(&self) -> bool {
-        self.sees_work(|p| !p.is_spared())
-    }
-
-    fn sees_work(&self, counts: impl Fn(&Processor) -> bool) -> bool {
-        if !self.inject.is_empty() {
-            return true;
-        }
-        let mut deadline = NEVER;
-        for slot in self.slots() {
-            let p = slot.processor();
-            let queued = p.queue.len_seen();
-            if (queued > 1 || queued == 1 && p.is_polling()) && counts(p) {
-                return true;
-            }
-            deadline = deadline.min(slot.timers.earliest());
-        }
-        deadline != NEVER && deadline <= self.clock.now()
-    }
-
-    /// Whether there is work that a spinner would find beside what the machine with `own` has just taken: lone tasks too, and a
-    /// netpoller to sit in.
-    pub(crate) fn is_work_for_another(&self, own: Option<&Processor>) -> bool {
-        if !self.inject.is_empty() {
-            return true;
-        }
-        let mut deadline = NEVER;
-        for slot in self.slots() {
-            let p = slot.processor();
-            // Its own machine goes on with a lone task.
-            let is_own = own.is_some_and(|own| std::ptr::eq(own, p));
-            // A spinner leaves to a processor that is spared what is queued there, and its machine comes to it.
-            let queued = p.queue.len_seen() > 0 && (is_own || !p.is_spared());
-            if queued || !is_own && p.queue.next.peek() != 0 {
-                return true;
-            }
-            deadline = deadline.min(slot.timers.earliest());
-        }
-        !self.is_netpoller_attended() && (deadline != NEVER || self.netpoll.waiters() > 0)
-            || deadline != NEVER && deadline <= self.clock.now()
-    }
-
     /// Gives `p` up at once, in the middle of a poll that is going to wait (Go: `entersyscallblock`, `handoffp`).
     ///
     /// A thread of others is no guest of this runtime any more.
@@ -492,21 +400,6 @@ impl Sched {
         {
             self.idle.wake_one(self, None);
         }
-    }
-
-    /// Whether anybody waits for the processor `p` or for what it could run: other tasks, a machine in `want`, due timers,
-    /// or sockets that nobody watches. A husk waits to be given back, and a processor that is one too many to be given up.
-    pub(crate) fn has_waiting(&self, p: &Processor) -> bool {
-        p.queue.next.is_condemned()
-            || p.attention() & QUIT != 0
-            || self.is_work_queued(p)
-            || self.idle.is_wanted()
-            || self.is_work_visible()
-            || self.netpoll.waiters() > 0 && !self.is_netpoller_attended()
-    }
-
-    fn is_work_queued(&self, p: &Processor) -> bool {
-        p.queue.len_seen() > 0 || p.queue.next.peek() != 0 || !self.inject.is_empty()
     }
 
     /// A processor of `runtime`, which has this slot, for this thread, which is in the middle of its own work. `None` if
@@ -694,25 +587,6 @@ impl Sched {
         if self.closing.load(Relaxed) {
             self.shutdown.unpark();
         }
-    }
-
-    /// Every live task is queued, unless it is in a poll.
-    pub(crate) fn wake_all_tasks(&self) {
-        self.shards().for_each(Shard::wake_all);
-        self.arenas_outside.iter().for_each(|arena| task::wake_all_in(arena.arena()));
-        self.objects().for_each(|p| task::wake_all_in(&p.arena));
-    }
-
-    /// What ended runtimes and bursts have left in the arenas goes back. No thread holds a processor, and none will.
-    pub(crate) fn trim_arenas(&self) {
-        self.arenas_outside.iter().for_each(SharedArena::trim);
-        // SAFETY: so this thread owns them.
-        self.objects().for_each(|p| unsafe { p.arena.trim() });
-    }
-
-    /// All processors, husks and spare ones among them.
-    fn objects(&self) -> impl Iterator<Item = &'static Processor> {
-        self.slots().flat_map(|slot| slot.objects())
     }
 }
 

@@ -1,0 +1,73 @@
+//! Where tasks of a runtime lie: the arenas of its processors, and those of threads that have none.
+
+use std::alloc::Layout;
+use std::ptr::NonNull;
+
+use super::{RuntimeRef, Sched};
+use crate::context;
+use crate::processor::Processor;
+use crate::sys::atomic::Ordering::Relaxed;
+use crate::task::arena::SharedArena;
+use crate::task::registry::Shard;
+use crate::task::{self, Id};
+
+impl Sched {
+    /// Whether a task that is spawned on a processor of the runtime of this generation goes into its arena. Who holds that
+    /// processor asks; so the runtime is there, and the answer exact but for a runtime that has just begun to close.
+    #[inline]
+    pub(crate) fn spawns_in_arenas(&self, generation: u32) -> bool {
+        self.in_arenas.load(Relaxed) == generation
+    }
+
+    /// Memory for a task that is spawned by a thread without a processor, and its number. The task counts as live from here
+    /// on. `None` if it is to enter the registry, or the runtime is not open.
+    #[inline]
+    pub(crate) fn memory_outside(&'static self, runtime: RuntimeRef, layout: Layout) -> Option<(NonNull<u8>, u64)> {
+        // The arenas close one after the other: who was refused by one is not let in by the next.
+        if !runtime.is_open() {
+            return None;
+        }
+        let arena = &self.arenas_outside[context::shared_arena() % self.arenas_outside.len()];
+        let number = |next| if next % Id::BLOCK == 0 { self.take_block() } else { next };
+        // SAFETY: a slot is for ever.
+        unsafe { arena.take(runtime.generation, layout, number, context::leave_shared_arena) }
+    }
+
+    /// No thread spawns a task outside of the processors from here on.
+    pub(crate) fn close_outside(&self) {
+        self.shards().for_each(Shard::close);
+        self.arenas_outside.iter().for_each(SharedArena::close);
+    }
+
+    /// Puts away some of what came back to the shared arenas, for a machine between two tasks or without any. Tells whether there
+    /// is more.
+    #[inline]
+    pub(crate) fn collect_outside(&self) -> bool {
+        self.arenas_outside.iter().any(SharedArena::collect)
+    }
+
+    /// The first number of a block that nobody has.
+    #[cold]
+    pub(crate) fn take_block(&self) -> u64 {
+        self.blocks.fetch_add(1, Relaxed) * Id::BLOCK
+    }
+
+    /// Every live task is queued, unless it is in a poll.
+    pub(crate) fn wake_all_tasks(&self) {
+        self.shards().for_each(Shard::wake_all);
+        self.arenas_outside.iter().for_each(|arena| task::wake_all_in(arena.arena()));
+        self.objects().for_each(|p| task::wake_all_in(&p.arena));
+    }
+
+    /// What ended runtimes and bursts have left in the arenas goes back. No thread holds a processor, and none will.
+    pub(crate) fn trim_arenas(&self) {
+        self.arenas_outside.iter().for_each(SharedArena::trim);
+        // SAFETY: so this thread owns them.
+        self.objects().for_each(|p| unsafe { p.arena.trim() });
+    }
+
+    /// All processors, husks and spare ones among them.
+    pub(super) fn objects(&self) -> impl Iterator<Item = &'static Processor> {
+        self.slots().flat_map(|slot| slot.objects())
+    }
+}
