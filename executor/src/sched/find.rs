@@ -27,7 +27,7 @@ use crate::inject::BATCH;
 use crate::machine::{Grant, Machine, Parked};
 use crate::metrics::FoundIn;
 use crate::netpoll::Wait;
-use crate::processor::{CLOSING, ProcSlot, Processor, QUIT, SLICE_OVER};
+use crate::processor::{CLOSING, Polled, ProcSlot, Processor, QUIT, SLICE_OVER};
 use crate::runq::Unit;
 use crate::runtime::block_in_place;
 use crate::sys::atomic::Ordering::Relaxed;
@@ -192,6 +192,29 @@ impl Worker {
     /// Runs a task on `p`, which this machine holds.
     #[inline]
     fn run_task(&mut self, p: &'static Processor, unit: Unit) {
+        if self.sched.blockers.are_there() {
+            self.run_perhaps_blocker(p, unit);
+        } else {
+            self.poll(p, unit);
+        }
+    }
+
+    /// Runs a task of which it may be known that it blocks: if so, the processor goes on without it from the start.
+    #[cold]
+    fn run_perhaps_blocker(&mut self, p: &'static Processor, unit: Unit) {
+        let (sched, polled) = (self.sched, task::polled(&unit));
+        match polled {
+            Polled::Task(task, _) if sched.blockers.is_known(task) && sched.give_away_ahead(p) => {
+                let begun = sched.blockers.begin(polled);
+                self.poll(p, unit);
+                sched.blockers.end(task, begun);
+            }
+            _ => self.poll(p, unit),
+        }
+    }
+
+    #[inline]
+    fn poll(&mut self, p: &'static Processor, unit: Unit) {
         self.owes_a_pick = false;
         p.begin_poll();
         p.counters().polled.add(1);
