@@ -461,3 +461,52 @@ fn r07_the_value_of_a_future_that_is_ready_in_the_same_tick() {
         });
     });
 }
+
+/// More are due at once than a queue takes, and the global queue is long: they come in turns with what lies there, not behind it.
+#[test]
+fn r04_due_timers_and_a_long_global_queue_take_turns() {
+    const SLEEPERS: usize = 2_000;
+    const QUEUED: usize = 20_000;
+    limited(|| {
+        let runtime = Builder::new().procs(1).rescue(None).build().unwrap();
+        let turn = Arc::new(AtomicUsize::new(0));
+        let asleep = Arc::new(AtomicUsize::new(0));
+        let root = {
+            let turn = turn.clone();
+            runtime.spawn(async move {
+                let base = Instant::now() + Duration::from_millis(50);
+                let end = base + Duration::from_micros(SLEEPERS as u64);
+                let sleepers: Vec<_> = (1..=SLEEPERS as u64)
+                    .map(|n| {
+                        let (turn, asleep) = (turn.clone(), asleep.clone());
+                        gmp::spawn(async move {
+                            asleep.fetch_add(1, Relaxed);
+                            sleep_until(base + Duration::from_micros(n)).await;
+                            turn.fetch_add(1, Relaxed)
+                        })
+                    })
+                    .collect();
+                while asleep.load(Relaxed) < SLEEPERS {
+                    yield_now().await;
+                }
+                // From here on in one poll.
+                let queued: Vec<_> = (0..QUEUED)
+                    .map(|_| {
+                        let turn = turn.clone();
+                        gmp::spawn(async move { turn.fetch_add(1, Relaxed) })
+                    })
+                    .collect();
+                std::thread::sleep(end.saturating_duration_since(Instant::now()));
+                (sleepers, queued)
+            })
+        };
+        let (sleepers, queued) = runtime.block_on(root).unwrap();
+        let last_of = |tasks: Vec<gmp::task::JoinHandle<usize>>| {
+            tasks.into_iter().map(|task| runtime.block_on(task).unwrap()).max().unwrap()
+        };
+        let (last_sleeper, last_queued) = (last_of(sleepers), last_of(queued));
+        assert_eq!(last_sleeper.max(last_queued), SLEEPERS + QUEUED - 1);
+        assert!(last_sleeper < QUEUED / 2, "the last of {SLEEPERS} sleepers came as number {last_sleeper}");
+        assert!(last_sleeper >= SLEEPERS + SLEEPERS / 4, "what was queued waited for all of them: {last_sleeper}");
+    });
+}

@@ -48,6 +48,10 @@ const YIELDERS_MAX: usize = 8;
 /// switches. Who comes back from a wait for tasks then finds that more of them have ended.
 const WANTED_NS: u64 = 50_000;
 
+/// With so many tasks in its queue a machine leaves due timers where they are, in their order. What does not fit into the queue goes
+/// behind all that lies in the global one.
+const QUEUED_MAX: usize = 128;
+
 /// A machine that has work comes so often at most, in nanoseconds, to memory that others gave back: a portion takes 1 to 3 µs.
 const COLLECT_NS: u64 = 100_000;
 
@@ -291,7 +295,7 @@ impl Worker {
                 sched.wake_one_from(p, false);
             }
         }
-        self.run_own_timers(p, now);
+        let timers_wait = self.run_own_timers(p, now);
         if look.netpoll && sched.netpoll_now(&mut self.ready, now) {
             p.counters().netpoll_looks.add(1);
             self.wake_ready(p);
@@ -316,9 +320,10 @@ impl Worker {
             return Look::Nothing;
         }
         // As many as there were picks since the last look, which leaves both queues half of the picks: one would be a
-        // trickle beside local tasks that never end.
+        // trickle beside local tasks that never end. Timers that are due and wait for room share with them.
+        let most = if timers_wait { p.look_every().div_ceil(2) } else { p.look_every() };
         // SAFETY: this machine holds `p`.
-        let first = unsafe { sched.inject.pop_batch(sched.idle.procs() as usize, p.look_every(), &p.queue) };
+        let first = unsafe { sched.inject.pop_batch(sched.idle.procs() as usize, most, &p.queue) };
         match first {
             Some(unit) => {
                 self.looked_global = true;
@@ -368,27 +373,30 @@ impl Worker {
     }
 
     /// Wakes the tasks whose timers are due in the slot of `p`, or in one whose processor is dead: nobody else comes to it on
-    /// the way.
-    fn run_own_timers(&mut self, p: &'static Processor, now: u64) {
+    /// the way. Tells whether some of them have to wait.
+    fn run_own_timers(&mut self, p: &'static Processor, now: u64) -> bool {
         let idle = &self.sched.idle;
-        for slot in std::iter::once(p.index).chain(idle.procs()..idle.slots()) {
-            self.run_due_timers(p, self.sched.slot(slot), now);
-        }
+        let mut slots = std::iter::once(p.index).chain(idle.procs()..idle.slots());
+        slots.any(|slot| self.run_due_timers(p, self.sched.slot(slot), now))
     }
 
-    /// Wakes the tasks whose timers in `slot` are due. They go to the tail of the local queue of `p`.
-    fn run_due_timers(&mut self, p: &'static Processor, slot: &'static ProcSlot, now: u64) {
+    /// Wakes the tasks whose timers in `slot` are due, those with the earliest deadlines first. They go to the tail of the local
+    /// queue of `p`. Tells whether some of them have to wait until it is shorter.
+    fn run_due_timers(&mut self, p: &'static Processor, slot: &'static ProcSlot, now: u64) -> bool {
         let now = self.sched.clock.due_at(now);
         if slot.timers.earliest() > now {
-            return;
+            return false;
         }
         self.runs_wakers();
         loop {
+            if p.queue.len_seen() >= QUEUED_MAX {
+                return true;
+            }
             let more = slot.timers.run_due(now, &mut self.due);
             p.counters().timers_fired.add(self.due.len() as u64);
             wake_batch(self.sched, p, || self.due.wake_all());
             if !more {
-                return;
+                return false;
             }
         }
     }
@@ -486,7 +494,7 @@ impl Worker {
                 if let Some(p) = self.processor().filter(|_| due) {
                     // Whichever slot's timer this was: a spinner would find it too, and wake another machine for it.
                     let now = clock::now();
-                    sched.slots().for_each(|slot| self.run_due_timers(p, slot, now));
+                    sched.slots().for_each(|slot| _ = self.run_due_timers(p, slot, now));
                 }
                 true
             }
