@@ -8,7 +8,8 @@
 //!    or in picks so long that its next look is far, the watcher sees that; if its tasks are others by now, a look in so many
 //!    wakes a machine, and all is as before.
 
-use super::{LOOK_NS_MAX, Processor};
+use super::Processor;
+use super::look::LOOK_NS_MAX;
 use crate::sys::atomic::Ordering::Relaxed;
 
 /// After 2^k wakes without a theft that paid a machine may be woken again, k at most this.
