@@ -7,6 +7,7 @@ use std::task::{RawWaker, RawWakerVTable, Wake, Waker};
 
 use super::{Entry, Look, Timers, WakeBatch};
 use crate::clock::NEVER;
+pub(super) use crate::seeds::Random;
 use crate::seeds::{Seed, seed, seeds};
 use crate::sys::atomic::AtomicUsize;
 use crate::sys::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};

@@ -10,8 +10,8 @@ use std::ptr::{self, NonNull};
 use std::task::Waker;
 use std::time::Instant;
 
+use super::tests::Random;
 use super::{Entry, Timers, WakeBatch};
-use crate::seeds::Random;
 use crate::sys::{OwnMutex, UnsafeCell, rank};
 
 /// A store on trial. An armed entry is cancelled by its drop.
