@@ -11,6 +11,7 @@ use loom::thread;
 
 use super::{run, task, unit};
 use crate::runq::{Overflow, Ring, Unit};
+use crate::sys::doubles::bounded;
 
 type Small = Ring<2>;
 
@@ -82,9 +83,7 @@ fn r02_push_and_pop_against_two_thieves() {
 /// Slots are used again, while thieves read them: the third unit lies where the first was, the fourth where the second was.
 #[test]
 fn r02_slots_used_again_against_two_thieves() {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(2);
-    builder.check(|| {
+    bounded(2, || {
         let (ring, away) = (wrapping_after(2), Away::default());
         let mut ran = push(&ring, &away) + push(&ring, &away);
         let thieves = [thief_of_half(&ring), thief_of_one(&ring)];
