@@ -1,6 +1,6 @@
-//! Everything at once, at random: tasks of all sizes are spawned by tasks and by threads of others, woken, joined, aborted and
-//! detached by whoever comes first, beside polls that are stuck and blocking calls, while their runtimes come and go. What
-//! must hold: nothing is lost, nothing is dropped twice, no memory is anybody else's.
+//! Everything at once, at random: tasks of all sizes are spawned by tasks and by threads of others, woken, joined,
+//! aborted and detached by whoever comes first, beside polls that are stuck and blocking calls, while their runtimes
+//! come and go. What must hold: nothing is lost, nothing is dropped twice, no memory is anybody else's.
 //!
 //! `GMP_STORM` is for how many seconds, `GMP_SEED` what it begins with.
 

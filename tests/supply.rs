@@ -1,15 +1,15 @@
 //! What a program that uses gmp brings in with it: where it comes from, how much it is, and under which licences.
 //!
-//! 1. What is looked at is the lock file, and what cargo says of a program on this platform. Packages that only other platforms
-//!    need may not even be here. Advisories are not looked at: they need a database of today.
+//! 1. What is looked at is the lock file, and what cargo says of a program on this platform. Packages that only other
+//!    platforms need may not even be here. Advisories are not looked at: they need a database of today.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// A program has so many packages of others in it, without features and with all of them (hyper's own are the difference). More
-/// is a decision: it is made here, with its reason in DESIGN.md.
+/// A program has so many packages of others in it, without features and with all of them (hyper's own are the
+/// difference). More is a decision: it is made here, with its reason in DESIGN.md.
 const PLAIN_MAX: usize = 19;
 const FEATURED_MAX: usize = 28;
 

@@ -1,4 +1,5 @@
-//! How local tasks end before they are done: aborted from elsewhere, or with their set, where it is; wakers and handles go on.
+//! How local tasks end before they are done: aborted from elsewhere, or with their set, where it is; wakers and handles
+//! go on.
 
 use std::cell::RefCell;
 use std::rc::Rc;

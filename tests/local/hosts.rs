@@ -221,7 +221,8 @@ fn r04_slow_tasks_take_turns_with_the_processor() {
     });
 }
 
-/// Local tasks that yield for ever, beside tasks of the runtime on its one processor, timers, and the future beside them.
+/// Local tasks that yield for ever, beside tasks of the runtime on its one processor, timers, and the future beside
+/// them.
 #[test]
 fn r04_yielding_tasks_let_others_run() {
     limited(|| {

@@ -1,8 +1,8 @@
-//! The seeds of random tests. Each such test takes its choices from here, those of the executor too, so that one convention
-//! serves them all: a failure names its seed, and `GMP_SEED` runs that seed alone.
+//! The seeds of random tests. Each such test takes its choices from here, those of the executor too, so that one
+//! convention serves them all: a failure names its seed, and `GMP_SEED` runs that seed alone.
 //!
-//! 1. What a test chooses comes from its seed and nothing else. In a test of one thread the run is the same to the last step;
-//!    one of several threads makes the same choices, and the system interleaves them anew.
+//! 1. What a test chooses comes from its seed and nothing else. In a test of one thread the run is the same to the last
+//!    step; one of several threads makes the same choices, and the system interleaves them anew.
 
 use std::io::Write;
 use std::thread;
@@ -42,8 +42,8 @@ impl Drop for Seed {
     }
 }
 
-/// Says on standard error how to have this run again. Past the harness, which keeps `eprintln!` to itself: the process may be
-/// about to abort.
+/// Says on standard error how to have this run again. Past the harness, which keeps `eprintln!` to itself: the process
+/// may be about to abort.
 pub fn tell(seed: u64) {
     let name = thread::current().name().unwrap_or("").to_owned();
     let _ = writeln!(std::io::stderr(), "this run again: GMP_SEED={seed} cargo test {name}");

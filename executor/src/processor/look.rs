@@ -1,5 +1,6 @@
-//! When the owner of a processor looks around: at the clock, the timers, the global queue and the netpoller, between two picks.
-//! `Worker::find` asks and looks; the watcher, thieves and those who wake read how long ago that was, and whether picks take long.
+//! When the owner of a processor looks around: at the clock, the timers, the global queue and the netpoller, between
+//! two picks. `Worker::find` asks and looks; the watcher, thieves and those who wake read how long ago that was, and
+//! whether picks take long.
 //!
 //! 1. A look comes after [`LOOK_EVERY_MAX`] picks at the latest, and at the next pick after [`Processor::look_soon`].
 //! 2. Looks come 50 to 200 µs apart, as far as picks allow it: the distance in picks follows the time that has passed.
@@ -12,8 +13,8 @@ pub(super) const LOOK_EVERY_MAX: u32 = 61;
 /// Looks that come closer than this, in nanoseconds, are made rarer; those further apart than the next, denser.
 const LOOK_NS_MIN: u64 = 50_000;
 pub(super) const LOOK_NS_MAX: u64 = 200_000;
-/// A busy processor looks at the netpoller, which costs a system call, when nobody has for so long, in nanoseconds, and at
-/// one in so many looks in any case.
+/// A busy processor looks at the netpoller, which costs a system call, when nobody has for so long, in nanoseconds, and
+/// at one in so many looks in any case.
 const NETPOLL_NS: u64 = 2_000_000;
 const NETPOLL_LOOKS: u32 = 16;
 /// Polls that take longer than this, in nanoseconds and on average, are long: a system call beside them is nothing.
@@ -48,8 +49,8 @@ impl Processor {
         self.seen.slow.load(Relaxed)
     }
 
-    /// [`Processor::is_slow`], for one wake. If it is true that picks take long, a look comes with each of them and says so
-    /// again; if the machine had only been preempted, that costs one wake and not many.
+    /// [`Processor::is_slow`], for one wake. If it is true that picks take long, a look comes with each of them and
+    /// says so again; if the machine had only been preempted, that costs one wake and not many.
     #[inline]
     pub(crate) fn take_slow(&self) -> bool {
         let slow = self.is_slow();
@@ -87,8 +88,8 @@ impl Processor {
         self.own.look_every.load(Relaxed) as usize
     }
 
-    /// A look happens at `now`: sets the distance to the next one so that they come 50 to 200 µs apart, and tells what to
-    /// look at. At the netpoller somebody last looked at `netpolled_at`.
+    /// A look happens at `now`: sets the distance to the next one so that they come 50 to 200 µs apart, and tells what
+    /// to look at. At the netpoller somebody last looked at `netpolled_at`.
     pub(crate) fn looked(&self, now: u64, netpolled_at: u64) -> LookAt {
         let every = self.own.look_every.load(Relaxed);
         let passed = now.saturating_sub(self.own.last_look.load(Relaxed));

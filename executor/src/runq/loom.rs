@@ -1,5 +1,5 @@
-//! Models of the run-next slot and the ring: their owner against thieves and against `sysmon`. Those of the ring alone are in
-//! `loom/ring.rs`.
+//! Models of the run-next slot and the ring: their owner against thieves and against `sysmon`. Those of the ring alone
+//! are in `loom/ring.rs`.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -243,7 +243,8 @@ fn r03_ready_against_rescue_and_the_next_pick() {
     });
 }
 
-/// The poll yields, which is a push without a fence, and the next one, of a task that waited in the same queue, never ends.
+/// The poll yields, which is a push without a fence, and the next one, of a task that waited in the same queue, never
+/// ends.
 #[test]
 fn r03_a_yield_against_rescue_and_the_next_pick() {
     loom::model(|| {

@@ -230,8 +230,8 @@ fn r02_random_steps_agree_with_a_plain_queue() {
     }
 }
 
-/// What each thread takes comes in the order in which it was pushed, nothing twice, and all of it: with a ring so small that
-/// it overflows and wraps all the time.
+/// What each thread takes comes in the order in which it was pushed, nothing twice, and all of it: with a ring so small
+/// that it overflows and wraps all the time.
 #[test]
 fn r02_thieves_beside_a_small_ring_that_overflows_and_wraps() {
     const UNITS: usize = 100_000;

@@ -2,8 +2,8 @@
 
 use loom::sync::{Condvar, Mutex};
 
-/// Runs a model with at most so many preemptions. Three threads with locks have more schedules than a test may take, and such
-/// faults are found with two or three.
+/// Runs a model with at most so many preemptions. Three threads with locks have more schedules than a test may take,
+/// and such faults are found with two or three.
 pub(crate) fn bounded(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);

@@ -20,8 +20,8 @@ pub(crate) fn spin_loop() {
     loom::thread::yield_now();
 }
 
-/// Assumed of concurrent-queue: it behaves as one under a lock, also beside the fences. But who finds it empty may have come
-/// before what it does not see, and who pushes learns nothing of those: that is for the fences.
+/// Assumed of concurrent-queue: it behaves as one under a lock, also beside the fences. But who finds it empty may have
+/// come before what it does not see, and who pushes learns nothing of those: that is for the fences.
 pub(crate) struct Queue<T> {
     inner: loom::sync::Mutex<(VecDeque<T>, bool)>,
     count: AtomicUsize,

@@ -1,8 +1,9 @@
-//! The store beside a hierarchical timer wheel, which is only here: the figures of DESIGN.md. Both have the entry in the sleeping
-//! future, a waker that is cloned into it, and the store's lock; no clock is read.
+//! The store beside a hierarchical timer wheel, which is only here: the figures of DESIGN.md. Both have the entry in
+//! the sleeping future, a waker that is cloned into it, and the store's lock; no clock is read.
 //!
-//! `cargo test --release -p gmp-executor --lib -- --ignored --nocapture timers::trial` prints nanoseconds, the least of many short
-//! batches (of whole runs for the million). It is no test of speed: it fails only if the two do not fire the same.
+//! `cargo test --release -p gmp-executor --lib -- --ignored --nocapture timers::trial` prints nanoseconds, the least of
+//! many short batches (of whole runs for the million). It is no test of speed: it fails only if the two do not fire the
+//! same.
 
 use std::collections::VecDeque;
 use std::pin::Pin;

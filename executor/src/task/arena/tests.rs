@@ -187,7 +187,8 @@ fn what_was_freed_last_is_taken_first() {
     assert_eq!(arena.page_count(), 0);
 }
 
-/// From the owner and from elsewhere: the first page is used up, and cells of it are found again before a page is opened.
+/// From the owner and from elsewhere: the first page is used up, and cells of it are found again before a page is
+/// opened.
 #[test]
 fn a_full_page_is_found_again() {
     for is_own in [true, false] {
@@ -359,8 +360,8 @@ fn it_does_as_a_list_does() {
     }
 }
 
-/// Two owners hand cells to each other and to a third thread, which frees them; a walker counts up what it finds, looks at it
-/// and counts down. Each cell is freed by whoever counts down to nothing.
+/// Two owners hand cells to each other and to a third thread, which frees them; a walker counts up what it finds, looks
+/// at it and counts down. Each cell is freed by whoever counts down to nothing.
 #[test]
 fn r23_owners_freers_and_a_walker() {
     /// What lies behind the word: the word's value while the cell lives, twice.
