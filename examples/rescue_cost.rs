@@ -1,4 +1,5 @@
-//! A load that behaves: yields, a ball between two tasks, spawns. What it costs to be watched; `.ci/rescue_cost` counts it.
+//! A load that behaves: yields, a ball between two tasks, spawns. What it costs to be watched; `.ci/rescue_cost` counts
+//! it.
 //!
 //! ```text
 //! cargo run --release --example rescue_cost [ROUNDS] [watched | unwatched]     (1000000, watched)

@@ -110,8 +110,8 @@ pub fn test_builder() -> Builder {
     Builder::new().procs(TEST_PROCS).detect_deadlocks(true)
 }
 
-/// Runs `body` on a runtime of its own and gives its result. A body that waits in vain panics, with the list of the tasks that
-/// do; tasks that are leaked when it ends are told of, as the harness tells of a test's output.
+/// Runs `body` on a runtime of its own and gives its result. A body that waits in vain panics, with the list of the
+/// tasks that do; tasks that are leaked when it ends are told of, as the harness tells of a test's output.
 #[track_caller]
 pub fn test<F: Future>(builder: Builder, body: F) -> F::Output {
     match builder.build() {

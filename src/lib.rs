@@ -8,10 +8,11 @@
 //! }
 //! ```
 //!
-//! Tasks are stackless futures ([`spawn`]). They are run by threads that hold one of [`procs`] processors. Names are those
-//! of the field: what tokio's users know, where the meaning is the same.
+//! Tasks are stackless futures ([`spawn`]). They are run by threads that hold one of [`procs`] processors. Names are
+//! those of the field: what tokio's users know, where the meaning is the same.
 //!
-//! - [`macro@main`] and [`macro@test`] run an `async fn`; [`block_on`] runs a future anywhere; [`Builder`] makes a [`Runtime`].
+//! - [`macro@main`] and [`macro@test`] run an `async fn`; [`block_on`] runs a future anywhere; [`Builder`] makes a
+//!   [`Runtime`].
 //! - [`task`]: spawning, joining, aborting, yielding; tasks that stay on one thread.
 //! - [`chan`]: channels. [`sync`]: a mutex.
 //! - [`time`]: sleeping, ticking, time limits.

@@ -155,8 +155,8 @@ fn r03_a_lock_held_across_a_blocking_call_beside_polls_that_wait_for_it() {
     });
 }
 
-/// A lock held across a blocking call while so many polls wait for it that no more threads may be stuck: the call comes out
-/// and finds no processor, nor will there be one, so its poll goes on without.
+/// A lock held across a blocking call while so many polls wait for it that no more threads may be stuck: the call comes
+/// out and finds no processor, nor will there be one, so its poll goes on without.
 fn holder_of_a_lock(holds: impl FnOnce(&Runtime, Arc<dyn Fn() + Send + Sync>)) {
     const PROCS: usize = 2;
     // As many as are stuck when all processors have gone once, and as many as then keep theirs.

@@ -196,8 +196,8 @@ fn r04_a_block_on_that_is_always_ready_lets_others_run() {
     });
 }
 
-/// To let others go first is two thread switches, dearer by far than what a budget lasts for: a thread that has spent it goes on
-/// for a while. How long that is goes by the clock, so it is tried until the machine has the time.
+/// To let others go first is two thread switches, dearer by far than what a budget lasts for: a thread that has spent
+/// it goes on for a while. How long that is goes by the clock, so it is tried until the machine has the time.
 #[test]
 fn r04_a_block_on_that_has_spent_its_budget_goes_on_for_a_while() {
     const SLICES: usize = 100;

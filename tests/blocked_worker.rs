@@ -1,5 +1,5 @@
-//! What other runtimes are known to stop at: one thread of theirs is blocked, and with it sockets and timers, or the task that it
-//! has just woken. With default settings none of it stops here.
+//! What other runtimes are known to stop at: one thread of theirs is blocked, and with it sockets and timers, or the
+//! task that it has just woken. With default settings none of it stops here.
 
 use std::io::Write;
 use std::sync::mpsc::{Receiver, channel};
@@ -30,8 +30,8 @@ async fn blocks_after_a_byte(mut stream: TcpStream, blocked: std::sync::mpsc::Se
     let _ = until.recv();
 }
 
-/// The only thread that is awake, the one that waited for sockets and timers, blocks for good; the others sleep, and nobody
-/// tells them.
+/// The only thread that is awake, the one that waited for sockets and timers, blocks for good; the others sleep, and
+/// nobody tells them.
 #[test]
 fn r03_one_blocked_thread_silences_neither_sockets_nor_timers() {
     for procs in [1, 2, 4] {
@@ -74,8 +74,8 @@ fn r03_one_blocked_thread_silences_neither_sockets_nor_timers() {
     }
 }
 
-/// Two connections: the task that reads from the first then waits, as a thread, for the one that reads from the second, whose
-/// byte comes when nobody is awake but that thread.
+/// Two connections: the task that reads from the first then waits, as a thread, for the one that reads from the second,
+/// whose byte comes when nobody is awake but that thread.
 #[test]
 fn r03_a_thread_that_comes_from_the_netpoller_and_waits_for_another_connection() {
     for procs in [1, 2, 4] {
@@ -104,8 +104,8 @@ fn r03_a_thread_that_comes_from_the_netpoller_and_waits_for_another_connection()
     }
 }
 
-/// A task wakes another one and then waits for it as a thread. With a second processor that is no matter for a rescue: the woken
-/// task is alone in the run-next slot, and is stolen from there.
+/// A task wakes another one and then waits for it as a thread. With a second processor that is no matter for a rescue:
+/// the woken task is alone in the run-next slot, and is stolen from there.
 #[test]
 fn r03_the_task_that_was_woken_last_is_not_its_wakers_alone() {
     for (procs, rescue) in [(1, Some(8)), (2, Some(8)), (4, Some(8)), (2, None), (4, None)] {

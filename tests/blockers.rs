@@ -1,5 +1,5 @@
-//! A task that has kept the others waiting because it blocked keeps them waiting no more: its processor goes on without it before
-//! its polls begin.
+//! A task that has kept the others waiting because it blocked keeps them waiting no more: its processor goes on without
+//! it before its polls begin.
 #![cfg(target_os = "linux")]
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

@@ -169,7 +169,8 @@ fn r04_nothing_is_refused_where_there_is_no_slice_to_spend() {
             assert!(unconstrained(async { is_free() }).await, "unconstrained");
             assert!(gmp::block_on(async { is_free() }), "a nested `block_on`");
             assert!(std::thread::spawn(is_free).join().unwrap(), "a plain thread");
-            // Back in the poll it is as before, unless the processor was taken meanwhile: it comes back with a new slice.
+            // Back in the poll it is as before, unless the processor was taken meanwhile: it comes back with a new
+            // slice.
             loop {
                 spend();
                 let slices = || gmp::Handle::current().metrics().schedticks;
@@ -200,8 +201,8 @@ fn refusals() -> (usize, bool) {
     (refused, (0..1000).all(|_| is_ready()))
 }
 
-/// Of 1000 polls that are pending none spends anything, or the 128 units would be gone. The watcher may end a slice of a thread
-/// that was preempted: then it is tried again.
+/// Of 1000 polls that are pending none spends anything, or the 128 units would be gone. The watcher may end a slice of
+/// a thread that was preempted: then it is tried again.
 #[test]
 fn r04_a_pending_operation_gives_its_unit_back() {
     limited(|| {

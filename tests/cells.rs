@@ -1,5 +1,5 @@
-//! A task's future, output, wakers and handles, wherever its memory comes from: it lies beside others of its processor, or beside
-//! those that were spawned from outside, and when it is large it has an allocation of its own.
+//! A task's future, output, wakers and handles, wherever its memory comes from: it lies beside others of its processor,
+//! or beside those that were spawned from outside, and when it is large it has an allocation of its own.
 
 use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
@@ -261,7 +261,8 @@ fn r14_a_spawn_on_a_runtime_that_is_gone_inside_of_the_next() {
     });
 }
 
-/// Wakers and handles of tasks that were dropped with their runtime do nothing to the next one, whose tasks have memory beside theirs.
+/// Wakers and handles of tasks that were dropped with their runtime do nothing to the next one, whose tasks have memory
+/// beside theirs.
 #[test]
 fn r23_what_leads_to_a_task_outlives_its_runtime() {
     both(|from| {

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
@@ -14,23 +13,10 @@ use futures::StreamExt;
 use gmp::Builder;
 use gmp::chan::{RecvError, SendError, Sender, TryRecvError, TrySendError, bounded, unbounded};
 
-/// Counts its wakes.
-#[derive(Default)]
-struct Wakes(AtomicUsize);
+use polls::{Wakes, poll, poll_counted};
 
-impl Wake for Wakes {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
-
-fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
-    future.poll(&mut Context::from_waker(Waker::noop()))
-}
-
-fn poll_counted<F: Future>(future: Pin<&mut F>, wakes: &Arc<Wakes>) -> Poll<F::Output> {
-    future.poll(&mut Context::from_waker(&Waker::from(wakes.clone())))
-}
+#[path = "support/polls.rs"]
+mod polls;
 
 #[test]
 fn r19_what_is_sent_is_received_in_order() {
@@ -147,9 +133,9 @@ fn r19_a_message_wakes_one_receiver_once() {
         assert!(poll_counted(recv.as_mut(), &wakes).is_pending());
     }
     sender.try_send(1).unwrap();
-    assert_eq!(wakes.0.load(SeqCst), 1);
+    assert_eq!(wakes.count(), 1);
     sender.close();
-    assert_eq!(wakes.0.load(SeqCst), 3);
+    assert_eq!(wakes.count(), 3);
     let ends: Vec<_> = waiting.iter_mut().map(|recv| poll(recv.as_mut())).collect();
     assert_eq!(ends, [Poll::Ready(Ok(1)), Poll::Ready(Err(RecvError)), Poll::Ready(Err(RecvError))]);
 }
@@ -166,7 +152,7 @@ fn r19_a_dropped_receive_loses_no_message() {
             assert!(poll_counted(next.as_mut(), &wakes).is_pending());
             sender.try_send(1).unwrap();
             drop(dropped);
-            assert_eq!(wakes.0.load(SeqCst), 1, "the next in line has it");
+            assert_eq!(wakes.count(), 1, "the next in line has it");
             assert_eq!(poll(next), Poll::Ready(Ok(1)));
         }
         // Nobody is in line: it is the first to be received.
@@ -291,7 +277,7 @@ fn r19_waiting_for_the_end() {
     drop(dropped);
     receiver.try_recv().unwrap_err();
     drop(receiver);
-    assert_eq!(wakes.0.load(SeqCst), 1);
+    assert_eq!(wakes.count(), 1);
     assert!(poll(closed).is_ready());
     assert!(poll(pin!(sender.closed())).is_ready());
 }
@@ -306,7 +292,7 @@ fn r01_the_last_waker_counts() {
     assert!(poll_counted(recv.as_mut(), &new).is_pending());
     assert_eq!(Arc::strong_count(&old), 1);
     sender.try_send(1).unwrap();
-    assert_eq!((old.0.load(SeqCst), new.0.load(SeqCst)), (0, 1));
+    assert_eq!((old.count(), new.count()), (0, 1));
     assert_eq!(poll(recv), Poll::Ready(Ok(1)));
 }
 
@@ -344,7 +330,7 @@ fn r19_a_stream_gives_all_and_shares_with_receive() {
         assert!(poll_counted(Pin::new(&mut next), &wakes).is_pending());
     }
     sender.try_send(1).unwrap();
-    assert_eq!(wakes.0.load(SeqCst), 1);
+    assert_eq!(wakes.count(), 1);
     sender.try_send(2).unwrap();
     // What the stream was served is the oldest.
     assert_eq!(receiver.try_recv(), Ok(1));

@@ -1,5 +1,6 @@
-//! What the attributes, and the bounds of tasks on one thread, refuse: each case is a program in a package that is checked by cargo, and the errors must be
-//! the ones named, on the user's line, and no others. A case without errors is one that the lints must leave alone.
+//! What the attributes, and the bounds of tasks on one thread, refuse: each case is a program in a package that is
+//! checked by cargo, and the errors must be the ones named, on the user's line, and no others. A case without errors is
+//! one that the lints must leave alone.
 
 use std::fs;
 use std::path::{Path, PathBuf};

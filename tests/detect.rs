@@ -1,4 +1,5 @@
-//! Tasks that wait in vain: leaks are known exactly, deadlocks are guessed after a second, and nothing else is taken for one.
+//! Tasks that wait in vain: leaks are known exactly, deadlocks are guessed after a second, and nothing else is taken
+//! for one.
 
 use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -171,7 +172,8 @@ fn r18_leaked_tasks_are_listed_exactly() {
         let timer = runtime.spawn(gmp::time::sleep(NEVER));
         let waker = kept.recv().unwrap();
         let other: Waker = dropped.recv().unwrap();
-        // The one processor came to the first task first, and to those two: when it comes to this one, their polls are over.
+        // The one processor came to the first task first, and to those two: when it comes to this one, their polls are
+        // over.
         runtime.block_on(runtime.spawn(async {})).unwrap();
         assert_eq!(leaked(), [never.id()]);
         assert!(runtime.leaked_tasks()[0].location.to_string().starts_with(&at_never));
@@ -558,8 +560,8 @@ fn r24_a_wait_in_a_runtime_that_is_gone_is_none_of_the_next() {
     });
 }
 
-/// One thread is stuck, which is the limit, another one in a poll that keeps its processor, and a third has been let go on
-/// without one: no deadlock. When all of that is over, what is left is one.
+/// One thread is stuck, which is the limit, another one in a poll that keeps its processor, and a third has been let go
+/// on without one: no deadlock. When all of that is over, what is left is one.
 #[test]
 fn r24_polls_at_the_limit_of_stuck_threads_are_no_deadlock_and_their_end_may_be() {
     limited(|| {
@@ -632,8 +634,8 @@ fn r24_a_pinned_task_is_leaked_when_its_last_waker_goes() {
     });
 }
 
-/// While the watcher only waits to see whether the runtime is dead, it still looks when it is woken: a pinned thread may not
-/// start a machine, and asks it to.
+/// While the watcher only waits to see whether the runtime is dead, it still looks when it is woken: a pinned thread
+/// may not start a machine, and asks it to.
 #[test]
 fn r01_a_watcher_that_waits_for_a_deadlock_starts_machines() {
     limited(|| {

@@ -6,8 +6,8 @@ use gmp::runtime::{Builder, Runtime};
 
 /// Runs `child` in a forked process; it ends well or names the line that failed.
 fn in_child(child: impl FnOnce()) {
-    // SAFETY: the child runs only this thread and ends by `_exit`. It may allocate: glibc makes its allocator usable in the
-    // child of a process with threads.
+    // SAFETY: the child runs only this thread and ends by `_exit`. It may allocate: glibc makes its allocator usable in
+    // the child of a process with threads.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "no child process");
     if pid == 0 {
@@ -72,8 +72,9 @@ fn the_parent_goes_on() {
     assert_eq!(runtime.block_on(runtime.spawn(async { 7 })).unwrap(), 7);
 }
 
-/// One test, and no thread that starts or ends at a fork: std takes a lock of the process (`thread_info` in its `stack_overflow`)
-/// when a thread starts and when it ends. If another thread has it at the fork, no thread of the child ever gets past its start.
+/// One test, and no thread that starts or ends at a fork: std takes a lock of the process (`thread_info` in its
+/// `stack_overflow`) when a thread starts and when it ends. If another thread has it at the fork, no thread of the
+/// child ever gets past its start.
 #[test]
 fn r24_use_in_a_forked_child_is_an_error_and_the_parent_goes_on() {
     // SAFETY: it ends this process if a parent hangs; no memory is touched.

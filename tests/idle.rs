@@ -1,4 +1,5 @@
-//! Idle costs nothing: a process whose tasks all wait makes no wake-ups. One test, so that no other's threads are counted.
+//! Idle costs nothing: a process whose tasks all wait makes no wake-ups. One test, so that no other's threads are
+//! counted.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

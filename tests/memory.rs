@@ -133,8 +133,8 @@ fn a_task_from_outside_has_no_allocation_of_its_own() {
     assert!(allocations < 64, "{allocations} for {TASKS} tasks: pages come, and queues double a few times");
 }
 
-/// Where nobody has a handle the machine ends the tasks and puts their memory away before it sleeps; else this thread does, which
-/// needs nobody for that.
+/// Where nobody has a handle the machine ends the tasks and puts their memory away before it sleeps; else this thread
+/// does, which needs nobody for that.
 fn a_burst_from_outside_gives_its_memory_back() {
     const TASKS: usize = 100_000;
     /// What a shared arena keeps, and a runtime has besides.
@@ -188,7 +188,8 @@ fn a_burst_from_outside_gives_its_memory_back_beside_work() {
     });
 }
 
-/// The last of the tasks are this thread's handles: what they kept comes back to the processor, which has nothing to do any more.
+/// The last of the tasks are this thread's handles: what they kept comes back to the processor, which has nothing to do
+/// any more.
 fn a_burst_that_others_end_gives_its_memory_back() {
     const TASKS: usize = 50_000;
     /// What an arena keeps, and a runtime has besides.

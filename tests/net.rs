@@ -62,7 +62,8 @@ fn r04_a_socket_is_served_within_a_bounded_number_of_picks() {
             let (back, byte, after) = reader.await.unwrap();
             stream = back;
             assert_eq!(byte, round);
-            // If the system has kept this thread for ten milliseconds the watcher comes, and may be kept itself with what it found.
+            // If the system has kept this thread for ten milliseconds the watcher comes, and may be kept itself with
+            // what it found.
             if after - before > LOOKS * PICKS + PICKS {
                 assert_ne!(by_watcher(), looks, "{} picks went by", after - before);
                 late += 1;
@@ -222,8 +223,8 @@ fn r04_sysmon_looks_at_the_netpoller_while_every_processor_is_in_a_long_poll() {
     runtime.block_on(task).unwrap();
 }
 
-/// Polls of a millisecond each, one after the other, on the only processor: what becomes ready in one of them has its turn
-/// before the next, and the task that yields them still has its own.
+/// Polls of a millisecond each, one after the other, on the only processor: what becomes ready in one of them has its
+/// turn before the next, and the task that yields them still has its own.
 #[test]
 fn r04_a_socket_does_not_wait_for_a_second_long_poll() {
     const ROUNDS: u64 = 30;

@@ -172,8 +172,8 @@ fn r12_a_panic_in_the_destructor_of_an_output() {
     check_all(Where::Output);
 }
 
-/// The first panic is the one to tell of. (In an `async` block the second would come while the first unwinds: Rust ends the
-/// process then.)
+/// The first panic is the one to tell of. (In an `async` block the second would come while the first unwinds: Rust ends
+/// the process then.)
 #[test]
 fn r12_a_future_panics_in_its_poll_and_in_its_destructor() {
     struct Twice(#[expect(dead_code, reason = "panics in its drop")] Bomb);

@@ -179,8 +179,8 @@ fn r08_a_socket_that_is_ready_comes_before_the_clock_on_the_portable_netpoller()
     });
 }
 
-/// Starts `busy` beside a task that sleeps for an hour. The clock stands until the test opens the gate that `busy` waits
-/// for, and then moves.
+/// Starts `busy` beside a task that sleeps for an hour. The clock stands until the test opens the gate that `busy`
+/// waits for, and then moves.
 fn holds_the_clock<F: Future + Send + 'static>(procs: usize, busy: impl FnOnce(std::sync::mpsc::Receiver<()>) -> F)
 where
     F::Output: Send + 'static,

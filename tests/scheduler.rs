@@ -332,8 +332,8 @@ fn r04_tasks_with_long_polls_do_not_starve_a_timer_or_each_other() {
     assert!(polls.iter().all(|n| *n > 0));
 }
 
-/// Sleepers whose polls are long, and yielders, on one processor, until the sleepers have had so many polls and `outside` has
-/// nothing more to do. Gives the polls of the sleepers and the turns of each yielder.
+/// Sleepers whose polls are long, and yielders, on one processor, until the sleepers have had so many polls and
+/// `outside` has nothing more to do. Gives the polls of the sleepers and the turns of each yielder.
 fn turns_beside_sleepers(
     (sleepers, yielders): (usize, usize),
     outside: impl FnOnce(&gmp::runtime::Runtime, &AtomicUsize),
@@ -382,8 +382,8 @@ fn long_poll(polls: &AtomicUsize) {
     polls.fetch_add(1, Relaxed);
 }
 
-/// What becomes ready in long polls goes first; here it has long polls too, and there is always some. Those that give way to it,
-/// and what comes from outside, still have their turns.
+/// What becomes ready in long polls goes first; here it has long polls too, and there is always some. Those that give
+/// way to it, and what comes from outside, still have their turns.
 #[test]
 fn r04_what_gives_way_to_others_is_not_starved_by_them() {
     const SLEEPERS: usize = 2;

@@ -115,8 +115,8 @@ fn r14_spawns_during_shutdown_from_outside_and_from_destructors() {
     });
 }
 
-/// A machine may poll a task once more after shutdown has woken it, and a thread outside may queue one after shutdown has
-/// looked at the queue.
+/// A machine may poll a task once more after shutdown has woken it, and a thread outside may queue one after shutdown
+/// has looked at the queue.
 #[test]
 fn r14_shutdown_while_tasks_are_woken() {
     const TASKS: usize = 20;

@@ -1,12 +1,14 @@
-//! Everything at once, at random: tasks of all sizes are spawned by tasks and by threads of others, woken, joined, aborted and
-//! detached by whoever comes first, beside polls that are stuck and blocking calls, while their runtimes come and go. What
-//! must hold: nothing is lost, nothing is dropped twice, no memory is anybody else's.
+//! Everything at once, at random: tasks of all sizes are spawned by tasks and by threads of others, woken, joined,
+//! aborted and detached by whoever comes first, beside polls that are stuck and blocking calls, while their runtimes
+//! come and go. What must hold: nothing is lost, nothing is dropped twice, no memory is anybody else's.
 //!
-//! `GMP_STORM` is for how many seconds; `GMP_STORM_SEED` is what it begins with.
+//! `GMP_STORM` is for how many seconds, `GMP_SEED` what it begins with.
 
 use std::future::Future;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -16,22 +18,17 @@ use std::time::{Duration, Instant};
 use gmp::runtime::{Builder, Handle};
 use gmp::task::{AbortHandle, JoinHandle, block_in_place, spawn_blocking, yield_now};
 
-/// A small random number.
-struct Random(u64);
+use seeds::{Random, Seed, seed, seeds};
 
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 20) % n
-    }
-}
+#[path = "support/seeds.rs"]
+mod seeds;
 
 /// What all runtimes of a storm share.
 #[derive(Default)]
 struct World {
-    seed: AtomicU64,
+    seed: u64,
+    /// Goes up with each that chooses: what it chooses comes from its number.
+    choosers: AtomicU64,
     /// Futures that are there.
     futures: AtomicI64,
     /// Outputs that are there.
@@ -48,10 +45,14 @@ struct World {
 
 impl World {
     fn random(&self) -> Random {
-        let n = self.seed.fetch_add(1, SeqCst) + 1;
-        let mut random = Random(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        random.below(2);
-        random
+        Random::new(self.choosers.fetch_add(1, SeqCst))
+    }
+
+    /// A destructor has seen what must not be. It may be one that runs while a panic goes by.
+    fn die(&self, why: &str) -> ! {
+        seeds::tell(self.seed);
+        let _ = writeln!(std::io::stderr(), "{why}");
+        std::process::abort();
     }
 }
 
@@ -86,17 +87,15 @@ impl<const N: usize> Marked<N> {
 impl<const N: usize> Drop for Marked<N> {
     fn drop(&mut self) {
         if !self.pattern.iter().all(|word| *word == self.mark) {
-            eprintln!("somebody else wrote to a task");
-            std::process::abort();
+            self.world.die("somebody else wrote to a task");
         }
         self.pattern = [!0; N];
         self.mark = 0;
         let count = if self.is_output { &self.world.outputs } else { &self.world.futures };
         if count.fetch_sub(1, SeqCst) <= 0 {
-            eprintln!("something was dropped twice");
-            std::process::abort();
+            self.world.die("something was dropped twice");
         }
-        if self.world.seed.load(SeqCst) % 97 == 0 {
+        if self.world.choosers.load(SeqCst) % 97 == 0 {
             // A destructor that spawns, wherever it runs.
             drop(gmp::Handle::try_current().map(|handle| handle.spawn(async {})));
         }
@@ -149,7 +148,7 @@ fn spawn_any(world: &Arc<World>, handle: &Handle, random: &mut Random, depth: u6
 
 /// Boxed, as it spawns its like.
 fn task<const N: usize>(world: Arc<World>, depth: u64) -> Boxed<N> {
-    let future = Marked::new(&world, world.seed.load(SeqCst) | 1 << 40, false);
+    let future = Marked::new(&world, world.choosers.load(SeqCst) | 1 << 40, false);
     Boxed { inner: Box::pin(steps(world, depth)), future }
 }
 
@@ -274,7 +273,7 @@ fn foreigner(world: &Arc<World>, handle: &Handle) {
     }
 }
 
-fn storm(seconds: f64, seed: u64) {
+fn storm(seconds: f64, seed: &Seed) {
     std::panic::set_hook(Box::new(|info| {
         if info.payload().is::<&str>() || info.payload().is::<String>() {
             let text = info.to_string();
@@ -283,8 +282,8 @@ fn storm(seconds: f64, seed: u64) {
             }
         }
     }));
-    let world = Arc::new(World::default());
-    world.seed.store(seed << 20, SeqCst);
+    let choosers = AtomicU64::new(seed.value() << 20);
+    let world = Arc::new(World { seed: seed.value(), choosers, ..World::default() });
     let begun = Instant::now();
     let mut runs = 0;
     while begun.elapsed().as_secs_f64() < seconds {
@@ -340,7 +339,8 @@ fn storm(seconds: f64, seed: u64) {
     assert_eq!((world.futures.load(SeqCst), world.outputs.load(SeqCst)), (0, 0), "something was lost");
     let count = |count: &AtomicU64| count.load(SeqCst);
     println!(
-        "seed {seed}: {runs} runtimes, {} tasks, {} joined, {} failed",
+        "seed {}: {runs} runtimes, {} tasks, {} joined, {} failed",
+        seed.value(),
         count(&world.spawned),
         count(&world.joined),
         count(&world.failed)
@@ -349,6 +349,40 @@ fn storm(seconds: f64, seed: u64) {
 
 #[test]
 fn r23_a_storm() {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<f64>().ok());
-    storm(number("GMP_STORM").unwrap_or(1.5), number("GMP_STORM_SEED").unwrap_or(1.0) as u64);
+    let seconds = std::env::var("GMP_STORM").ok().and_then(|text| text.parse().ok());
+    storm(seconds.unwrap_or(1.5), &seed(1));
+}
+
+/// A fault that few seeds come upon: the failure names one, and that one comes upon it at once, in the same way.
+#[test]
+fn r26_a_failure_replays_from_its_seed() {
+    const PLANTED: &str = "GMP_TEST_PLANTED";
+    const FAULT: &str = "the planted fault after";
+    if std::env::var_os(PLANTED).is_some() {
+        for (before, seed) in seeds(0..).enumerate() {
+            let mut random = seed.random(0);
+            let steps: Vec<_> = (0..8).map(|_| random.below(100)).collect();
+            println!("{before} runs before");
+            assert!(!steps.windows(2).any(|two| two[0] == two[1] && two[0] < 5), "{FAULT} {steps:?}");
+        }
+        return;
+    }
+    let run = |seed: Option<&str>| {
+        let mut test = Command::new(std::env::current_exe().unwrap());
+        test.args(["--exact", "r26_a_failure_replays_from_its_seed", "--nocapture"]).env(PLANTED, "1");
+        match seed {
+            Some(seed) => test.env("GMP_SEED", seed),
+            None => test.env_remove("GMP_SEED"),
+        };
+        let output = test.output().unwrap();
+        assert!(!output.status.success());
+        let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        let runs = out.lines().filter(|line| line.ends_with("runs before")).count();
+        let fault = err.lines().find(|line| line.contains(FAULT)).expect("what went wrong").to_owned();
+        let seed = err.split("GMP_SEED=").nth(1).and_then(|rest| rest.split(' ').next()).expect("a seed").to_owned();
+        (runs, seed, fault)
+    };
+    let (runs, found_by, fault) = run(None);
+    assert!(runs > 10, "the fault is nothing rare");
+    assert_eq!(run(Some(&found_by)), (1, found_by, fault));
 }

@@ -28,8 +28,8 @@ fn runtime(procs: usize) -> Runtime {
     Builder::new().procs(procs).on_stuck(|_| ()).build().unwrap()
 }
 
-/// One task that is stuck until 200 tasks in its queue, one in its run-next slot, three due timers, a readable socket, a task
-/// spawned from a plain thread and a `block_on` of another thread have all had their turn.
+/// One task that is stuck until 200 tasks in its queue, one in its run-next slot, three due timers, a readable socket,
+/// a task spawned from a plain thread and a `block_on` of another thread have all had their turn.
 /// So many such tasks are in that poll at once.
 async fn stuck_before_all_sorts(stuck: Stuck, in_poll: Arc<AtomicUsize>, tasks: usize) {
     const QUEUED: usize = 200;
@@ -436,7 +436,8 @@ impl std::task::Wake for Tell {
 #[test]
 fn r07_a_timer_behind_a_long_poll_fires_beside_an_idle_processor() {
     limited(|| {
-        // Without rescue: the other processor's machine, asleep in the netpoller without a deadline, has to come for it.
+        // Without rescue: the other processor's machine, asleep in the netpoller without a deadline, has to come for
+        // it.
         let runtime = Builder::new().procs(2).rescue(None).build().unwrap();
         let handle = runtime.handle();
         let task = runtime.spawn(async move {

@@ -1,5 +1,5 @@
-//! Threads that stand still with the lock of standard error, on which `sysmon` tells of what it sees. A process of its own: others
-//! print too.
+//! Threads that stand still with the lock of standard error, on which `sysmon` tells of what it sees. A process of its
+//! own: others print too.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{RecvTimeoutError, channel};

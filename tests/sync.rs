@@ -2,32 +2,19 @@
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
-use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 use std::thread;
 
 use gmp::Builder;
 use gmp::sync::Mutex;
 
-/// Counts its wakes.
-#[derive(Default)]
-struct Wakes(AtomicUsize);
+use polls::{Wakes, poll, poll_counted};
 
-impl Wake for Wakes {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
-
-fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
-    future.poll(&mut Context::from_waker(Waker::noop()))
-}
-
-fn poll_counted<F: Future>(future: Pin<&mut F>, wakes: &Arc<Wakes>) -> Poll<F::Output> {
-    future.poll(&mut Context::from_waker(&Waker::from(wakes.clone())))
-}
+#[path = "support/polls.rs"]
+mod polls;
 
 #[test]
 fn r19_one_at_a_time_has_the_value() {
@@ -68,7 +55,7 @@ fn r19_who_waits_is_woken_in_order() {
     for (lock, wakes) in waiting.iter_mut().zip(&wakes) {
         assert!(poll_counted(lock.as_mut(), wakes).is_pending());
     }
-    let woken = || wakes.iter().map(|wakes| wakes.0.load(SeqCst)).collect::<Vec<_>>();
+    let woken = || wakes.iter().map(|wakes| wakes.count()).collect::<Vec<_>>();
     drop(guard);
     assert_eq!(woken(), [1, 0, 0], "one is woken at a time");
     let Poll::Ready(guard) = poll(waiting[0].as_mut()) else { panic!("it was woken and the lock is free") };
@@ -104,7 +91,7 @@ fn r04_a_waiter_is_passed_by_a_few_times_at_most() {
         // The holder may take it again and again meanwhile: nobody else is woken.
         drop(guard);
         guard = mutex.try_lock().unwrap();
-        assert_eq!(wakes.0.load(SeqCst), passed);
+        assert_eq!(wakes.count(), passed);
         assert!(poll_counted(first.as_mut(), &wakes).is_pending());
     }
     assert_eq!(passed, 3);
@@ -143,9 +130,9 @@ fn r19_a_dropped_lock_gives_way_to_the_next() {
         }
         assert_eq!(handed, passes > 3);
         drop(guard);
-        assert_eq!(wakes.0.load(SeqCst), usize::from(handed));
+        assert_eq!(wakes.count(), usize::from(handed));
         drop(first);
-        assert_eq!(wakes.0.load(SeqCst), 1);
+        assert_eq!(wakes.count(), 1);
         assert!(poll(second).is_ready());
     }
     // In line.
@@ -178,7 +165,7 @@ fn r13_whose_waker_panics_does_not_keep_the_others_from_their_turn() {
     assert!(poll_counted(first.as_mut(), &wakes[0]).is_pending());
     assert!(poll_counted(second.as_mut(), &wakes[1]).is_pending());
     drop(held);
-    assert_eq!(wakes[0].0.load(SeqCst), 1);
+    assert_eq!(wakes[0].count(), 1);
     // The first was woken, and finds the lock taken again.
     let held = mutex.try_lock().unwrap();
     let waker = NoClone::waker();
@@ -186,7 +173,7 @@ fn r13_whose_waker_panics_does_not_keep_the_others_from_their_turn() {
     assert!(polled.is_err());
     drop(first);
     drop(held);
-    assert_eq!(wakes[1].0.load(SeqCst), 1, "nobody is woken any more");
+    assert_eq!(wakes[1].count(), 1, "nobody is woken any more");
     assert!(poll(second.as_mut()).is_ready());
 }
 

@@ -167,7 +167,8 @@ fn closures() {
         }
         assert_eq!(runtime.block_on(task).unwrap(), 7);
         drop(runtime);
-        // One for the task behind a blocking call, whose processor it is to go on with: the lone task stays with that processor.
+        // One for the task behind a blocking call, whose processor it is to go on with: the lone task stays with that
+        // processor.
         let runtime = builder().rescue(None).build().unwrap();
         let handle = runtime.handle();
         let call = runtime.spawn(async move {

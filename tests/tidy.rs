@@ -248,6 +248,62 @@ fn the_core_takes_atomics_and_locks_from_sys() {
     assert_none("std's atomics or locks outside `sys`", &found);
 }
 
+/// Addresses that nobody else can reach.
+const LOOPBACK: [&str; 3] = ["127.0.0.1", "[::1]", "localhost"];
+
+/// The host of an address that stands between quotes.
+fn hosts(line: &str) -> Vec<&str> {
+    let literals = line.split('"').skip(1).step_by(2);
+    let addresses = literals.filter_map(|text| text.rsplit_once(':'));
+    addresses.filter(|(_, port)| port.parse::<u16>().is_ok()).map(|(host, _)| host).collect()
+}
+
+#[test]
+fn r22_examples_listen_where_nobody_else_comes() {
+    let mut found = Vec::new();
+    let mut listening = 0;
+    let of_examples = files(&root().join("examples"), &[".rs"]);
+    let others = ["README.md", "src", "net/src", "executor/src"].map(|name| root().join(name));
+    let docs = others.iter().flat_map(|path| if path.is_dir() { files(path, &[".rs"]) } else { vec![path.clone()] });
+    for path in of_examples.iter().cloned().chain(docs) {
+        let text = fs::read_to_string(&path).unwrap();
+        for (at, line) in text.lines().enumerate() {
+            // In an example an address is mostly where it listens; docs also show whom to connect to.
+            let listens = of_examples.contains(&path) || line.contains("bind(");
+            let hosts = if listens { hosts(line) } else { Vec::new() };
+            listening += hosts.len();
+            let is_doc = of_examples.contains(&path) || comment(line).is_some() || path.ends_with("README.md");
+            let is_any = is_doc && ["0.0.0.0", "[::]", "UNSPECIFIED"].iter().any(|any| line.contains(any));
+            if is_any || hosts.iter().any(|host| !LOOPBACK.contains(host)) {
+                found.push(place(&path, at));
+            }
+        }
+    }
+    assert!(listening > 3, "no example listens, or it is not seen");
+    assert_none("an example that others can reach, without its reader having asked for it", &found);
+}
+
+/// A variable of the environment is set by who starts the program, which may not be who answers for it.
+#[test]
+fn r22_the_environment_changes_numbers_and_nothing_that_is_safe() {
+    const KNOWN: [&str; 2] = ["GMP_PROCS", "GMP_SCHEDTRACE"];
+    let mut read = BTreeSet::new();
+    let mut places = Vec::new();
+    for directory in ["src", "executor/src", "net/src", "macros/src"] {
+        for (path, lines) in sources(directory) {
+            for (at, line) in lines.iter().enumerate() {
+                if ["env::var", "env::vars", "option_env!", "getenv"].iter().any(|how| code(line).contains(how)) {
+                    places.push(place(&path, at));
+                }
+                let names = code(line).split("env(\"").skip(1).filter_map(|rest| rest.split('"').next());
+                read.extend(names.map(str::to_owned));
+            }
+        }
+    }
+    assert_eq!(places.len(), 1, "all variables are read in one place, which says what is wrong with them: {places:?}");
+    assert_eq!(read, KNOWN.map(str::to_owned).into(), "ARCHITECTURE.md says what variables there are, and what for");
+}
+
 #[test]
 fn nothing_is_left_for_later() {
     // In two parts, so that this file is clean too.

@@ -1,4 +1,5 @@
-//! Feature `tracing`: a stuck poll is an event. The subscriber must be the process's, so each case is a process of its own.
+//! Feature `tracing`: a stuck poll is an event. The subscriber must be the process's, so each case is a process of its
+//! own.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -60,8 +61,8 @@ impl Subscriber for Listener {
     fn exit(&self, _: &Id) {}
 }
 
-/// A poll that ends when a task behind it has run, and `heard`; gives the number of its task, and the line where that was
-/// spawned.
+/// A poll that ends when a task behind it has run, and `heard`; gives the number of its task, and the line where that
+/// was spawned.
 fn stuck_poll(heard: fn() -> bool) -> (String, u32) {
     let runtime = Builder::new().procs(1).thread_name("night").build().unwrap();
     let (done, is_done) = channel();

@@ -307,8 +307,8 @@ fn r13_a_waker_that_panics_as_that_of_a_handle_does_no_harm() {
     });
 }
 
-/// Nor do those that panic while a runtime closes its sockets and its timers: tasks of another runtime that wait for a socket
-/// of this one still hear of its end.
+/// Nor do those that panic while a runtime closes its sockets and its timers: tasks of another runtime that wait for a
+/// socket of this one still hear of its end.
 #[test]
 fn r13_wakers_that_panic_while_a_runtime_closes() {
     /// Panics when it is dropped.

@@ -101,7 +101,8 @@ fn r03_a_waker_that_blocks_in_a_machine_without_a_processor() {
     });
 }
 
-/// A socket on which that waker waits, and what makes it ready. The waker is woken by `sysmon` if the processors are busy.
+/// A socket on which that waker waits, and what makes it ready. The waker is woken by `sysmon` if the processors are
+/// busy.
 async fn waits_on_a_socket(waker: &Waker) -> (UdpSocket, std::net::UdpSocket) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     assert!(socket.poll_recv_from(&mut Context::from_waker(waker), &mut [0]).is_pending());
@@ -110,8 +111,8 @@ async fn waits_on_a_socket(waker: &Waker) -> (UdpSocket, std::net::UdpSocket) {
     (socket, other)
 }
 
-/// The only processor is in a poll that nobody is rescued from, so that `sysmon` finds what the netpoller has. A waker that
-/// blocks neither stops it nor keeps those behind it.
+/// The only processor is in a poll that nobody is rescued from, so that `sysmon` finds what the netpoller has. A waker
+/// that blocks neither stops it nor keeps those behind it.
 #[test]
 fn r03_a_waker_that_blocks_in_the_watcher() {
     limited(|| {

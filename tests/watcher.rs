@@ -1,5 +1,5 @@
-//! The watcher costs nearly nothing beside tasks that behave, does each of its duties, and leaves a thread alone that is only
-//! preempted.
+//! The watcher costs nearly nothing beside tasks that behave, does each of its duties, and leaves a thread alone that
+//! is only preempted.
 #![cfg(target_os = "linux")]
 
 use std::process::{Child, Command, Stdio};
@@ -60,8 +60,8 @@ impl Drop for Turns {
 /// One test at a time loads the machine or minds that others do.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// It never looks more than every 5 ms beside tasks that yield, and every millisecond for a second after it has acted, which other
-/// load on the machine may make it do: then it is tried again.
+/// It never looks more than every 5 ms beside tasks that yield, and every millisecond for a second after it has acted,
+/// which other load on the machine may make it do: then it is tried again.
 #[test]
 fn r05_beside_tasks_that_behave_the_watcher_looks_every_five_milliseconds() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,9 +121,9 @@ impl Drop for Burners {
     }
 }
 
-/// Polls that use 1 ms of CPU, less than it takes to be stuck, and last for many looks of the watcher because others have the
-/// CPUs; a task waits behind each. Where the CPU itself is another machine's for a while, its clock goes on: a poll may then have
-/// used what it takes.
+/// Polls that use 1 ms of CPU, less than it takes to be stuck, and last for many looks of the watcher because others
+/// have the CPUs; a task waits behind each. Where the CPU itself is another machine's for a while, its clock goes on: a
+/// poll may then have used what it takes.
 #[test]
 fn r03_a_thread_that_is_only_preempted_is_not_rescued() {
     const LONG: Duration = Duration::from_millis(8);
@@ -158,8 +158,8 @@ fn r03_a_thread_that_is_only_preempted_is_not_rescued() {
     });
 }
 
-/// Each duty, by its counter; the poll goes on only when it has been done. The netpoller's is in `net.rs`, threads that could not
-/// be started in `threads_refused.rs`, releases in `block_in_place.rs`.
+/// Each duty, by its counter; the poll goes on only when it has been done. The netpoller's is in `net.rs`, threads that
+/// could not be started in `threads_refused.rs`, releases in `block_in_place.rs`.
 #[test]
 fn r25_the_watcher_counts_what_it_does() {
     limited(|| {
@@ -213,7 +213,8 @@ fn r25_the_watcher_counts_what_it_does() {
     });
 }
 
-/// Due timers of a processor in a poll that is stuck: nobody else has them, and the machine in the netpoller sleeps for longer.
+/// Due timers of a processor in a poll that is stuck: nobody else has them, and the machine in the netpoller sleeps for
+/// longer.
 #[test]
 fn r07_due_timers_of_a_stuck_poll_fire() {
     limited(|| {
@@ -275,8 +276,8 @@ fn r03_a_hook_that_blocks_at_the_start_of_a_thread_keeps_no_processor() {
     });
 }
 
-/// It looks again at once, and not milliseconds later: of many polls that block before a task one at least is found so. But no
-/// poll is given up on that was just blocked: a contended lock is over soon.
+/// It looks again at once, and not milliseconds later: of many polls that block before a task one at least is found so.
+/// But no poll is given up on that was just blocked: a contended lock is over soon.
 #[test]
 fn r03_a_poll_that_blocks_is_found_soon_and_not_at_once() {
     const TRIES: usize = 100;

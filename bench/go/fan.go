@@ -235,7 +235,8 @@ func behind(c *cell) outcome {
 	return out
 }
 
-// timeouts: what waits for a yield with a limit of time. There is nothing to select on but the timer, so it is armed and stopped.
+// timeouts: what waits for a yield with a limit of time. There is nothing to select on but the timer, so it is armed
+// and stopped.
 func timeouts(ops int) {
 	var wg sync.WaitGroup
 	wg.Add(crowd)
@@ -314,8 +315,8 @@ func allowed(connections int) int {
 // chunk is `CHUNK` of `load.rs` in `bench/src`.
 const chunk = 64
 
-// connect has so many connections made by another process to a server whose goroutines wait for bytes, until it is told to
-// release them.
+// connect has so many connections made by another process to a server whose goroutines wait for bytes, until it is told
+// to release them.
 func connect(c *cell, n int) (release func()) {
 	var reading atomic.Int64
 	goOn := make(chan struct{}, n/chunk+1)

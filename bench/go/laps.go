@@ -1,7 +1,7 @@
 package main
 
-// The measuring loop, as in `bench/src/laps.rs`: warm-up, timed batches, one batch with allocations counted; and what the
-// kernel charged this process, as in `bench/src/usage.rs`.
+// The measuring loop, as in `bench/src/laps.rs`: warm-up, timed batches, one batch with allocations counted; and what
+// the kernel charged this process, as in `bench/src/usage.rs`.
 
 import (
 	"os"

@@ -1,8 +1,8 @@
-// Go beside gmp: one cell of the bench, in Go. `bench/src/peers/go.rs` builds this program and starts it for each cell; what
-// it prints is the JSON of `CellReport` in `bench/src/cell.rs`.
+// Go beside gmp: one cell of the bench, in Go. `bench/src/peers/go.rs` builds this program and starts it for each cell;
+// what it prints is the JSON of `CellReport` in `bench/src/cell.rs`.
 //
-//  1. Each scenario does what the one of the same name in `bench/src/scenarios` does, in the form that is Go's own and best:
-//     a WaitGroup where others join handles, a goroutine that computes or blocks where others have a poll.
+//  1. Each scenario does what the one of the same name in `bench/src/scenarios` does, in the form that is Go's own and
+//     best: a WaitGroup where others join handles, a goroutine that computes or blocks where others have a poll.
 //  2. GOMAXPROCS is the number of processors of the cell; everything else, the garbage collector too, has its defaults.
 //  3. Load generators are those of the bench, in processes of their own: `-bench` is its program.
 package main
@@ -129,8 +129,9 @@ var scenarios = map[string]func(c *cell) outcome{
 	"http-block":            func(c *cell) outcome { return httpRate(c, 8, block, 50*time.Millisecond) },
 }
 
-// countThreads is how many threads run goroutines at once: rounds of goroutines that compute until `procs` of them were inside
-// together. One that the kernel took its CPU from stays inside while others run, so more than GOMAXPROCS is no news.
+// countThreads is how many threads run goroutines at once: rounds of goroutines that compute until `procs` of them were
+// inside together. One that the kernel took its CPU from stays inside while others run, so more than GOMAXPROCS is no
+// news.
 func countThreads(procs int) int {
 	var inside, most atomic.Int64
 	giveUp := time.Now().Add(5 * time.Second)

@@ -1,6 +1,7 @@
 package main
 
-// The counterparts of `messages.rs` and `mutex.rs` in `bench/src/scenarios`, and of those calls in `blocking.rs` that block.
+// The counterparts of `messages.rs` and `mutex.rs` in `bench/src/scenarios`, and of those calls in `blocking.rs` that
+// block.
 
 import (
 	"math/rand/v2"

@@ -109,7 +109,8 @@ func channelMany(ops int) {
 	wg.Wait()
 }
 
-// timerChurn uses AfterFunc, which context.WithTimeout uses: a channel's timer is armed only while somebody receives from it.
+// timerChurn uses AfterFunc, which context.WithTimeout uses: a channel's timer is armed only while somebody receives
+// from it.
 func timerChurn(ops int) {
 	for n := 1; n <= ops; n++ {
 		timer := time.AfterFunc(10*time.Second, func() {})

@@ -1,7 +1,7 @@
 package main
 
-// The counterparts of `echo.rs`, `http.rs`, `late.rs`, `tail.rs` and `server.rs` in `bench/src/scenarios`. The HTTP server is
-// net/http, the standard library's.
+// The counterparts of `echo.rs`, `http.rs`, `late.rs`, `tail.rs` and `server.rs` in `bench/src/scenarios`. The HTTP
+// server is net/http, the standard library's.
 
 import (
 	"bufio"

@@ -1,5 +1,5 @@
-//! An answer to HTTP/1.1 by hand: as little as a server can do that reads heads. `scenarios::http` runs it on every peer, and
-//! the servers in `peers` that have no hyper run nothing else.
+//! An answer to HTTP/1.1 by hand: as little as a server can do that reads heads. `scenarios::http` runs it on every
+//! peer, and the servers in `peers` that have no hyper run nothing else.
 //!
 //! 1. A request is `GET / HTTP/1.1` with fields and no body; another one is an error, and its connection ends.
 //! 2. All requests that are there are answered in one piece, so that sixteen in a row cost one write.

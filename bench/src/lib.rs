@@ -2,8 +2,9 @@
 //!
 //! The binary runs scenario × peer × round, each in a process of its own (`run`); the criterion benches in `benches/`
 //! use the same batches. In reading order: `peer` says what a runtime must give, `scenarios` what is measured, `laps`
-//! how, `cell` what one process does, `run` in what order they go, `stats`, `verdict` and `report` what comes out, `publish` and
-//! `plot` what of it is kept. `gates` and `locked` count where a clock would not do, `model` where there are not CPUs enough.
+//! how, `cell` what one process does, `run` in what order they go, `stats`, `verdict` and `report` what comes out,
+//! `publish` and `plot` what of it is kept. `gates` and `locked` count where a clock would not do, `model` where there
+//! are not CPUs enough.
 //!
 //! It runs on Linux, like the figures it is for: the generator uses epoll, and figures come from `/proc`.
 

@@ -1,6 +1,6 @@
 //! The load generator of the echo scenarios: one thread, every connection in a closed loop. `scenarios::echo` starts
-//! this program again with `--load`, so that its CPU time is not the server's; `scenarios::idle` with `--hold`, which asks
-//! nothing.
+//! this program again with `--load`, so that its CPU time is not the server's; `scenarios::idle` with `--hold`, which
+//! asks nothing.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -143,8 +143,9 @@ pub fn raise_open_files() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Opens so many connections to `address`, and keeps them until `told` ends. After each [`CHUNK`] it waits for a byte, which says
-/// that they were accepted: more than a server has room for would come late. None of them leaves a port behind that lingers.
+/// Opens so many connections to `address`, and keeps them until `told` ends. After each [`CHUNK`] it waits for a byte,
+/// which says that they were accepted: more than a server has room for would come late. None of them leaves a port
+/// behind that lingers.
 ///
 /// # Errors
 ///

@@ -1,9 +1,11 @@
-//! How many locked instructions an operation of gmp's executes, and how many of them on lines that all processors share:
-//! callgrind counts each instruction, `objdump` says which of them are locked, and `addr2line` whose they are (`--locked`; x86-64).
+//! How many locked instructions an operation of gmp's executes, and how many of them on lines that all processors
+//! share: callgrind counts each instruction, `objdump` says which of them are locked, and `addr2line` whose they are
+//! (`--locked`; x86-64).
 //!
 //! 1. A locked instruction is one with the prefix `lock`, an exchange with memory, or a full fence.
-//! 2. It is on a shared line if a function of the global queue, of the list of idle processors, of the netpoller, or of a theft
-//!    is among those it was inlined from. The others are on lines of a task, a processor, or a shard, or are fences.
+//! 2. It is on a shared line if a function of the global queue, of the list of idle processors, of the netpoller, or of
+//!    a theft is among those it was inlined from. The others are on lines of a task, a processor, or a shard, or are
+//!    fences.
 //! 3. The bench's own counting of allocations is left out.
 //! 4. As with the other counts, those of `n` operations and of `2 n` are taken in processes of their own.
 

@@ -1,12 +1,12 @@
-//! What many processors would meet at: how often an operation touches a line that all of them share, counted by the scheduler
-//! itself with few processors and with many, and what share of the time that line would be busy (`--model`).
+//! What many processors would meet at: how often an operation touches a line that all of them share, counted by the
+//! scheduler itself with few processors and with many, and what share of the time that line would be busy (`--model`).
 //!
-//! 1. The counts are measured, with as many processors as it says, on however many CPUs there are. The share is a model: every
-//!    processor goes as fast as one alone, and a touch keeps the line from all others for `TOUCH_NS`. A share of 100 % is the
-//!    end of scaling by that line.
-//! 2. Lines that all processors share are two: the global queue with its lock, and the word of the idle processors with its
-//!    lists. A theft meets one other processor at one queue; the registry of tasks has a shard for each processor and is met by
-//!    others only when a task ends elsewhere; timers and counters are a processor's own.
+//! 1. The counts are measured, with as many processors as it says, on however many CPUs there are. The share is a
+//!    model: every processor goes as fast as one alone, and a touch keeps the line from all others for `TOUCH_NS`. A
+//!    share of 100 % is the end of scaling by that line.
+//! 2. Lines that all processors share are two: the global queue with its lock, and the word of the idle processors with
+//!    its lists. A theft meets one other processor at one queue; the registry of tasks has a shard for each processor
+//!    and is met by others only when a task ends elsewhere; timers and counters are a processor's own.
 
 use std::fmt::Write;
 use std::time::Instant;
@@ -17,8 +17,8 @@ use crate::peer::Peer;
 use crate::peers::gmp::Gmp;
 use crate::scenarios::{Batch, channel, fan, messages, spawn, switch};
 
-/// From one CPU to another and on to the next: half of a round trip of a line between two (performance of the machine of the
-/// README: 195 ns), and what is done with it.
+/// From one CPU to another and on to the next: half of a round trip of a line between two (performance of the machine
+/// of the README: 195 ns), and what is done with it.
 const TOUCH_NS: f64 = 120.0;
 
 /// Units that move at once when a local queue overflows.
@@ -41,7 +41,8 @@ pub struct Touches {
 }
 
 impl Touches {
-    /// From what was counted over so many operations, `from_outside` of which came through the global queue by themselves.
+    /// From what was counted over so many operations, `from_outside` of which came through the global queue by
+    /// themselves.
     fn counted(before: &Metrics, after: &Metrics, ops: f64, from_outside: f64) -> Touches {
         let of = |number: fn(&Metrics) -> u64| (number(after) - number(before)) as f64 / ops;
         let found = |exit: FoundIn| (after.found_in(exit) - before.found_in(exit)) as f64 / ops;
@@ -57,8 +58,8 @@ impl Touches {
         }
     }
 
-    /// The share of the time in which the busier of the two lines is taken, if each of so many processors does an operation in
-    /// `ns`.
+    /// The share of the time in which the busier of the two lines is taken, if each of so many processors does an
+    /// operation in `ns`.
     fn share(self, procs: usize, ns: f64) -> f64 {
         procs as f64 * self.global.max(self.idle) * TOUCH_NS / ns
     }

@@ -1,7 +1,8 @@
-//! The load generator at a constant rate: one thread, an open loop. `scenarios::tail` and the program in `go/` start this
-//! program again with `--rate`, so that it takes neither a thread nor CPU time of the server's.
+//! The load generator at a constant rate: one thread, an open loop. `scenarios::tail` and the program in `go/` start
+//! this program again with `--rate`, so that it takes neither a thread nor CPU time of the server's.
 //!
-//! 1. Request `i` is due at `start + i / rate`, whatever became of those before it, on connection `i` modulo their number.
+//! 1. Request `i` is due at `start + i / rate`, whatever became of those before it, on connection `i` modulo their
+//!    number.
 //! 2. A time is counted from when the request was due, not from when it could be sent: one that waits because its
 //!    connection is still owed an answer waits at the server's account. No omission is coordinated with the server.
 //! 3. What is not answered in the end counts with the time it has waited so far.

@@ -149,8 +149,8 @@ pub fn interval(t: &Interval) -> String {
     format!("{:.digits$} [{:.digits$}-{:.digits$}]", t.median, t.low, t.high)
 }
 
-/// The columns of each row of a comparison: threads, peer, median, best, times the best, CPU, context switches, allocations,
-/// memory, and what is said further.
+/// The columns of each row of a comparison: threads, peer, median, best, times the best, CPU, context switches,
+/// allocations, memory, and what is said further.
 pub fn lines(rows: &[Row]) -> Vec<[String; 10]> {
     let best = best_row(rows);
     rows.iter()

@@ -1,9 +1,9 @@
 //! How gmp stands against the best of the others in each row. `report`, `publish` and `plot` print it.
 //!
-//! 1. The best other peer is the one with the best median of its rounds' best batches; the ratio is taken in each round, and
-//!    its interval is a bootstrap over the rounds.
-//! 2. gmp is ahead if the whole interval is above 1 and its CPU time is at most 10 % above the other's: a runtime that wins by
-//!    spinning has not won.
+//! 1. The best other peer is the one with the best median of its rounds' best batches; the ratio is taken in each
+//!    round, and its interval is a bootstrap over the rounds.
+//! 2. gmp is ahead if the whole interval is above 1 and its CPU time is at most 10 % above the other's: a runtime that
+//!    wins by spinning has not won.
 //! 3. One or two rounds make no interval, and no verdict.
 
 use serde::Serialize;

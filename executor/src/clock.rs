@@ -1,5 +1,6 @@
 //! The clock: CLOCK_MONOTONIC as nanoseconds since a start that the whole process shares. Timers, `sched` and `sysmon`
-//! compare and subtract its readings. What a user sees of it is a runtime's own, which can be paused: `clock/pausable.rs`.
+//! compare and subtract its readings. What a user sees of it is a runtime's own, which can be paused:
+//! `clock/pausable.rs`.
 //!
 //! 1. A reading never goes back, on any thread.
 //! 2. No real reading is [`NEVER`]: it is 584 years away.
@@ -28,8 +29,8 @@ struct Start {
 fn start() -> &'static Start {
     static START: OnceLock<Start> = OnceLock::new();
     START.get_or_init(|| {
-        // std's is read first: what it says then lies before what we say, by less than the pair took to read. So an instant of
-        // ours is never too late for std's clock, nor a deadline of std's too early for ours.
+        // std's is read first: what it says then lies before what we say, by less than the pair took to read. So an
+        // instant of ours is never too late for std's clock, nor a deadline of std's too early for ours.
         let pairs = (0..16).map(|_| {
             let start = Start { instant: Instant::now(), ns: monotonic() };
             (start.instant.elapsed(), start)

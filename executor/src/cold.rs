@@ -1,9 +1,9 @@
-//! Waits that block a thread (`send_blocking`, `blocking_lock` and the like): known to be long, and rare. On a thread that is
-//! in a runtime it is a `block_on`, which gives the processor up while it waits; any other thread sleeps by itself, and no
-//! runtime is started for it.
+//! Waits that block a thread (`send_blocking`, `blocking_lock` and the like): known to be long, and rare. On a thread
+//! that is in a runtime it is a `block_on`, which gives the processor up while it waits; any other thread sleeps by
+//! itself, and no runtime is started for it.
 //!
-//! 1. The flag is set before the event is notified, and looked at again after the thread has begun to listen: one of the two
-//!    sees the other, so no wake is lost.
+//! 1. The flag is set before the event is notified, and looked at again after the thread has begun to listen: one of
+//!    the two sees the other, so no wake is lost.
 
 use std::future::Future;
 use std::pin::pin;

@@ -1,10 +1,11 @@
-//! How many CPUs this process may use: those there are, its affinity, the quota of its cgroups. `runtime::builder` asks when
-//! nobody says how many processors there are to be; `sched::procs` asks again while a runtime runs.
+//! How many CPUs this process may use: those there are, its affinity, the quota of its cgroups. `runtime::builder` asks
+//! when nobody says how many processors there are to be; `sched::procs` asks again while a runtime runs.
 //!
 //! 1. The limit of every cgroup from the process's own up to the root of its mount counts, and the tightest one holds.
 //! 2. A quota is rounded up, gives at least [`QUOTA_MIN`] processors, and never more than there are CPUs.
 //! 3. A file that is missing, or says what nobody understands, is no limit. Nothing here fails.
-//! 4. Which files there are is found out once: a process that is moved to another cgroup keeps the limits it was built with.
+//! 4. Which files there are is found out once: a process that is moved to another cgroup keeps the limits it was built
+//!    with.
 
 use std::ffi::OsString;
 use std::fs::read_to_string;
@@ -12,8 +13,8 @@ use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// A quota gives at least so many processors (Go: `adjustCgroupGOMAXPROCS`): with one, a task that uses the quota up would
-/// stop everything.
+/// A quota gives at least so many processors (Go: `adjustCgroupGOMAXPROCS`): with one, a task that uses the quota up
+/// would stop everything.
 const QUOTA_MIN: u64 = 2;
 
 /// Where the number comes from.
@@ -134,16 +135,16 @@ struct Mount {
 impl Mount {
     /// The directories of `own` and of all its ancestors that the mount shows.
     fn directories(&self, own: &Path) -> Vec<PathBuf> {
-        // In a namespace, or where a part of the hierarchy is mounted, the path may lie outside: the mount is then all there
-        // is to see.
+        // In a namespace, or where a part of the hierarchy is mounted, the path may lie outside: the mount is then all
+        // there is to see.
         let inside = own.strip_prefix(&self.root).unwrap_or(Path::new(""));
         let inside = if inside.components().any(|part| part.as_os_str() == "..") { Path::new("") } else { inside };
         inside.ancestors().map(|part| self.point.join(part)).collect()
     }
 }
 
-/// The mounts of `/proc/self/mountinfo` that matter. A line is: id, parent, device, root, mount point, options, optional
-/// fields, `-`, type, source, options of the file system.
+/// The mounts of `/proc/self/mountinfo` that matter. A line is: id, parent, device, root, mount point, options,
+/// optional fields, `-`, type, source, options of the file system.
 fn mounts(text: &str) -> Vec<Mount> {
     let mount = |line: &str| {
         let (mount, filesystem) = line.split_once(" - ")?;

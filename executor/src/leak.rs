@@ -1,10 +1,10 @@
-//! Tasks that nobody can wake any more: each poll gets a waker that counts its clones. `task` wraps its futures so if the
-//! runtime looks for leaks, and so does `block_on`; where it does not, nothing here is used.
+//! Tasks that nobody can wake any more: each poll gets a waker that counts its clones. `task` wraps its futures so if
+//! the runtime looks for leaks, and so does `block_on`; where it does not, nothing here is used.
 //!
-//! A token is what all clones of a task's waker share: it comes into being with the first of them and goes with the last. The
-//! tally of a task counts its tokens (none, one, and for a moment two) and says whether a poll is going on or owed, all in one
-//! word, so that one look at it is exact: **leaked** is *no token, no poll, none owed*, and nothing but an abort or the end of
-//! the runtime leads out of it.
+//! A token is what all clones of a task's waker share: it comes into being with the first of them and goes with the
+//! last. The tally of a task counts its tokens (none, one, and for a moment two) and says whether a poll is going on or
+//! owed, all in one word, so that one look at it is exact: **leaked** is *no token, no poll, none owed*, and nothing
+//! but an abort or the end of the runtime leads out of it.
 //!
 //! | state         | POLLED | WOKEN | who leaves it                                                                |
 //! |---------------|--------|-------|------------------------------------------------------------------------------|
@@ -13,8 +13,8 @@
 //! | polled        |   1    |   0   | `wake` → polled, woken · `end_poll` → waiting                                |
 //! | polled, woken |   1    |   1   | `end_poll` → owed, and wakes the task                                        |
 //!
-//! 1. The task is woken by the edges that say so and by no others: a wake during the poll is passed on at its end. So a task
-//!    that the word calls waiting is not queued either, unless it was aborted or the runtime closes.
+//! 1. The task is woken by the edges that say so and by no others: a wake during the poll is passed on at its end. So a
+//!    task that the word calls waiting is not queued either, unless it was aborted or the runtime closes.
 //! 2. A token is counted before it is shared and uncounted after its last wake.
 //! 3. The waker inside a token is the task's own. Waking or dropping it runs no user code that a plain waker would not.
 

@@ -78,3 +78,7 @@ pub mod sync;
 
 #[cfg(not(gmp_loom))]
 pub mod runtime;
+
+#[cfg(all(test, not(gmp_loom)))]
+#[path = "../../tests/support/seeds.rs"]
+mod seeds;

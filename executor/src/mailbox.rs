@@ -1,12 +1,12 @@
-//! A mailbox: any thread puts something in, one thread takes it out. The tasks of a local set (`task/local.rs`) come home
-//! through it, and the drop of a set waits at it.
+//! A mailbox: any thread puts something in, one thread takes it out. The tasks of a local set (`task/local.rs`) come
+//! home through it, and the drop of a set waits at it.
 //!
 //! 1. Only the owner registers hosts and takes out. Whoever puts something in does not know whether anybody waits.
 //! 2. [`Mailbox::register`] registers the host, then takes out; [`Mailbox::put`] puts in, then wakes every host that is
-//!    registered, once. Of the two that are done under the lock one comes first: either what was put in is taken out, or it
-//!    wakes the host. Nothing lies in the box while its hosts sleep.
-//! 3. A host that was woken is not registered any more. Hosts are known by a key, so that one which registers at each of
-//!    its polls is there once, whatever waker it has then.
+//!    registered, once. Of the two that are done under the lock one comes first: either what was put in is taken out,
+//!    or it wakes the host. Nothing lies in the box while its hosts sleep.
+//! 3. A host that was woken is not registered any more. Hosts are known by a key, so that one which registers at each
+//!    of its polls is there once, whatever waker it has then.
 //! 4. No lock is held while a host's waker is cloned, woken or dropped: it is the user's.
 
 use std::task::Waker;

@@ -83,6 +83,6 @@ impl Parker {
 }
 
 #[cfg(all(test, gmp_loom))]
-mod loom;
+pub(crate) mod loom;
 #[cfg(all(test, not(gmp_loom)))]
 mod tests;

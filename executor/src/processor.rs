@@ -27,24 +27,12 @@ use crate::task::registry::Shard;
 use crate::timers::Timers;
 
 mod backoff;
+mod look;
+
+use look::LOOK_EVERY_MAX;
 
 /// So many tasks in a row out of the run-next slot share one time slice, then it goes to the back.
 pub(crate) const HOPS: u32 = 256;
-/// At most so many picks lie between two looks at clock, timers, global queue and netpoller (Go: 61).
-pub(crate) const LOOK_EVERY_MAX: u32 = 61;
-/// Looks that come closer than this, in nanoseconds, are made rarer; those further apart than the next, denser.
-const LOOK_NS_MIN: u64 = 50_000;
-const LOOK_NS_MAX: u64 = 200_000;
-/// A busy processor looks at the netpoller, which costs a system call, when nobody has for so long, in nanoseconds, and at
-/// one in so many looks in any case.
-const NETPOLL_NS: u64 = 2_000_000;
-const NETPOLL_LOOKS: u32 = 16;
-/// Polls that take longer than this, in nanoseconds and on average, are long: a system call beside them is nothing.
-const LONG_NS: u64 = 500_000;
-/// So many looks after one that came after long polls, looks are not made rarer.
-const LONG_MEMORY: u32 = 32;
-/// A processor whose picks take longer than this, in nanoseconds and on average, is slow: it is not worth waiting for.
-const SLOW_PICK_NS: u64 = 20_000;
 /// `attention`: the time slice is over.
 pub(crate) const SLICE_OVER: u32 = 1;
 /// `attention`: the runtime closes.
@@ -150,17 +138,6 @@ impl ProcSlot {
         // Release: as in `renew`.
         self.current.store(std::ptr::from_ref(objects.all[0]).cast_mut(), Release);
     }
-}
-
-/// What [`Processor::looked`] says of a look.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct LookAt {
-    /// To look at the netpoller too.
-    pub(crate) netpoll: bool,
-    /// The polls since the last look took long, on average.
-    pub(crate) after_long_polls: bool,
-    /// To wake a machine for what is queued, whether or not that paid the last times.
-    pub(crate) probe: bool,
 }
 
 /// A processor. The hot words of the owner, of thieves and of `sysmon` lie on lines of their own.
@@ -392,11 +369,6 @@ impl Processor {
         self.seen.waking.load(Relaxed)
     }
 
-    /// `sysmon` saw one poll at two looks.
-    pub(crate) fn mark_slow(&self) {
-        self.seen.slow.store(true, Relaxed);
-    }
-
     pub(crate) fn counters(&self) -> &Counters {
         &self.own.counters
     }
@@ -522,11 +494,6 @@ impl Processor {
         self.own.budget.load(Relaxed) == 0 && self.attention() == 0 && !self.queue.next.is_condemned()
     }
 
-    /// When the processor was taken, or somebody last looked around on it.
-    pub(crate) fn looked_at(&self) -> u64 {
-        self.own.last_look.load(Relaxed)
-    }
-
     #[inline]
     pub(crate) fn has_budget(&self) -> bool {
         self.own.budget.load(Relaxed) > 0 && self.attention() & SLICE_OVER == 0
@@ -558,60 +525,6 @@ impl Processor {
         self.seen.waking.store(on, Relaxed);
     }
 
-    /// The next pick looks around first.
-    pub(crate) fn look_soon(&self) {
-        self.own.looks_in.store(0, Relaxed);
-    }
-
-    /// Counts a pick down; tells whether it is time to look around.
-    #[inline]
-    pub(crate) fn is_look_due(&self) -> bool {
-        let left = self.own.looks_in.load(Relaxed);
-        if left == 0 {
-            return true;
-        }
-        self.own.looks_in.store(left - 1, Relaxed);
-        false
-    }
-
-    /// How many picks there are from one look to the next.
-    pub(crate) fn look_every(&self) -> usize {
-        self.own.look_every.load(Relaxed) as usize
-    }
-
-    /// A look happens at `now`: sets the distance to the next one so that they come 50 to 200 µs apart, and tells what to
-    /// look at. At the netpoller somebody last looked at `netpolled_at`.
-    pub(crate) fn looked(&self, now: u64, netpolled_at: u64) -> LookAt {
-        let every = self.own.look_every.load(Relaxed);
-        let passed = now.saturating_sub(self.own.last_look.load(Relaxed));
-        self.own.last_look.store(now, Relaxed);
-        // Once may be a preempted thread; twice in a row is a processor with long polls.
-        let slow = passed > u64::from(every) * SLOW_PICK_NS;
-        self.seen.slow.store(slow && self.own.was_slow.load(Relaxed), Relaxed);
-        self.own.was_slow.store(slow, Relaxed);
-        let probe = self.may_probe(now, every, passed);
-        // Short polls among long ones: the next long one is to be noticed at once.
-        let is_long = passed > u64::from(every) * LONG_NS;
-        let after_long = if is_long { LONG_MEMORY } else { self.own.after_long.load(Relaxed).saturating_sub(1) };
-        self.own.after_long.store(after_long, Relaxed);
-        let every = if passed < LOOK_NS_MIN {
-            if after_long > 0 { every } else { (every * 2).min(LOOK_EVERY_MAX) }
-        } else if passed > LOOK_NS_MAX {
-            // At once: the picks between two looks may be long polls.
-            (u64::from(every) * LOOK_NS_MAX / 2 / passed).max(1) as u32
-        } else {
-            every
-        };
-        self.own.look_every.store(every, Relaxed);
-        self.own.looks_in.store(every - 1, Relaxed);
-        self.own.counters.looks.add(1);
-        let without = self.own.looks_without_netpoll.load(Relaxed) + 1;
-        let netpoll_after = if is_long { LOOK_NS_MIN } else { NETPOLL_NS };
-        let netpoll = now.saturating_sub(netpolled_at) >= netpoll_after || without >= NETPOLL_LOOKS;
-        self.own.looks_without_netpoll.store(if netpoll { 0 } else { without }, Relaxed);
-        LookAt { netpoll, after_long_polls: is_long, probe }
-    }
-
     /// Whether queued tasks may give way to what became ready: one of those that did the last time has had its turn.
     pub(crate) fn may_give_way(&self) -> bool {
         self.schedtick().wrapping_sub(self.own.gives_way_at.load(Relaxed)) as i32 >= 0
@@ -627,22 +540,6 @@ impl Processor {
         if !self.may_give_way() {
             self.own.gives_way_at.store(self.own.gives_way_at.load(Relaxed).wrapping_add(1), Relaxed);
         }
-    }
-
-    #[inline]
-    pub(crate) fn is_slow(&self) -> bool {
-        self.seen.slow.load(Relaxed)
-    }
-
-    /// [`Processor::is_slow`], for one wake. If it is true that picks take long, a look comes with each of them and says so
-    /// again; if the machine had only been preempted, that costs one wake and not many.
-    #[inline]
-    pub(crate) fn take_slow(&self) -> bool {
-        let slow = self.is_slow();
-        if slow {
-            self.seen.slow.store(false, Relaxed);
-        }
-        slow
     }
 
     /// A number for a task in the arena, which no other of the runtime has.

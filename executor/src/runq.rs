@@ -1,15 +1,15 @@
-//! A processor's own queue: the run-next slot, and behind it a FIFO ([`Ring`]) of at most [`CAPACITY`]. `sched` fills and empties
-//! it.
+//! A processor's own queue: the run-next slot, and behind it a FIFO ([`Ring`]) of at most [`CAPACITY`]. `sched` fills
+//! and empties it.
 //!
-//! 1. Only the machine that holds the processor (the owner) pushes, and only it fills the run-next slot. Anybody may take
-//!    out of either.
-//! 2. A unit is in one place at a time: taking it out of the slot or the ring is one locked instruction, and whoever wins
-//!    it owns the unit.
+//! 1. Only the machine that holds the processor (the owner) pushes, and only it fills the run-next slot. Anybody may
+//!    take out of either.
+//! 2. A unit is in one place at a time: taking it out of the slot or the ring is one locked instruction, and whoever
+//!    wins it owns the unit.
 //! 3. At most [`CAPACITY`] units are in the ring. What comes on top leaves with the older half, in order.
-//! 4. Once [`RunNext::condemn`] has put the sentinel into the slot it stays there until the owner gives the queue back: from
-//!    then on the queue belongs to no processor. The owner learns it from the sentinel coming out of the slot, or from a
-//!    second look at the slot after each push to the ring; whoever condemned it empties the ring after a fence. Whichever
-//!    fence came first, one of them sees a unit that was pushed meanwhile.
+//! 4. Once [`RunNext::condemn`] has put the sentinel into the slot it stays there until the owner gives the queue back:
+//!    from then on the queue belongs to no processor. The owner learns it from the sentinel coming out of the slot, or
+//!    from a second look at the slot after each push to the ring; whoever condemned it empties the ring after a fence.
+//!    Whichever fence came first, one of them sees a unit that was pushed meanwhile.
 
 use std::ptr::NonNull;
 
@@ -25,8 +25,8 @@ pub(crate) use ring::{Overflow, Ring};
 /// How many units a ring holds (Go: the length of `p.runq`).
 pub(crate) const CAPACITY: usize = 256;
 
-/// A task that is to run: a pointer that says nothing about what it points to. Whoever has the unit has the right, and the
-/// duty, to run or drop the task once.
+/// A task that is to run: a pointer that says nothing about what it points to. Whoever has the unit has the right, and
+/// the duty, to run or drop the task once.
 #[derive(Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub(crate) struct Unit(NonNull<()>);
@@ -99,8 +99,8 @@ impl RunNext {
 
     /// Puts the sentinel in (invariant 4) and gives back what was there. `sysmon` only.
     pub(crate) fn condemn(&self) -> Option<Unit> {
-        // AcqRel: Acquire pairs with the Release in `replace`; Release with the owner's next swap, which then sees that the
-        // processor is gone.
+        // AcqRel: Acquire pairs with the Release in `replace`; Release with the owner's next swap, which then sees that
+        // the processor is gone.
         let before = self.0.swap(CONDEMNED, AcqRel);
         debug_assert_ne!(before, CONDEMNED, "a queue was condemned twice");
         NonNull::new(before).map(Unit)
@@ -126,8 +126,8 @@ impl RunNext {
         if seen.is_null() || seen == CONDEMNED {
             return None;
         }
-        // AcqRel: Acquire costs nothing; Release pairs with the Acquire in `condemn`, so that whoever condemns the queue later
-        // sees what we pushed to the ring before. A thief that was faster left null.
+        // AcqRel: Acquire costs nothing; Release pairs with the Acquire in `condemn`, so that whoever condemns the
+        // queue later sees what we pushed to the ring before. A thief that was faster left null.
         let taken = self.0.swap(std::ptr::null_mut(), AcqRel);
         if taken == CONDEMNED {
             // Nobody else writes the slot of a condemned queue.

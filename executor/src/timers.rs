@@ -7,8 +7,8 @@
 //! 3. Storing FIRED or SHUT (Release, under the lock) is the last touch of a node by anybody but its owner. An owner
 //!    that loads one of them (Acquire) needs no lock and may free the node at once.
 //! 4. No waker is cloned, woken or dropped under the lock.
-//! 5. Whenever the lock is free no entry in the store is due before `earliest`. It is the deadline of one, unless that was cancelled
-//!    and `unsettled` says so; then the next to go to sleep looks for the first that is left.
+//! 5. Whenever the lock is free no entry in the store is due before `earliest`. It is the deadline of one, unless that
+//!    was cancelled and `unsettled` says so; then the next to go to sleep looks for the first that is left.
 //!
 //! | state | value | in the store | who leaves it                                                                  |
 //! |-------|-------|--------------|--------------------------------------------------------------------------------|
@@ -82,8 +82,8 @@ impl Timers {
         }
     }
 
-    /// No entry is due before this; [`NEVER`] if there is none. It may be the deadline of one that was cancelled: whoever goes
-    /// to sleep asks for [`settled`](Self::settled).
+    /// No entry is due before this; [`NEVER`] if there is none. It may be the deadline of one that was cancelled:
+    /// whoever goes to sleep asks for [`settled`](Self::settled).
     #[inline]
     pub(crate) fn earliest(&self) -> u64 {
         // Relaxed: only says when to look. A thread that goes to sleep on it has passed `idle_fence`, one that inserted
@@ -119,8 +119,8 @@ impl Timers {
         more
     }
 
-    /// Ends every entry, and refuses new ones until [`open`](Self::open): none of their sleeps ends, and what is done to them
-    /// later does not touch this store. Their wakers are woken: who waits in vain may say so.
+    /// Ends every entry, and refuses new ones until [`open`](Self::open): none of their sleeps ends, and what is done
+    /// to them later does not touch this store. Their wakers are woken: who waits in vain may say so.
     pub(crate) fn close(&self) {
         let mut store = self.store.lock();
         store.closed = true;
@@ -162,8 +162,8 @@ impl Timers {
 
 /// The part of an entry that a store points to.
 struct Node {
-    /// Whom to wake: there while armed. Written under the store's lock by its owner; whoever ends the node moves it out, which
-    /// is a read.
+    /// Whom to wake: there while armed. Written under the store's lock by its owner; whoever ends the node moves it
+    /// out, which is a read.
     waker: UnsafeCell<MaybeUninit<Waker>>,
     /// Where the store has it. Guarded by the store's lock.
     index: UnsafeCell<u32>,
@@ -178,8 +178,8 @@ unsafe impl Sync for Node {}
 impl Node {
     /// Ends a node that has just left its store, and gives its waker.
     fn end(node: NonNull<Node>, state: u8) -> Waker {
-        // SAFETY: it was in the store, which is locked, so it is alive (invariant 2), its cells are ours, and its waker is
-        // there. The state says from now on that it is not.
+        // SAFETY: it was in the store, which is locked, so it is alive (invariant 2), its cells are ours, and its waker
+        // is there. The state says from now on that it is not.
         unsafe {
             let waker = node.as_ref().waker.with(|w| (*w).assume_init_read());
             // Release: pairs with the Acquire in `Entry::{reset, unlink}`, whose thread may free the node at once.
@@ -251,8 +251,8 @@ impl Entry {
         self.node.state.load(Relaxed) == IDLE
     }
 
-    /// Looks whether it has fired, and leaves `waker` to be woken if not. The first poll, and the first after a reset of
-    /// a fired entry, inserts it into `home()` with `deadline`; later ones go by the deadline it has.
+    /// Looks whether it has fired, and leaves `waker` to be woken if not. The first poll, and the first after a reset
+    /// of a fired entry, inserts it into `home()` with `deadline`; later ones go by the deadline it has.
     #[inline]
     pub(crate) fn poll(
         self: Pin<&mut Self>,
@@ -274,9 +274,10 @@ impl Entry {
 
     /// Whether this waker is armed, so that no lock is needed to put it there. The state was armed just now.
     fn is_armed_with(&self, waker: &Waker) -> bool {
-        // SAFETY: only the owner writes the cell, and that is us. The one in it may be moved out meanwhile, woken and dropped:
-        // its two words stay, and they are all that is compared. If they are those of `waker`, which is alive, they mean the
-        // same: an address is only used again after the drop, and whoever uses it again has then seen the state after it.
+        // SAFETY: only the owner writes the cell, and that is us. The one in it may be moved out meanwhile, woken and
+        // dropped: its two words stay, and they are all that is compared. If they are those of `waker`, which is alive,
+        // they mean the same: an address is only used again after the drop, and whoever uses it again has then seen the
+        // state after it.
         self.node.waker.with(|w| unsafe { (*w).assume_init_ref().will_wake(waker) })
     }
 
@@ -365,7 +366,8 @@ impl Entry {
         }
         store.remove(&self.node);
         home.publish(&store);
-        // SAFETY: it was armed to this moment, so the waker is there; the entry is being dropped, so nobody takes it again.
+        // SAFETY: it was armed to this moment, so the waker is there; the entry is being dropped, so nobody takes it
+        // again.
         Some(self.node.waker.with(|w| unsafe { (*w).assume_init_read() }))
     }
 

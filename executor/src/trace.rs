@@ -40,7 +40,8 @@ impl Schedtrace {
             return;
         };
         self.next = now + every;
-        // A standard error that is closed must not end `sysmon`, as `eprintln!` would; nor one that nobody reads stop it.
+        // A standard error that is closed must not end `sysmon`, as `eprintln!` would; nor one that nobody reads stop
+        // it.
         let _ = try_print_error(&line((now - self.start) / 1_000_000, &sched.metrics()));
     }
 }

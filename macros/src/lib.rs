@@ -91,16 +91,16 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// `flavor = "multi_thread"` is accepted and changes nothing.
 ///
-/// A test that waits in vain fails instead of hanging: the runtime is built with `Builder::detect_deadlocks`, which says what is
-/// found. At once if the body waits and no waker of it is left; after a second in which nothing ran and nothing that the runtime
-/// knows of could wake a task. The second is a guess, for nobody knows what plain threads are about to do: a test that waits
-/// for one longer than that says `external_wakers`. Tasks that are leaked when the body ends are told of on standard error, and
-/// do not fail the test: a task may wait for ever by intention.
+/// A test that waits in vain fails instead of hanging: the runtime is built with `Builder::detect_deadlocks`, which
+/// says what is found. At once if the body waits and no waker of it is left; after a second in which nothing ran and
+/// nothing that the runtime knows of could wake a task. The second is a guess, for nobody knows what plain threads are
+/// about to do: a test that waits for one longer than that says `external_wakers`. Tasks that are leaked when the body
+/// ends are told of on standard error, and do not fail the test: a task may wait for ever by intention.
 ///
 /// # Panics
 ///
-/// The test panics if the runtime cannot be built, where the body does, and if it waits in vain, with the list of those who
-/// wait and where they were spawned.
+/// The test panics if the runtime cannot be built, where the body does, and if it waits in vain, with the list of those
+/// who wait and where they were spawned.
 ///
 /// # Examples
 ///

@@ -8,8 +8,8 @@ use crate::lookup::Lookup;
 /// An address, or a name that stands for some.
 ///
 /// Implemented for `SocketAddr` and its two forms, `(IpAddr, u16)` and its two forms, slices of `SocketAddr`, strings
-/// `"host:port"`, and pairs `("host", port)`. A numeric address costs nothing; a name is looked up as a blocking closure
-/// (`spawn_blocking`), so that no processor waits for it. It cannot be implemented elsewhere.
+/// `"host:port"`, and pairs `("host", port)`. A numeric address costs nothing; a name is looked up as a blocking
+/// closure (`spawn_blocking`), so that no processor waits for it. It cannot be implemented elsewhere.
 pub trait ToSocketAddrs: sealed::Sealed {}
 
 pub(crate) mod sealed {

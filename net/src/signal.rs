@@ -134,9 +134,9 @@ pub mod unix {
         let source = Source::new(ours, Kind::Open)?;
         let pending = Arc::new(AtomicBool::new(false));
         let seen = pending.clone();
-        // SAFETY: the action swaps an atomic and writes to a socket that does not block, both of which a handler may do;
-        // it allocates nothing and cannot panic. The writing end cannot break: the reading end is closed after it, in
-        // `drop`. signal-hook-registry keeps errno.
+        // SAFETY: the action swaps an atomic and writes to a socket that does not block, both of which a handler may
+        // do; it allocates nothing and cannot panic. The writing end cannot break: the reading end is closed after it,
+        // in `drop`. signal-hook-registry keeps errno.
         let handler = unsafe {
             signal_hook_registry::register(kind.0, move || {
                 // AcqRel: pairs with the swap in `poll_recv`.

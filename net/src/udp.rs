@@ -235,8 +235,8 @@ impl UdpSocket {
         self.try_io(Interest::READABLE, || self.source.recv_from(buffer))
     }
 
-    /// Runs `op`, a system call of the user's on this socket, if `interest` is thought to be ready. `WouldBlock` from it
-    /// means that nothing is.
+    /// Runs `op`, a system call of the user's on this socket, if `interest` is thought to be ready. `WouldBlock` from
+    /// it means that nothing is.
     ///
     /// # Errors
     ///
@@ -245,8 +245,8 @@ impl UdpSocket {
         self.source.registration().try_io(interest, op)
     }
 
-    /// Waits until a direction of `interest` is ready. It may be ready for nothing after all: then a `try_` method gives
-    /// `WouldBlock`, and this waits again.
+    /// Waits until a direction of `interest` is ready. It may be ready for nothing after all: then a `try_` method
+    /// gives `WouldBlock`, and this waits again.
     ///
     /// # Errors
     ///

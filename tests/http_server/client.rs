@@ -136,7 +136,8 @@ impl Client {
         let key = |address: SocketAddr| format!(":{:04X} ", address.port());
         let (ours, theirs) = (self.stream.local_addr().unwrap(), self.stream.peer_addr().unwrap());
         let table = std::fs::read_to_string("/proc/net/tcp").expect("the table of sockets");
-        // "0: 0100007F:8C3D 0100007F:D2A4 01 00000000:00000012 …": the server's own end, then its peer's, state, queues.
+        // "0: 0100007F:8C3D 0100007F:D2A4 01 00000000:00000012 …": the server's own end, then its peer's, state,
+        // queues.
         let server_end = |line: &&str| {
             let ends = line.split_whitespace().skip(1).take(2).map(|end| format!("{end} "));
             ends.zip([key(theirs), key(ours)]).all(|(end, key)| end.ends_with(&key))

@@ -1,5 +1,5 @@
-//! `examples/http_server` from outside: its answers, its limits, its end. The part of the system under test is all of it:
-//! sockets, signals, timers, hyper's traits, the shutdown of main's runtime.
+//! `examples/http_server` from outside: its answers, its limits, its end. The part of the system under test is all of
+//! it: sockets, signals, timers, hyper's traits, the shutdown of main's runtime.
 #![cfg(target_os = "linux")]
 
 mod client;

@@ -35,8 +35,8 @@ impl Resting {
         }
     }
 
-    /// Whether the system has put every thread to sleep. A machine counts as idle shortly before it sleeps: one that was
-    /// preempted there has not told yet until when it will.
+    /// Whether the system has put every thread to sleep. A machine counts as idle shortly before it sleeps: one that
+    /// was preempted there has not told yet until when it will.
     #[cfg(target_os = "linux")]
     fn threads_sleep(&self) -> bool {
         let mine = format!("({}-", self.name);

@@ -1,8 +1,9 @@
-//! Peers that are servers and nothing else: a thread a core with a listener each on one port (`SO_REUSEPORT`), where the
-//! kernel deals the connections out, or what a runtime has in its place.
+//! Peers that are servers and nothing else: a thread a core with a listener each on one port (`SO_REUSEPORT`), where
+//! the kernel deals the connections out, or what a runtime has in its place.
 //!
 //! 1. They take part where a [`Service`] is asked for; what a connection does is written by hand for each.
-//! 2. A thread that serves says so with [`seen`]; a cell whose threads did not all serve is an error, as with the others.
+//! 2. A thread that serves says so with [`seen`]; a cell whose threads did not all serve is an error, as with the
+//!    others.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};

@@ -18,8 +18,8 @@ use crate::scenarios::{Batch, Info, mutex, spawn};
 /// Its name on the command line and in the tables.
 pub const NAME: &str = "go";
 
-/// What Go has no counterpart of: another's channel or mutex; calls that say that they block, which Go sees by itself, so that only those
-/// that do block are there; a runtime that starts at a moment that can be seen.
+/// What Go has no counterpart of: another's channel or mutex; calls that say that they block, which Go sees by itself,
+/// so that only those that do block are there; a runtime that starts at a moment that can be seen.
 const LACKS: [Info; 11] = [
     NeutralOne::INFO,
     Mpmc::<1>::INFO,

@@ -1,5 +1,5 @@
-//! No runtime: a thread a core, and on each a loop around `epoll_wait` that reads and writes where bytes have come. What a
-//! runtime that uses epoll can reach, and none can pass.
+//! No runtime: a thread a core, and on each a loop around `epoll_wait` that reads and writes where bytes have come.
+//! What a runtime that uses epoll can reach, and none can pass.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

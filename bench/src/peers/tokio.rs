@@ -1,5 +1,5 @@
-//! tokio 1.x in its two forms: the multi-thread scheduler with its defaults, and, for servers, the current-thread scheduler:
-//! one, or one a core that share nothing but the port.
+//! tokio 1.x in its two forms: the multi-thread scheduler with its defaults, and, for servers, the current-thread
+//! scheduler: one, or one a core that share nothing but the port.
 
 use std::future::Future;
 use std::io;

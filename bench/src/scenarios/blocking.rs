@@ -29,8 +29,8 @@ impl Batch for InPlace {
     }
 }
 
-/// Sends closures to the threads for blocking calls, `AT_ONCE` of them, and as many when these have ended: empty ones, ones
-/// that compute 10 µs, and ones that sleep 1 ms.
+/// Sends closures to the threads for blocking calls, `AT_ONCE` of them, and as many when these have ended: empty ones,
+/// ones that compute 10 µs, and ones that sleep 1 ms.
 #[derive(Debug)]
 pub struct Calls<const US: u64, const AT_ONCE: u64>;
 

@@ -1,5 +1,5 @@
-//! S13: hello over HTTP/1.1 keep-alive, driven by `wrk`: hyper's, and one by hand that servers without hyper have too. Each
-//! is the same for all peers that have it.
+//! S13: hello over HTTP/1.1 keep-alive, driven by `wrk`: hyper's, and one by hand that servers without hyper have too.
+//! Each is the same for all peers that have it.
 
 use std::convert::Infallible;
 use std::process::Command;

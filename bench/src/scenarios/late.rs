@@ -1,5 +1,5 @@
-//! S14 and S15 in small: how late a heartbeat comes, or the answer to one byte string, beside a task for each thread that
-//! holds it for 200 ms in every poll.
+//! S14 and S15 in small: how late a heartbeat comes, or the answer to one byte string, beside a task for each thread
+//! that holds it for 200 ms in every poll.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -103,7 +103,8 @@ fn echo<P: Peer>(peer: &P, cell: &Cell, hold: fn(Duration)) -> Outcome {
 fn outcome(distribution: Vec<(f64, f64)>, usage: Usage, further: Extra) -> Outcome {
     let at = |share: f64| stats::at(&distribution, share);
     let extras = vec![Extra::new("p99", at(0.99), "ms"), Extra::new("p50", at(0.5), "ms"), further];
-    // One operation: the CPU time of a cell says more than that of a beat, for there are fewer beats the later they come.
+    // One operation: the CPU time of a cell says more than that of a beat, for there are fewer beats the later they
+    // come.
     let mut outcome = Outcome::single(at(1.0), 1, usage, extras);
     outcome.distribution = distribution;
     outcome

@@ -1,8 +1,8 @@
-//! A server in the runtime under test and a load generator beside it. `echo`, `http`, `tail` and `late` use it; `cell` starts
-//! those of the first two.
+//! A server in the runtime under test and a load generator beside it. `echo`, `http`, `tail` and `late` use it; `cell`
+//! starts those of the first two.
 //!
-//! 1. The server's root, its connections and the hogs are tasks; the generator is started from a thread that is none of the
-//!    runtime's.
+//! 1. The server's root, its connections and the hogs are tasks; the generator is started from a thread that is none of
+//!    the runtime's.
 //! 2. Hogs begin when the generator says that it is ready, so that they do not delay the connecting.
 
 use std::io::{BufRead, BufReader, Read};

@@ -1,5 +1,5 @@
-//! S14 and S15: HTTP hello at a constant rate beside tasks that hold their thread. Closed loops hide a stall, for they ask
-//! less while it lasts; this one does not.
+//! S14 and S15: HTTP hello at a constant rate beside tasks that hold their thread. Closed loops hide a stall, for they
+//! ask less while it lasts; this one does not.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! S10 and S11: timers that fire, timers that are armed and never fire, as those of timeouts are, and how late one comes on
-//! an idle machine.
+//! S10 and S11: timers that fire, timers that are armed and never fire, as those of timeouts are, and how late one
+//! comes on an idle machine.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};

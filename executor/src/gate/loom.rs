@@ -3,29 +3,14 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Poll, Wake, Waker};
+use std::task::{Poll, Waker};
 
 use loom::cell::UnsafeCell;
 use loom::thread;
 
 use super::{Gate, HEAT, HOT, NOWHERE, PASSES, Place, Relaxed, Waiter};
-use crate::park::Parker;
-
-/// Three threads with locks have more schedules than a test may take: at most two preemptions, which is where such faults
-/// are found.
-fn bounded(model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(2);
-    builder.check(model);
-}
-
-struct Unparks(Parker);
-
-impl Wake for Unparks {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
+use crate::park::loom::sleeper;
+use crate::sys::doubles::bounded;
 
 struct At(u32);
 
@@ -75,11 +60,10 @@ impl Counter {
     fn add_from(&self, place: u32, passed: u32) {
         let waiter = pin!(Waiter::new());
         waiter.passed.set(passed);
-        let parker = Arc::new(Unparks(Parker::new()));
-        let waker = parker.clone().into();
+        let (sleeper, waker) = sleeper();
         // SAFETY: the waiter is pinned here, and out of line when the poll is ready.
         while unsafe { self.gate.poll_acquire(&waiter, &waker, || At(place)) }.is_pending() {
-            parker.0.park();
+            sleeper.park();
         }
         self.count();
         self.gate.release();
@@ -112,7 +96,7 @@ fn all(parts: &'static [fn(&Counter)]) {
 }
 
 fn all_of(new: fn() -> Arc<Counter>, parts: &'static [fn(&Counter)]) {
-    bounded(move || {
+    bounded(2, move || {
         let counter = new();
         let threads: Vec<_> = parts[1..]
             .iter()

@@ -2,55 +2,35 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Poll, Wake, Waker};
+use std::task::{Poll, Waker};
 
 use loom::thread;
 
 use super::{Hchan, NotTaken};
-use crate::park::Parker;
+use crate::park::loom::sleeper;
 use crate::sudog::Sudog;
-
-/// Three threads with locks have more schedules than a test may take: at most two preemptions, which is where such faults
-/// are found.
-fn bounded(model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(2);
-    builder.check(model);
-}
-
-struct Unparks(Parker);
-
-impl Wake for Unparks {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn parker() -> (Arc<Unparks>, Waker) {
-    let parker = Arc::new(Unparks(Parker::new()));
-    (parker.clone(), parker.into())
-}
+use crate::sys::doubles::bounded;
 
 fn send(hchan: &Hchan<u8>, message: u8) -> Result<(), u8> {
     let sudog = pin!(Sudog::new(Some(message)));
-    let (parker, waker) = parker();
+    let (sleeper, waker) = sleeper();
     loop {
         // SAFETY: the place is pinned here, and out of line when the poll is ready.
         match unsafe { hchan.poll_put(&sudog, &waker) } {
             Poll::Ready(result) => return result,
-            Poll::Pending => parker.0.park(),
+            Poll::Pending => sleeper.park(),
         }
     }
 }
 
 fn recv(hchan: &Hchan<u8>) -> Result<u8, NotTaken> {
     let sudog = pin!(Sudog::new(None));
-    let (parker, waker) = parker();
+    let (sleeper, waker) = sleeper();
     loop {
         // SAFETY: as above.
         match unsafe { hchan.poll_take(&sudog, &waker) } {
             Poll::Ready(result) => return result,
-            Poll::Pending => parker.0.park(),
+            Poll::Pending => sleeper.park(),
         }
     }
 }
@@ -87,7 +67,7 @@ fn channels() -> [fn() -> Hchan<u8>; 3] {
 #[test]
 fn r19_messages_come_in_order_and_then_the_end() {
     for channel in channels() {
-        bounded(move || {
+        bounded(2, move || {
             let hchan = Arc::new(channel());
             let sender = {
                 let hchan = hchan.clone();
@@ -107,7 +87,7 @@ fn r19_messages_come_in_order_and_then_the_end() {
 #[test]
 fn r19_each_message_comes_to_one() {
     for channel in channels() {
-        bounded(move || {
+        bounded(2, move || {
             let hchan = Arc::new(channel());
             let sender = {
                 let hchan = hchan.clone();
@@ -127,7 +107,7 @@ fn r19_each_message_comes_to_one() {
 #[test]
 fn r19_a_receiver_that_goes_away_loses_nothing() {
     for channel in channels() {
-        bounded(move || {
+        bounded(2, move || {
             let hchan = Arc::new(channel());
             let quitter = {
                 let hchan = hchan.clone();
@@ -151,7 +131,7 @@ fn r19_a_receiver_that_goes_away_loses_nothing() {
 #[test]
 fn r19_a_sender_that_goes_away_has_sent_or_not() {
     for channel in channels() {
-        bounded(move || {
+        bounded(2, move || {
             let hchan = Arc::new(channel());
             let quitter = {
                 let hchan = hchan.clone();
@@ -176,7 +156,7 @@ fn r19_a_sender_that_goes_away_has_sent_or_not() {
 #[test]
 fn r19_a_close_loses_nothing() {
     for channel in channels() {
-        bounded(move || {
+        bounded(2, move || {
             let hchan = Arc::new(channel());
             let sender = {
                 let hchan = hchan.clone();
@@ -206,10 +186,10 @@ fn r01_the_end_is_told() {
             thread::spawn(move || hchan.close(true))
         };
         let sudog = pin!(Sudog::new(None));
-        let (parker, waker) = parker();
+        let (sleeper, waker) = sleeper();
         // SAFETY: the place is pinned here, and out of line when the poll is ready.
         while unsafe { hchan.poll_closed(&sudog, &waker) }.is_pending() {
-            parker.0.park();
+            sleeper.park();
         }
         assert!(closer.join().unwrap());
     });

@@ -25,16 +25,8 @@ use crate::machine::{Grant, Machine};
 use crate::park::Parker;
 use crate::runq::{Overflow, Replaced, RunQueue, Unit};
 use crate::sys::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
-use crate::sys::doubles::{Alarm, Poller};
+use crate::sys::doubles::{Alarm, Poller, bounded};
 use crate::sys::{UnsafeCell, idle_fence, submit_fence};
-
-/// At most so many preemptions, where all of them take too long: these faults are found with two or three.
-fn bounded(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
-    builder.max_branches = 20_000;
-    builder.check(model);
-}
 
 fn unit() -> Unit {
     // Not the address of the sentinel, which that of a `()` would be.

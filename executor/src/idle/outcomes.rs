@@ -13,8 +13,8 @@ pub(crate) enum Retired {
         /// In the netpoller rather than on its parker.
         poller: bool,
     },
-    /// The processor is no longer the table's: `sysmon` rescued the tasks behind a poll of this machine. It is a husk, which
-    /// the machine empties and gives back; nothing else was changed.
+    /// The processor is no longer the table's: `sysmon` rescued the tasks behind a poll of this machine. It is a husk,
+    /// which the machine empties and gives back; nothing else was changed.
     Husk,
     /// The runtime closes; the machine keeps its processor, empties it and ends.
     Closed,

@@ -1,7 +1,7 @@
 //! The number of processors changes while they run (Go: `procresize`, which stops the world; this does not).
 //!
-//! The processors of the first [`Idle::procs`] slots live; the others are to die. A slot that was once in use stays in use:
-//! others look at its queue, its timers and its counters as at any other's.
+//! The processors of the first [`Idle::procs`] slots live; the others are to die. A slot that was once in use stays in
+//! use: others look at its queue, its timers and its counters as at any other's.
 //!
 //! | processor | who has it                                    | it leaves by                                                    |
 //! |-----------|-----------------------------------------------|-----------------------------------------------------------------|
@@ -10,18 +10,20 @@
 //! | dying     | as before: it is running, and too many        | `resize`: → running · given up, taken away, `quit`: → dead      |
 //! | dead      | nobody                                        | `resize`: → idle, or to a machine in `want`                     |
 //!
-//! To be fewer, all of it under the scheduler lock: the number goes down; the idle ones that are too many leave the list and
-//! are buried; those that run are asked to quit, and one in a blocking call is taken from its machine and buried. To be more,
-//! also under the lock: the dead among the first slots go to `want`, else to the idle list; the dying ones live on, as nobody
-//! has given them up. In both cases the caller then fences and looks at the queues, as after [`Idle::hand_off`].
+//! To be fewer, all of it under the scheduler lock: the number goes down; the idle ones that are too many leave the
+//! list and are buried; those that run are asked to quit, and one in a blocking call is taken from its machine and
+//! buried. To be more, also under the lock: the dead among the first slots go to `want`, else to the idle list; the
+//! dying ones live on, as nobody has given them up. In both cases the caller then fences and looks at the queues, as
+//! after [`Idle::hand_off`].
 //!
-//! 1. A processor is buried under the lock, by whoever gave it up under the same hold of it: its queue has one owner, and has
-//!    been emptied before anybody can have the processor again.
-//! 2. Every path that frees a processor asks whether it is dying. A machine that is asked comes to such a path at its next
-//!    pick at the latest ([`Idle::quit`]); `block_on` when it waits or yields; a poll that is stuck when it is rescued. So the
-//!    number holds as soon as the polls that were in progress have ended.
-//! 3. What is buried goes to the global queue, where the living find it: whoever buried it wakes one of them after a fence,
-//!    if one is idle. A machine that goes idle at that moment sees the queue under the lock, or in its look after its fence.
+//! 1. A processor is buried under the lock, by whoever gave it up under the same hold of it: its queue has one owner,
+//!    and has been emptied before anybody can have the processor again.
+//! 2. Every path that frees a processor asks whether it is dying. A machine that is asked comes to such a path at its
+//!    next pick at the latest ([`Idle::quit`]); `block_on` when it waits or yields; a poll that is stuck when it is
+//!    rescued. So the number holds as soon as the polls that were in progress have ended.
+//! 3. What is buried goes to the global queue, where the living find it: whoever buried it wakes one of them after a
+//!    fence, if one is idle. A machine that goes idle at that moment sees the queue under the lock, or in its look
+//!    after its fence.
 //! 4. At least one processor lives, so nobody in `want` waits for a dying one, which is not given to them.
 
 use super::{Host, IDLE, Idle, Lists};
@@ -41,8 +43,8 @@ pub(crate) enum Quit {
 }
 
 impl Idle {
-    /// Makes it `procs`, whose slots are in use; gives the number before. `None`: the runtime closes. The caller then looks at
-    /// the queues, and wakes a machine if something waits.
+    /// Makes it `procs`, whose slots are in use; gives the number before. `None`: the runtime closes. The caller then
+    /// looks at the queues, and wakes a machine if something waits.
     pub(crate) fn resize(&self, procs: u32, host: &'static impl Host) -> Option<u32> {
         let mut lists = self.lists.lock();
         if lists.closed {
@@ -104,8 +106,8 @@ impl Idle {
         Quit::Dead
     }
 
-    /// Whether the processor `slot`, which somebody has, is one too many. A runtime that closes buries nobody: shutdown looks
-    /// at the queues one after another, and must not miss what moves.
+    /// Whether the processor `slot`, which somebody has, is one too many. A runtime that closes buries nobody: shutdown
+    /// looks at the queues one after another, and must not miss what moves.
     pub(super) fn is_dying(&self, lists: &Lists, slot: u32) -> bool {
         !lists.closed && slot >= self.procs()
     }

@@ -379,8 +379,8 @@ fn r01_a_processor_taken_with_work_goes_to_a_machine_although_somebody_spins() {
     let (sleeper, spinner) = (machine(), machine());
     idle.put_to_sleep(sleeper);
     assert!(idle.start_spinning());
-    // A lone task in the run-next slot of a processor whose machine is in a blocking call: a spinner that has passed by does not
-    // come back for it.
+    // A lone task in the run-next slot of a processor whose machine is in a blocking call: a spinner that has passed by
+    // does not come back for it.
     assert_eq!(idle.take_away(slots[0], host, || Some(true)), Some(HandedOff::ToMachine));
     assert_eq!(sleeper.take_grant(), Some(Grant::Processor { slot: slots[0], spinning: false }));
     // Nobody sleeps: one is started.

@@ -53,8 +53,8 @@ impl Idle {
         }
     }
 
-    /// The alarm went off, or somebody has `rung`. Tells whether `sysmon` is awake now: if the alarm was stopped at the last
-    /// moment it waits on.
+    /// The alarm went off, or somebody has `rung`. Tells whether `sysmon` is awake now: if the alarm was stopped at the
+    /// last moment it waits on.
     pub(crate) fn sysmon_woke(&self, rung: bool) -> bool {
         let mut lists = self.lists.lock();
         self.stops_alarm.store(false, Relaxed);

@@ -30,8 +30,8 @@ fn r01_units_that_move_to_the_front_are_never_out_of_sight() {
     });
 }
 
-/// Invariant 2, with a taker that moves what is pushed to the front: a push whose fence came first is seen, unless its unit was
-/// taken.
+/// Invariant 2, with a taker that moves what is pushed to the front: a push whose fence came first is seen, unless its
+/// unit was taken.
 #[test]
 fn r01_a_push_is_seen_after_the_fences_while_a_batch_is_taken() {
     loom::model(|| {

@@ -89,7 +89,8 @@ fn r03_what_goes_to_the_front_goes_before_what_has_come_in() {
     assert_eq!(all, [7, 9, 0, 1]);
 }
 
-/// Three threads push while two take: each unit is taken once, and those of a thread in its order by whoever takes them.
+/// Three threads push while two take: each unit is taken once, and those of a thread in its order by whoever takes
+/// them.
 #[test]
 fn r02_pushes_beside_batches_lose_nothing_and_keep_their_order() {
     const EACH: usize = 20_000;

@@ -2,29 +2,12 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::task::{Wake, Waker};
 
 use loom::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use loom::thread;
 
 use super::Mailbox;
-use crate::park::Parker;
-
-/// As the thread in `block_on`: it sleeps when its poll has found nothing.
-struct Thread {
-    parker: Parker,
-}
-
-impl Wake for Thread {
-    fn wake(self: Arc<Self>) {
-        self.parker.unpark();
-    }
-}
-
-fn thread_and_waker() -> (Arc<Thread>, Waker) {
-    let thread = Arc::new(Thread { parker: Parker::new() });
-    (thread.clone(), Waker::from(thread))
-}
+use crate::park::loom::sleeper;
 
 /// A thread puts two things in beside the polls of one host, which sleeps between them, and comes to both.
 #[test]
@@ -35,14 +18,14 @@ fn r01_what_is_put_in_is_taken_out() {
             let mailbox = mailbox.clone();
             thread::spawn(move || (0..2).for_each(|n| mailbox.put(n)))
         };
-        let (host, waker) = thread_and_waker();
+        let (host, waker) = sleeper();
         let taken = RefCell::new(Vec::new());
         loop {
             mailbox.register(0, &waker, |item| taken.borrow_mut().push(item));
             if taken.borrow().len() == 2 {
                 break;
             }
-            host.parker.park();
+            host.park();
         }
         assert_eq!(taken.into_inner(), [0, 1]);
         putter.join().unwrap();
@@ -61,13 +44,13 @@ fn r14_a_call_comes_before_the_registration_or_wakes() {
                 shared.0.call();
             })
         };
-        let (host, waker) = thread_and_waker();
+        let (host, waker) = sleeper();
         loop {
             shared.0.register(0, &waker, |_| ());
             if shared.1.load(Relaxed) {
                 break;
             }
-            host.parker.park();
+            host.park();
         }
         closer.join().unwrap();
     });

@@ -100,7 +100,8 @@ unsafe fn links<R>(waiter: NonNull<Waiter>, f: impl FnOnce(&mut Links) -> R) -> 
 impl Parked {
     fn link(&mut self, waiter: NonNull<Waiter>) {
         let last = match self.first {
-            // SAFETY: under the lock, through which `self` is reached, and the first of the list is alive (invariant 4).
+            // SAFETY: under the lock, through which `self` is reached, and the first of the list is alive (invariant
+            // 4).
             Some(first) => unsafe { links(first, |l| l.previous.replace(waiter)) },
             None => {
                 self.first = Some(waiter);

@@ -33,8 +33,8 @@ const BATCH_BLOCKED: usize = 256;
 /// A wait of this length and more may end as late as the kernel likes, 50 µs.
 const LONG: Duration = Duration::from_millis(10);
 
-/// The waits of this thread end on time until this is dropped: the kernel adds no slack, by which it else gathers timers
-/// (50 µs, so that a sleep of 50 µs took 110).
+/// The waits of this thread end on time until this is dropped: the kernel adds no slack, by which it else gathers
+/// timers (50 µs, so that a sleep of 50 µs took 110).
 struct Precise {
     /// What the thread had.
     slack_ns: libc::c_ulong,

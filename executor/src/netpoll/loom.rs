@@ -3,7 +3,7 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Poll, Wake, Waker};
+use std::task::{Poll, Waker};
 
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
@@ -11,25 +11,10 @@ use loom::thread;
 use super::breaks::Breaks;
 use super::descriptor::{Descriptor, Ended, Waiter};
 use super::readiness::{Direction, Drained, Event, Interest};
-use crate::park::Parker;
+use crate::park::loom::sleeper;
 use crate::sys::atomic::AtomicUsize;
 use crate::sys::atomic::Ordering::{Acquire, Relaxed, Release};
-
-/// Three and more threads with locks have more schedules than a test may take: at most two preemptions, which is where
-/// such faults are found.
-fn bounded(model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(2);
-    builder.check(model);
-}
-
-struct Unparks(Parker);
-
-impl Wake for Unparks {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
+use crate::sys::doubles::bounded;
 
 /// A socket: what the kernel has, and what the netpoller knows of it.
 struct Socket {
@@ -69,11 +54,10 @@ impl Socket {
     }
 
     fn read_with(&self, mut poll: impl FnMut(&Waker) -> Poll<Result<super::Readiness, Ended>>) -> Result<(), Ended> {
-        let parker = Arc::new(Unparks(Parker::new()));
-        let waker = parker.clone().into();
+        let (sleeper, waker) = sleeper();
         loop {
             match poll(&waker) {
-                Poll::Pending => parker.0.park(),
+                Poll::Pending => sleeper.park(),
                 Poll::Ready(seen) => {
                     let seen = seen?;
                     // The system call.
@@ -87,13 +71,12 @@ impl Socket {
     }
 
     fn wait_linked(&self, waiter: Pin<&Waiter>) -> Result<(), Ended> {
-        let parker = Arc::new(Unparks(Parker::new()));
-        let waker = parker.clone().into();
+        let (sleeper, waker) = sleeper();
         loop {
             let polled =
                 self.descriptor.poll_linked(GENERATION, Interest::READABLE, waiter, &waker, &self.waiting, None);
             match polled {
-                Poll::Pending => parker.0.park(),
+                Poll::Pending => sleeper.park(),
                 Poll::Ready(result) => return result.map(drop),
             }
         }
@@ -114,7 +97,7 @@ fn r08_an_event_beside_a_clear_and_a_wait_is_not_lost() {
 
 #[test]
 fn r08_two_events_beside_two_reads() {
-    bounded(|| {
+    bounded(2, || {
         let socket = Socket::new(true);
         let kernel = socket.clone();
         let kernel = thread::spawn(move || {
@@ -130,7 +113,7 @@ fn r08_two_events_beside_two_reads() {
 
 #[test]
 fn r08_a_waiter_that_drops_beside_the_event_leaves_it_to_the_other() {
-    bounded(|| {
+    bounded(2, || {
         let socket = Socket::new(false);
         let kernel = socket.clone();
         let kernel = thread::spawn(move || kernel.arrive());
@@ -156,7 +139,7 @@ fn r08_a_waiter_that_drops_beside_the_event_leaves_it_to_the_other() {
 
 #[test]
 fn r14_an_end_beside_an_event_and_a_wait_reaches_the_waiter() {
-    bounded(|| {
+    bounded(2, || {
         let socket = Socket::new(false);
         let kernel = socket.clone();
         let kernel = thread::spawn(move || kernel.event());
@@ -202,7 +185,7 @@ impl Level {
 
 #[test]
 fn r01_a_break_beside_breaks_and_a_poll_reaches_the_blocked_thread() {
-    bounded(|| {
+    bounded(2, || {
         let shared = Arc::new((
             Breaks::new(),
             Level { written: Mutex::new(false), changed: Condvar::new() },

@@ -241,8 +241,8 @@ impl Word {
     /// Starts a registration: its generation. With `ready` the first calls are tried before anything is waited for.
     pub(crate) fn begin(&self, ready: bool) -> u32 {
         let word = self.0.load(Relaxed) & !FLAGS | if ready { READ | WRITE } else { 0 };
-        // Relaxed: the word is free, so only its taker, who holds the table's lock, writes it; keys with this generation
-        // come into being afterwards, through the kernel.
+        // Relaxed: the word is free, so only its taker, who holds the table's lock, writes it; keys with this
+        // generation come into being afterwards, through the kernel.
         self.0.store(word, Relaxed);
         generation(word)
     }

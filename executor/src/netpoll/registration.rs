@@ -50,8 +50,8 @@ impl Registration {
     ///
     /// # Errors
     ///
-    /// `Unsupported` for a regular file, `AlreadyExists` for an fd that is registered, those of the system, or that there
-    /// is no such runtime.
+    /// `Unsupported` for a regular file, `AlreadyExists` for an fd that is registered, those of the system, or that
+    /// there is no such runtime.
     ///
     /// # Safety
     ///

@@ -1,12 +1,33 @@
 //! Models of the parker.
 
 use std::sync::Arc;
+use std::task::{Wake, Waker};
 
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use loom::thread;
 
 use super::Parker;
+
+/// A thread of a model that waits as `block_on` does: it sleeps until its waker is woken.
+pub(crate) struct Sleeper(Parker);
+
+impl Sleeper {
+    pub(crate) fn park(&self) {
+        self.0.park();
+    }
+}
+
+impl Wake for Sleeper {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+pub(crate) fn sleeper() -> (Arc<Sleeper>, Waker) {
+    let sleeper = Arc::new(Sleeper(Parker::new()));
+    (sleeper.clone(), sleeper.into())
+}
 
 #[test]
 fn r01_unpark_is_never_lost_and_hands_over_its_writes() {

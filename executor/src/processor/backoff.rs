@@ -1,27 +1,29 @@
-//! Whether it pays that machines come to a processor. It knows by those that came: `ready` asks before it wakes one, and thieves
-//! before they steal.
+//! Whether it pays that machines come to a processor. It knows by those that came: `ready` asks before it wakes one,
+//! and thieves before they steal.
 //!
-//! 1. k goes up when a machine that was woken for this processor finds nothing, and when what a thief has taken was less than
-//!    the theft costs; it goes to 0 when a theft paid, or the owner's picks take long.
-//! 2. With k above 0 the processor is spared: only one of 2^k wakes happens, a thief gives the owner time to come to what is
-//!    queued, and a machine that goes idle does not come back for it. The owner runs it in any case. If it is in a long poll,
-//!    or in picks so long that its next look is far, the watcher sees that; if its tasks are others by now, a look in so many
-//!    wakes a machine, and all is as before.
+//! 1. k goes up when a machine that was woken for this processor finds nothing, and when what a thief has taken was
+//!    less than the theft costs; it goes to 0 when a theft paid, or the owner's picks take long.
+//! 2. With k above 0 the processor is spared: only one of 2^k wakes happens, a thief gives the owner time to come to
+//!    what is queued, and a machine that goes idle does not come back for it. The owner runs it in any case. If it is
+//!    in a long poll, or in picks so long that its next look is far, the watcher sees that; if its tasks are others by
+//!    now, a look in so many wakes a machine, and all is as before.
 
-use super::{LOOK_NS_MAX, Processor};
+use super::Processor;
+use super::look::LOOK_NS_MAX;
 use crate::sys::atomic::Ordering::Relaxed;
 
 /// After 2^k wakes without a theft that paid a machine may be woken again, k at most this.
 const BACKOFF_MAX: u32 = 12;
 /// Picks that take longer than this, in nanoseconds and on average, are worth a machine of their own.
 const WORTH_PICK_NS: u64 = 5_000;
-/// Looks of a spared processor that wake a machine for what is queued are so far apart, in nanoseconds, and the first from when it
-/// was taken: one that was idle meanwhile has no tasks that wait.
+/// Looks of a spared processor that wake a machine for what is queued are so far apart, in nanoseconds, and the first
+/// from when it was taken: one that was idle meanwhile has no tasks that wait.
 const PROBE_NS: u64 = 1_000_000;
-/// After so many of these looks a thief has no patience once: tasks that always come to their turn within it may be better off
-/// apart nevertheless.
+/// After so many of these looks a thief has no patience once: tasks that always come to their turn within it may be
+/// better off apart nevertheless.
 const TRY_EVERY: u32 = 16;
-/// A spared processor is given so long, in nanoseconds and twice that for each k up to the third, to come to what is queued.
+/// A spared processor is given so long, in nanoseconds and twice that for each k up to the third, to come to what is
+/// queued.
 const PATIENCE_NS: u64 = 5_000;
 const PATIENCE_MAX: u32 = 3;
 
@@ -62,7 +64,8 @@ impl Processor {
         }
     }
 
-    /// Whether a look is due by the clock at `now` and would find that picks take long. By their number it may be 60 of them away.
+    /// Whether a look is due by the clock at `now` and would find that picks take long. By their number it may be 60 of
+    /// them away.
     pub(crate) fn is_look_missed(&self, now: u64) -> bool {
         let picks = self.own.look_every.load(Relaxed).saturating_sub(self.own.looks_in.load(Relaxed));
         let passed = now.saturating_sub(self.looked_at());
@@ -80,8 +83,9 @@ impl Processor {
         may
     }
 
-    /// At a look at `now`, `picks` picks and `passed` nanoseconds after the last: whether to wake a machine for what is queued,
-    /// if it paid the last times or not. Not for a lone task: its own machine comes to it next, however long picks take.
+    /// At a look at `now`, `picks` picks and `passed` nanoseconds after the last: whether to wake a machine for what is
+    /// queued, if it paid the last times or not. Not for a lone task: its own machine comes to it next, however long
+    /// picks take.
     pub(super) fn may_probe(&self, now: u64, picks: u32, passed: u64) -> bool {
         if !self.is_spared() || self.queue.len_seen() < 2 {
             return false;

@@ -1,5 +1,5 @@
-//! Models of the run-next slot and the ring: their owner against thieves and against `sysmon`. Those of the ring alone are in
-//! `loom/ring.rs`.
+//! Models of the run-next slot and the ring: their owner against thieves and against `sysmon`. Those of the ring alone
+//! are in `loom/ring.rs`.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ mod ring;
 
 use super::{Overflow, Replaced, RunNext, RunQueue, Unit};
 use crate::inject::Inject;
+use crate::sys::doubles::bounded;
 use crate::sys::{UnsafeCell, idle_fence, submit_fence, submit_fence_after_rmw};
 
 /// A task whose memory says how often it was run. loom checks that whoever runs it sees what was written before.
@@ -213,9 +214,7 @@ fn r03_ready_against_rescue() {
 /// As above, beside a thief.
 #[test]
 fn r03_ready_against_rescue_and_a_thief() {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(|| {
+    bounded(3, || {
         let queue = Queue::new();
         let sysmon = queue.rescue();
         let thief = {
@@ -244,7 +243,8 @@ fn r03_ready_against_rescue_and_the_next_pick() {
     });
 }
 
-/// The poll yields, which is a push without a fence, and the next one, of a task that waited in the same queue, never ends.
+/// The poll yields, which is a push without a fence, and the next one, of a task that waited in the same queue, never
+/// ends.
 #[test]
 fn r03_a_yield_against_rescue_and_the_next_pick() {
     loom::model(|| {

@@ -1,19 +1,22 @@
 //! A processor's FIFO: a bounded ring (Go: `p.runq`). `runq` puts the run-next slot beside it.
 //!
-//! Positions count up for ever and wrap round; the unit of position p lies in slot p mod N. `head` is the position of the oldest
-//! unit, `tail` the one where the next goes. The owner, the machine that holds the processor, appends and takes; thieves take.
+//! Positions count up for ever and wrap round; the unit of position p lies in slot p mod N. `head` is the position of
+//! the oldest unit, `tail` the one where the next goes. The owner, the machine that holds the processor, appends and
+//! takes; thieves take.
 //!
-//! 1. Only the owner writes slots and `tail`, and a slot only at positions from `tail` to `head` + N: none that holds a unit.
-//! 2. Whoever takes units reads `head`, then the units from there on, then moves `head` past them from the value it read. If
-//!    that succeeds nobody else has them; if not, what it read is nothing. A value of `head` does not come back: a thread would
-//!    have to stand still for 2^64 units. (Go has 32 bits, which is a minute's work.)
-//! 3. A unit is in its slot before `tail` covers it: Release by the owner, Acquire by whoever takes. The task behind the unit is
-//!    handed over by the same pair.
-//! 4. A slot is overwritten after the move that freed it was seen: Release by the taker, who read the slot before, Acquire by
-//!    the owner. So no taker whose move succeeds has read what came later. Each move is a read-modify-write, so who sees a later one
-//!    has seen all before.
-//! 5. A thief reads `head` first, by Acquire: whoever moved it there had seen a `tail` at least as far, so the `tail` read next
-//!    is no older. It may be newer, by more than N: then the two were never true together, and the move would fail.
+//! 1. Only the owner writes slots and `tail`, and a slot only at positions from `tail` to `head` + N: none that holds a
+//!    unit.
+//! 2. Whoever takes units reads `head`, then the units from there on, then moves `head` past them from the value it
+//!    read. If that succeeds nobody else has them; if not, what it read is nothing. A value of `head` does not come
+//!    back: a thread would have to stand still for 2^64 units. (Go has 32 bits, which is a minute's work.)
+//! 3. A unit is in its slot before `tail` covers it: Release by the owner, Acquire by whoever takes. The task behind
+//!    the unit is handed over by the same pair.
+//! 4. A slot is overwritten after the move that freed it was seen: Release by the taker, who read the slot before,
+//!    Acquire by the owner. So no taker whose move succeeds has read what came later. Each move is a read-modify-write,
+//!    so who sees a later one has seen all before.
+//! 5. A thief reads `head` first, by Acquire: whoever moved it there had seen a `tail` at least as far, so the `tail`
+//!    read next is no older. It may be newer, by more than N: then the two were never true together, and the move would
+//!    fail.
 
 use std::ptr::NonNull;
 
@@ -24,7 +27,8 @@ use crate::sys::atomic::{
 };
 use crate::sys::{Line, spin_loop};
 
-/// How often a thief tries whose victim's units are taken by others meanwhile: they have work then, and there are other victims.
+/// How often a thief tries whose victim's units are taken by others meanwhile: they have work then, and there are other
+/// victims.
 const TRIES: u32 = 4;
 
 /// A ring of `N` units, which is a power of two.
@@ -103,7 +107,8 @@ impl<const N: usize> Ring<N> {
         self.head.compare_exchange(head, head.wrapping_add(count), Release, Relaxed).map(drop)
     }
 
-    /// Where the next unit goes, and how many are queued. Owner only: they are at most so many, and there is room for the others.
+    /// Where the next unit goes, and how many are queued. Owner only: they are at most so many, and there is room for
+    /// the others.
     #[inline]
     fn room(&self) -> (u64, u64) {
         let tail = self.tail.load(Relaxed);
@@ -111,13 +116,14 @@ impl<const N: usize> Ring<N> {
         (tail, tail.wrapping_sub(self.head.load(Acquire)))
     }
 
-    /// The oldest unit's position, and how many units are queued, as any thread sees them; more than `N` if the two were
-    /// never true together.
+    /// The oldest unit's position, and how many units are queued, as any thread sees them; more than `N` if the two
+    /// were never true together.
     #[inline]
     fn seen(&self) -> (u64, u64) {
         // Acquire: pairs with the Release in `take` (invariant 5).
         let head = self.head.load(Acquire);
-        // Acquire: pairs with the Release in `push`, `extend` and `steal_into`; units and tasks are seen as they were written.
+        // Acquire: pairs with the Release in `push`, `extend` and `steal_into`; units and tasks are seen as they were
+        // written.
         (head, self.tail.load(Acquire).wrapping_sub(head))
     }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::{CAPACITY, Overflow, Replaced, Ring, RunQueue, Unit};
+use crate::seeds::{seed, seeds};
 
 pub(crate) fn unit(n: usize) -> Unit {
     Unit::new(NonNull::new((n + 2) as *mut ()).unwrap())
@@ -196,22 +197,10 @@ fn r02_a_batch_never_lies_over_what_is_queued() {
     unsafe { ring.extend((0..5).map(unit)) };
 }
 
-/// Small steps of a fixed random walk (xorshift).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
 #[test]
 fn r02_random_steps_agree_with_a_plain_queue() {
-    for seed in 1..200 {
-        let mut random = Random(seed);
+    for seed in seeds(1..200) {
+        let mut random = seed.random(0);
         let (ring, thief) = (Ring::<8>::starting_at(u64::MAX - random.below(40)), Ring::<8>::new());
         let (mut plain, mut n) = (VecDeque::new(), 0);
         for _ in 0..200 {
@@ -221,19 +210,19 @@ fn r02_random_steps_agree_with_a_plain_queue() {
                     assert_eq!(push(&ring, n, &mut away), !plain.is_empty());
                     plain.push_back(n);
                     if plain.len() > 8 {
-                        assert_eq!(away, plain.drain(..4).chain([n]).collect::<Vec<_>>(), "seed {seed}");
+                        assert_eq!(away, plain.drain(..4).chain([n]).collect::<Vec<_>>());
                         plain.pop_back();
                     }
                     n += 1;
                 }
-                4 | 5 => assert_eq!(pop(&ring), plain.pop_front(), "seed {seed}"),
-                6 => assert_eq!(ring.steal_one().map(number), plain.pop_front(), "seed {seed}"),
+                4 | 5 => assert_eq!(pop(&ring), plain.pop_front()),
+                6 => assert_eq!(ring.steal_one().map(number), plain.pop_front()),
                 _ => {
                     let (limit, half) = (1 + random.below(6) as usize, plain.len().div_ceil(2));
                     // SAFETY: the test's thread owns both.
                     let first = unsafe { ring.steal_into(&thief, limit) }.map(|loot| number(loot.first));
                     let all: Vec<_> = first.into_iter().chain(std::iter::from_fn(|| pop(&thief))).collect();
-                    assert_eq!(all, plain.drain(..half.min(limit)).collect::<Vec<_>>(), "seed {seed}");
+                    assert_eq!(all, plain.drain(..half.min(limit)).collect::<Vec<_>>());
                 }
             }
             assert_eq!(ring.len_seen(), plain.len());
@@ -241,8 +230,8 @@ fn r02_random_steps_agree_with_a_plain_queue() {
     }
 }
 
-/// What each thread takes comes in the order in which it was pushed, nothing twice, and all of it: with a ring so small that
-/// it overflows and wraps all the time.
+/// What each thread takes comes in the order in which it was pushed, nothing twice, and all of it: with a ring so small
+/// that it overflows and wraps all the time.
 #[test]
 fn r02_thieves_beside_a_small_ring_that_overflows_and_wraps() {
     const UNITS: usize = 100_000;
@@ -266,7 +255,8 @@ fn r02_thieves_beside_a_small_ring_that_overflows_and_wraps() {
             })
         })
         .collect();
-    let (mut away, mut popped, mut random) = (Vec::new(), Vec::new(), Random(7));
+    let seed = seed(7);
+    let (mut away, mut popped, mut random) = (Vec::new(), Vec::new(), seed.random(0));
     for n in 0..UNITS {
         push(&ring, n, &mut away);
         if random.below(3) == 0 {

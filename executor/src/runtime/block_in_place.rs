@@ -6,9 +6,9 @@ use crate::processor::{Polled, Processor};
 /// Runs `f`, which may block, on this thread. The other tasks do not wait for it: while it lasts `sysmon` may give the
 /// processor to another thread (Go: `entersyscall`, `retake`). A short `f` costs nanoseconds and moves nothing.
 ///
-/// Inside `f` the thread counts as one outside the runtime: what it spawns and wakes goes to the global queue. Afterwards it
-/// has a processor again, for which it may have to wait. It may be called anywhere, also inside another `block_in_place`,
-/// and on a thread that runs no task, where it only calls `f`.
+/// Inside `f` the thread counts as one outside the runtime: what it spawns and wakes goes to the global queue.
+/// Afterwards it has a processor again, for which it may have to wait. It may be called anywhere, also inside another
+/// `block_in_place`, and on a thread that runs no task, where it only calls `f`.
 ///
 /// A poll that blocks without it is found out too, some milliseconds later; see `Builder::max_stuck`.
 ///

@@ -26,16 +26,16 @@ pub fn procs() -> usize {
 
 /// Sets how many processors the current runtime has, 1 to 1024, and gives the number before (Go: `runtime.GOMAXPROCS`).
 ///
-/// Nothing is stopped, no task is lost, and nobody is waited for: it returns at once, on any thread, also in a task. New
-/// processors begin at once if there is work. Those that are too many are given up as the polls in progress on them end, so
-/// for as long as these last more than `procs` tasks may run.
+/// Nothing is stopped, no task is lost, and nobody is waited for: it returns at once, on any thread, also in a task.
+/// New processors begin at once if there is work. Those that are too many are given up as the polls in progress on them
+/// end, so for as long as these last more than `procs` tasks may run.
 ///
 /// From here on the number stays: a runtime that went by the CPUs and quotas of this process does so no longer.
 ///
 /// # Errors
 ///
-/// `InvalidInput` if `procs` is 0 or more than 1024. The current runtime is shut down, belongs to the parent process, or
-/// cannot be built.
+/// `InvalidInput` if `procs` is 0 or more than 1024. The current runtime is shut down, belongs to the parent process,
+/// or cannot be built.
 ///
 /// # Examples
 ///

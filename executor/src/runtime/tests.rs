@@ -49,8 +49,8 @@ fn r03_a_long_blocking_call_takes_locks() {
     assert_eq!(runtime.metrics().retakes, 1);
 }
 
-/// Machines came for nothing, and then the tasks are long: by the number of picks the next look is far away, and no two looks of
-/// `sysmon` see the same poll.
+/// Machines came for nothing, and then the tasks are long: by the number of picks the next look is far away, and no two
+/// looks of `sysmon` see the same poll.
 #[test]
 fn r03_sysmon_sees_tasks_behind_long_picks() {
     const TASKS: u32 = 40;
@@ -83,8 +83,8 @@ fn r03_sysmon_sees_tasks_behind_long_picks() {
     assert!(is_helped, "tasks wait beside an idle processor");
 }
 
-/// In a forked child a lock that another thread of the parent held at the fork is never let go: what says that a runtime is the
-/// parent's must not come to one.
+/// In a forked child a lock that another thread of the parent held at the fork is never let go: what says that a
+/// runtime is the parent's must not come to one.
 #[test]
 fn r24_use_in_a_forked_child_is_refused_before_any_lock_is_taken() {
     let runtime = runtime(1);

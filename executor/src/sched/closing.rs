@@ -1,9 +1,11 @@
-//! Time in a runtime that closes. Its machines end, and nobody waits in the netpoller for a deadline; but a thread in `block_on`
-//! may wait for time, in a destructor, in a blocking closure or in a poll that shutdown waits for. `runtime::block_on` calls this.
+//! Time in a runtime that closes. Its machines end, and nobody waits in the netpoller for a deadline; but a thread in
+//! `block_on` may wait for time, in a destructor, in a blocking closure or in a poll that shutdown waits for.
+//! `runtime::block_on` calls this.
 //!
-//! 1. Whoever waits keeps the time for all: it sleeps until the earliest deadline and fires what is due, whoever armed it. So
-//!    what a thread arms before it waits fires.
-//! 2. Shutdown unparks who waits after it has said that the runtime closes: they come here, also if they looked just before.
+//! 1. Whoever waits keeps the time for all: it sleeps until the earliest deadline and fires what is due, whoever armed
+//!    it. So what a thread arms before it waits fires.
+//! 2. Shutdown unparks who waits after it has said that the runtime closes: they come here, also if they looked just
+//!    before.
 //! 3. A clock that stands is moved to the deadline: nobody is left who would move it.
 
 use std::time::Duration;

@@ -60,8 +60,8 @@ impl Sched {
     /// Live tasks, blocking closures among them. Exact for who has kept all threads of the runtime from spawning, and
     /// [`Sched::close_outside`] others.
     ///
-    /// A task in an arena is counted before it is made, and as ended before its state says so; who waits for that in a runtime
-    /// that closes is unparked after it ([`Sched::has_ended_task`]).
+    /// A task in an arena is counted before it is made, and as ended before its state says so; who waits for that in a
+    /// runtime that closes is unparked after it ([`Sched::has_ended_task`]).
     pub(crate) fn live_tasks(&self) -> usize {
         // First what has ended: else a task could be seen to end that was not seen to begin.
         let ended_here: u64 = self.objects().map(|p| p.counters().arena_ended.get()).sum();

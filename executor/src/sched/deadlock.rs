@@ -1,15 +1,15 @@
-//! Deadlocks and leaks, as far as a runtime can know of them (`Builder::detect_deadlocks`): `sysmon` looks, `block_on` panics
-//! with the report, users ask for the list of leaked tasks.
+//! Deadlocks and leaks, as far as a runtime can know of them (`Builder::detect_deadlocks`): `sysmon` looks, `block_on`
+//! panics with the report, users ask for the list of leaked tasks.
 //!
-//! A *leak* is exact (see `leak`). A *deadlock* is a guess: the runtime was quiet for a second (see `quiet`), no timer is
-//! armed, no task waits for I/O, and somebody waits. A thread that the runtime knows nothing of may still be about to wake one
-//! of them.
+//! A *leak* is exact (see `leak`). A *deadlock* is a guess: the runtime was quiet for a second (see `quiet`), no timer
+//! is armed, no task waits for I/O, and somebody waits. A thread that the runtime knows nothing of may still be about
+//! to wake one of them.
 //!
 //! # When to look
 //!
-//! `sysmon` looks while it is awake, and once more before it sleeps deeply: it says that it sleeps, looks, and sleeps. A change
-//! after that look must wake it, or be followed by another look. While every processor is idle, a runtime in which somebody
-//! waits is not dead because
+//! `sysmon` looks while it is awake, and once more before it sleeps deeply: it says that it sleeps, looks, and sleeps.
+//! A change after that look must wake it, or be followed by another look. While every processor is idle, a runtime in
+//! which somebody waits is not dead because
 //!
 //! | there is                                            | which ends with                                            |
 //! |-----------------------------------------------------|------------------------------------------------------------|
@@ -17,12 +17,12 @@
 //! | a blocking closure, a poll that is stuck            | [`Sched::agent_left`]                                      |
 //! | anything else: a machine on its way from the idle list to its sleep, a thread between its processor and its wait, one that waits in another runtime | nothing that could be relied on |
 //!
-//! So in the last case it does not sleep deeply but looks again after a step ([`Sched::ends_with_a_wake`]). That is decided from
-//! what is seen after it has said that it sleeps: what was true before may have ended with a processor that is idle again.
-//! A timer or a socket that a thread of no runtime drops is not seen to; a heuristic may miss it.
+//! So in the last case it does not sleep deeply but looks again after a step ([`Sched::ends_with_a_wake`]). That is
+//! decided from what is seen after it has said that it sleeps: what was true before may have ended with a processor
+//! that is idle again. A timer or a socket that a thread of no runtime drops is not seen to; a heuristic may miss it.
 //!
-//! Time counts only in small steps, one a look: of a process that was stopped for a minute it is not said that its runtime was
-//! quiet for as long.
+//! Time counts only in small steps, one a look: of a process that was stopped for a minute it is not said that its
+//! runtime was quiet for as long.
 
 use std::fmt;
 use std::panic::Location;
@@ -146,7 +146,8 @@ impl Sched {
             || self.blocking.is_running()
     }
 
-    /// What is counted as work for [`Sched::quiet`] is over, and no processor was needed for that: `sysmon` may have to look.
+    /// What is counted as work for [`Sched::quiet`] is over, and no processor was needed for that: `sysmon` may have to
+    /// look.
     #[inline]
     pub(crate) fn agent_left(&self) {
         if self.detects() {
@@ -175,8 +176,8 @@ impl DeadlockWatch {
         DeadlockWatch { after, last: None, passed: 0, reported: None }
     }
 
-    /// A look at `now`, and a report if the time is over. Gives in how long the next look is to come at the latest, if the
-    /// runtime may be in a deadlock, or may come into one without a word.
+    /// A look at `now`, and a report if the time is over. Gives in how long the next look is to come at the latest, if
+    /// the runtime may be in a deadlock, or may come into one without a word.
     pub(crate) fn look(&mut self, sched: &'static Sched, now: u64) -> Option<Duration> {
         let after = self.after?;
         let step = after / STEPS;
@@ -198,8 +199,8 @@ impl DeadlockWatch {
             return Some(step);
         }
         let report = sched.deadlock_report(&Why::Quiet(after));
-        // If no thread waits for the tasks that it could be told, they stay as they are. Somebody may have the lock of standard
-        // error for ever, or not read a pipe: that must not stop `sysmon`, which tries again.
+        // If no thread waits for the tasks that it could be told, they stay as they are. Somebody may have the lock of
+        // standard error for ever, or not read a pipe: that must not stop `sysmon`, which tries again.
         if !sched.waits.condemn(sched.runtime().generation, &report) && !try_print_error(&format!("gmp: {report}")) {
             return Some(step);
         }

@@ -12,15 +12,16 @@ use crate::task::registry::Shard;
 use crate::task::{self, Id};
 
 impl Sched {
-    /// Whether a task that is spawned on a processor of the runtime of this generation goes into its arena. Who holds that
-    /// processor asks; so the runtime is there, and the answer exact but for a runtime that has just begun to close.
+    /// Whether a task that is spawned on a processor of the runtime of this generation goes into its arena. Who holds
+    /// that processor asks; so the runtime is there, and the answer exact but for a runtime that has just begun to
+    /// close.
     #[inline]
     pub(crate) fn spawns_in_arenas(&self, generation: u32) -> bool {
         self.in_arenas.load(Relaxed) == generation
     }
 
-    /// Memory for a task that is spawned by a thread without a processor, and its number. The task counts as live from here
-    /// on. `None` if it is to enter the registry, or the runtime is not open.
+    /// Memory for a task that is spawned by a thread without a processor, and its number. The task counts as live from
+    /// here on. `None` if it is to enter the registry, or the runtime is not open.
     #[inline]
     pub(crate) fn memory_outside(&'static self, runtime: RuntimeRef, layout: Layout) -> Option<(NonNull<u8>, u64)> {
         // The arenas close one after the other: who was refused by one is not let in by the next.
@@ -39,8 +40,8 @@ impl Sched {
         self.arenas_outside.iter().for_each(SharedArena::close);
     }
 
-    /// Puts away some of what came back to the shared arenas, for a machine between two tasks or without any. Tells whether there
-    /// is more.
+    /// Puts away some of what came back to the shared arenas, for a machine between two tasks or without any. Tells
+    /// whether there is more.
     #[inline]
     pub(crate) fn collect_outside(&self) -> bool {
         self.arenas_outside.iter().any(SharedArena::collect)

@@ -3,34 +3,35 @@
 //!
 //! # Who advances a paused clock
 //!
-//! `advance`, by as much as it is told; and the machine that sits in the netpoller, to the earliest deadline, when nothing
-//! can happen before. That is [`Sched::advance_if_quiet`]. All of it is under the scheduler lock, so that no processor is given
-//! out and no task is polled meanwhile, in this order:
+//! `advance`, by as much as it is told; and the machine that sits in the netpoller, to the earliest deadline, when
+//! nothing can happen before. That is [`Sched::advance_if_quiet`]. All of it is under the scheduler lock, so that no
+//! processor is given out and no task is polled meanwhile, in this order:
 //!
-//! 1. The runtime is quiet (`quiet`): every processor is idle, nothing is queued, nobody who works for the runtime without a
-//!    processor is about to queue anything, no blocking closure is queued or runs.
-//! 2. A look at the netpoller without waiting finds nothing. It comes after 1, so it sees what the last task sent. A task
-//!    that waits for a socket does not hold the clock: only a socket that is ready does.
-//! 3. The earliest deadline is read, and the clock moved there. What inserts a timer from outside comes before, and is seen,
-//!    or after, and goes by the moved clock.
+//! 1. The runtime is quiet (`quiet`): every processor is idle, nothing is queued, nobody who works for the runtime
+//!    without a processor is about to queue anything, no blocking closure is queued or runs.
+//! 2. A look at the netpoller without waiting finds nothing. It comes after 1, so it sees what the last task sent. A
+//!    task that waits for a socket does not hold the clock: only a socket that is ready does.
+//! 3. The earliest deadline is read, and the clock moved there. What inserts a timer from outside comes before, and is
+//!    seen, or after, and goes by the moved clock.
 //!
 //! # Why it overtakes no task that is ready
 //!
-//! A task becomes ready by a wake or a spawn. If that comes from a task, or from a machine that fires a timer, its thread has a
-//! processor until the task is queued. If it comes from another thread of the runtime, that one is counted until then: as a
-//! blocking closure, a poll that is stuck or had its processor taken (`stuck`, `away`), a thread in `block_on` that was woken
-//! (`waits`), `sysmon` that delivers, a machine that leaves the netpoller with wakers ([`Bringing`]). Any other thread is
-//! none of the runtime's, and the clock does not wait for it: what it does at the moment of an advance comes before or after.
+//! A task becomes ready by a wake or a spawn. If that comes from a task, or from a machine that fires a timer, its
+//! thread has a processor until the task is queued. If it comes from another thread of the runtime, that one is counted
+//! until then: as a blocking closure, a poll that is stuck or had its processor taken (`stuck`, `away`), a thread in
+//! `block_on` that was woken (`waits`), `sysmon` that delivers, a machine that leaves the netpoller with wakers
+//! ([`Bringing`]). Any other thread is none of the runtime's, and the clock does not wait for it: what it does at the
+//! moment of an advance comes before or after.
 //!
 //! # Why it does not stand for ever
 //!
-//! Whoever is the last to stop work sees to it that the machine in the netpoller looks again. If that is a processor that becomes
-//! idle, its machine, or the thread that gave it up, calls `attend_netpoller`: the machine in the netpoller sleeps without a
-//! deadline while the clock stands, so any timer is earlier, and breaks the wait. So does an insertion from outside. Who is
-//! counted otherwise calls [`Sched::clock_may_advance`] when it is not any more; a machine whose poll was stuck need not, for it
-//! goes idle next. Both sides have a fence between what they change
-//! and what they read: the machine in the netpoller has said that it sleeps before it asks whether all is quiet, so either it
-//! sees the change, or its sleep is seen and broken. The models in `idle/loom/paused.rs` repeat these steps.
+//! Whoever is the last to stop work sees to it that the machine in the netpoller looks again. If that is a processor
+//! that becomes idle, its machine, or the thread that gave it up, calls `attend_netpoller`: the machine in the
+//! netpoller sleeps without a deadline while the clock stands, so any timer is earlier, and breaks the wait. So does an
+//! insertion from outside. Who is counted otherwise calls [`Sched::clock_may_advance`] when it is not any more; a
+//! machine whose poll was stuck need not, for it goes idle next. Both sides have a fence between what they change
+//! and what they read: the machine in the netpoller has said that it sleeps before it asks whether all is quiet, so
+//! either it sees the change, or its sleep is seen and broken. The models in `idle/loom/paused.rs` repeat these steps.
 
 use std::task::Waker;
 
@@ -63,8 +64,9 @@ impl Drop for Bringing {
 }
 
 impl Sched {
-    /// The machine in the netpoller moves a paused clock to the earliest deadline, if nothing can happen before (see the head
-    /// of the file). What the netpoller brought instead is added to `ready`. Tells whether there is something to do.
+    /// The machine in the netpoller moves a paused clock to the earliest deadline, if nothing can happen before (see
+    /// the head of the file). What the netpoller brought instead is added to `ready`. Tells whether there is something
+    /// to do.
     #[inline]
     pub(super) fn advance_if_quiet(&'static self, ready: &mut Vec<Waker>) -> bool {
         self.clock.is_paused() && self.advance_paused(ready)

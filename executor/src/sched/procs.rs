@@ -1,8 +1,10 @@
-//! The slots of the processor table; the number of processors changes: slots are made, machines asked to quit, queues buried. `idle::resize` has the protocol.
+//! The slots of the processor table; the number of processors changes: slots are made, machines asked to quit, queues
+//! buried. `idle::resize` has the protocol.
 //!
-//! 1. The number changes under the lock of `cpus`, so slots are made by one thread at a time, and nobody reads the files of
-//!    the cgroups any more once a call that sets the number by hand has returned.
-//! 2. A slot whose registry is open is seen by the shutdown that closes it, or whoever made it sees that the runtime closes.
+//! 1. The number changes under the lock of `cpus`, so slots are made by one thread at a time, and nobody reads the
+//!    files of the cgroups any more once a call that sets the number by hand has returned.
+//! 2. A slot whose registry is open is seen by the shutdown that closes it, or whoever made it sees that the runtime
+//!    closes.
 
 use std::ops::Range;
 
@@ -104,7 +106,8 @@ impl Sched {
         self.cpus.lock().is_none()
     }
 
-    /// The lock of `cpus` is held, and the caller is a thread that shutdown waits for. It looks at the queues afterwards.
+    /// The lock of `cpus` is held, and the caller is a thread that shutdown waits for. It looks at the queues
+    /// afterwards.
     fn resize(&'static self, procs: u32) -> Result<u32, Closed> {
         let new = self.idle.slots()..procs;
         if !new.is_empty() {
@@ -154,8 +157,8 @@ impl Sched {
         true
     }
 
-    /// The queue of the dead processor `slot` goes to the front of the global one, run-next task first (Go: `p.destroy`). The
-    /// scheduler lock is held.
+    /// The queue of the dead processor `slot` goes to the front of the global one, run-next task first (Go:
+    /// `p.destroy`). The scheduler lock is held.
     pub(super) fn bury_queue(&'static self, slot: u32) {
         let p = self.slot(slot).processor();
         // SAFETY: whoever held it has given it up under the lock.

@@ -1,10 +1,10 @@
-//! Whether a runtime is quiet: nothing of it runs or is about to run, so that only time, the kernel or a foreign thread can
-//! bring it work. Who looks for deadlocks asks this, and so does whoever moves a clock that stands still.
+//! Whether a runtime is quiet: nothing of it runs or is about to run, so that only time, the kernel or a foreign thread
+//! can bring it work. Who looks for deadlocks asks this, and so does whoever moves a clock that stands still.
 //!
-//! All of it is asked under the scheduler lock: while that is held, and every processor is on the idle list, no thread can begin
-//! to poll. What can bring work without a processor is asked for first (blocking closures, stuck polls, threads away, pinned tasks
-//! whose thread is on its way, wakers taken out of the netpoller), what it brings afterwards (the queues, the threads in `block_on`): an agent that is gone has
-//! left its work where it is then found.
+//! All of it is asked under the scheduler lock: while that is held, and every processor is on the idle list, no thread
+//! can begin to poll. What can bring work without a processor is asked for first (blocking closures, stuck polls,
+//! threads away, pinned tasks whose thread is on its way, wakers taken out of the netpoller), what it brings afterwards
+//! (the queues, the threads in `block_on`): an agent that is gone has left its work where it is then found.
 //!
 //! A wake that a foreign thread is about to do is not seen, as nobody can.
 
@@ -12,13 +12,14 @@ use super::Sched;
 use crate::sys::atomic::Ordering::Acquire;
 
 impl Sched {
-    /// Whether the runtime is quiet (see the head of the file), as a number that stays the same for as long as no processor
-    /// is taken: equal answers mean that nothing ran in between. `None` if something runs, or the runtime closes.
+    /// Whether the runtime is quiet (see the head of the file), as a number that stays the same for as long as no
+    /// processor is taken: equal answers mean that nothing ran in between. `None` if something runs, or the runtime
+    /// closes.
     ///
-    /// Timers are not looked at, and of the netpoller only whether somebody is on the way out of it: what is due and what is
-    /// ready in the kernel is the caller's to know. With tasks that wait for I/O the answer is exact only from the machine in
-    /// the netpoller's seat (`in_seat`), after a look of its own without waiting that found nothing: an event that another
-    /// machine has just been given by the kernel is seen by nobody else.
+    /// Timers are not looked at, and of the netpoller only whether somebody is on the way out of it: what is due and
+    /// what is ready in the kernel is the caller's to know. With tasks that wait for I/O the answer is exact only from
+    /// the machine in the netpoller's seat (`in_seat`), after a look of its own without waiting that found nothing: an
+    /// event that another machine has just been given by the kernel is seen by nobody else.
     ///
     /// The caller holds no processor of this runtime.
     pub(crate) fn quiet(&'static self, in_seat: bool) -> Option<u64> {

@@ -1,19 +1,20 @@
 //! Polls that do not end: how `sysmon` tells one from a thread that is only preempted, and how the tasks behind it are
 //! rescued.
 //!
-//! A poll is stuck if it is the same one at two looks and its thread either is blocked (asleep, in the kernel, stopped) or
-//! has computed for [`BURNT_NS`] since the look that first saw the poll. A thread that is runnable but does not run is left
-//! alone. One that is blocked is given [`BLOCKED_NS`]; its task is a blocker from then on (see `blockers`).
+//! A poll is stuck if it is the same one at two looks and its thread either is blocked (asleep, in the kernel, stopped)
+//! or has computed for [`BURNT_NS`] since the look that first saw the poll. A thread that is runnable but does not run
+//! is left alone. One that is blocked is given [`BLOCKED_NS`]; its task is a blocker from then on (see `blockers`).
 //!
 //! Rescue, all of it under the scheduler lock, which every change of a processor's owner takes but for the two steps of
-//! `block_in_place`. First: the processor is still the table's and is still in that very poll; else nothing is done. Then
-//! (1) the sentinel goes into its run-next slot, and a fence; (2) what was in the slot and then the ring, taken as a thief
-//! takes it, go to the global queue as one batch in order; (3) a fresh processor replaces it in the table and goes to a
-//! machine that wants one, else to the idle list, and a machine is woken for the work.
+//! `block_in_place`. First: the processor is still the table's and is still in that very poll; else nothing is done.
+//! Then (1) the sentinel goes into its run-next slot, and a fence; (2) what was in the slot and then the ring, taken as
+//! a thief takes it, go to the global queue as one batch in order; (3) a fresh processor replaces it in the table and
+//! goes to a machine that wants one, else to the idle list, and a machine is woken for the work.
 //!
-//! From then on the old processor is a husk and nobody but its owner looks into it. The owner learns it from the sentinel
-//! (see `runq`): what it wakes and spawns goes to the global queue, and at its next pick the husk goes back to its slot. A
-//! rescue that races with the end of the poll may cost one more poll of a task beside the processors' number.
+//! From then on the old processor is a husk and nobody but its owner looks into it. The owner learns it from the
+//! sentinel (see `runq`): what it wakes and spawns goes to the global queue, and at its next pick the husk goes back to
+//! its slot. A rescue that races with the end of the poll may cost one more poll of a task beside the processors'
+//! number.
 
 use std::panic::Location;
 use std::time::Duration;
@@ -29,11 +30,12 @@ use crate::task::Id;
 /// A poll that computes for so long since it was first seen is stuck, in nanoseconds.
 const BURNT_NS: u64 = 2_000_000;
 
-/// A poll whose thread is blocked is stuck after so long, in nanoseconds: a contended lock or a read that misses the page cache
-/// is over sooner.
+/// A poll whose thread is blocked is stuck after so long, in nanoseconds: a contended lock or a read that misses the
+/// page cache is over sooner.
 pub(super) const BLOCKED_NS: u64 = 500_000;
 
-/// A poll that was first seen so long ago, in nanoseconds, is stuck where the system does not tell what its thread does.
+/// A poll that was first seen so long ago, in nanoseconds, is stuck where the system does not tell what its thread
+/// does.
 const LASTED_NS: u64 = 4_000_000;
 
 /// At the limit of stuck threads a machine waits for a processor for so long, in nanoseconds.
@@ -65,8 +67,8 @@ pub struct StuckPoll {
     pub thread: String,
     /// For how long the poll has been seen to go on, at least.
     pub polling_for: Duration,
-    /// Whether its processor goes on without it. If not, the limit of `Builder::max_stuck` is reached, or there was an idle
-    /// processor for the tasks behind it.
+    /// Whether its processor goes on without it. If not, the limit of `Builder::max_stuck` is reached, or there was an
+    /// idle processor for the tasks behind it.
     pub rescued: bool,
     /// Threads that are stuck now.
     pub stuck_threads: usize,
@@ -155,8 +157,8 @@ impl Suspect {
         std::mem::replace(&mut self.told, true)
     }
 
-    /// At the first look: whether the thread seems to be blocked, so that the next look is to come soon. One that computes is
-    /// told by its clock, which moves even between two readings, and costs no file.
+    /// At the first look: whether the thread seems to be blocked, so that the next look is to come soon. One that
+    /// computes is told by its clock, which moves even between two readings, and costs no file.
     pub(crate) fn stands_still(&self) -> bool {
         self.cpu_last.is_some() && cpu_ns(self.tid) == self.cpu_last && is_blocked(self.tid) == Some(true)
     }
@@ -221,7 +223,8 @@ fn is_blocked(tid: i32) -> Option<bool> {
 }
 
 impl Sched {
-    /// Takes the processor `p` from the poll that `suspect` names, if it is still in it. Gives how many threads are stuck then.
+    /// Takes the processor `p` from the poll that `suspect` names, if it is still in it. Gives how many threads are
+    /// stuck then.
     pub(crate) fn rescue(&'static self, p: &'static Processor, suspect: &Suspect) -> Option<usize> {
         let slot = self.slot(p.index);
         let mut stuck = 0;
@@ -237,8 +240,8 @@ impl Sched {
         self.went_on(taken).then_some(stuck)
     }
 
-    /// Makes `p`, the table's, a husk, and another processor the table's: the three steps, the scheduler lock held. Gives how many
-    /// threads are stuck then, and whether there is work for that processor.
+    /// Makes `p`, the table's, a husk, and another processor the table's: the three steps, the scheduler lock held.
+    /// Gives how many threads are stuck then, and whether there is work for that processor.
     pub(super) fn strip(&'static self, p: &'static Processor) -> (usize, bool) {
         // AcqRel: pairs with `return_husk`, which may come as soon as the sentinel is there.
         let stuck = self.stuck.fetch_add(1, AcqRel) + 1;
@@ -291,8 +294,8 @@ impl Sched {
         self.go_on_with(slot, polled);
     }
 
-    /// Those who have wanted a processor for [`WANT_NS`] go on without one and count as stuck: at the limit of stuck threads
-    /// none is made free for them, and what they hold may be what every poll waits for.
+    /// Those who have wanted a processor for [`WANT_NS`] go on without one and count as stuck: at the limit of stuck
+    /// threads none is made free for them, and what they hold may be what every poll waits for.
     pub(crate) fn release_want(&'static self, now: u64) -> u64 {
         // AcqRel: pairs with `end_release`, which may come as soon as the machine has been told.
         self.idle.release_want(now, WANT_NS, || {
@@ -307,8 +310,8 @@ impl Sched {
         debug_assert!(before.is_none(), "a thread was released twice");
     }
 
-    /// The poll of this thread is over, if it was one that went on without a processor. A thread of others was a guest until
-    /// now.
+    /// The poll of this thread is over, if it was one that went on without a processor. A thread of others was a guest
+    /// until now.
     pub(crate) fn end_release(&'static self) {
         let Some(sched) = context::set_released_by(None) else {
             return;

@@ -5,15 +5,15 @@ use crate::clock::NEVER;
 use crate::processor::{Processor, QUIT};
 
 impl Sched {
-    /// Whether there is work that a machine without a processor could come back for. A lone task in a run-next slot does
-    /// not count, and one in a queue only while its processor is inside a poll: its own machine takes it, and `sysmon` sees
-    /// to it if that machine does not.
+    /// Whether there is work that a machine without a processor could come back for. A lone task in a run-next slot
+    /// does not count, and one in a queue only while its processor is inside a poll: its own machine takes it, and
+    /// `sysmon` sees to it if that machine does not.
     pub(crate) fn is_work_visible(&self) -> bool {
         self.sees_work(|_| true)
     }
 
-    /// [`Sched::is_work_visible`] for a machine that has just searched: what is queued on a processor that is spared is left to
-    /// its own machine, and `sysmon` sees to it as to a lone task.
+    /// [`Sched::is_work_visible`] for a machine that has just searched: what is queued on a processor that is spared is
+    /// left to its own machine, and `sysmon` sees to it as to a lone task.
     pub(super) fn is_work_worth_it(&self) -> bool {
         self.sees_work(|p| !p.is_spared())
     }
@@ -34,8 +34,8 @@ impl Sched {
         deadline != NEVER && deadline <= self.clock.now()
     }
 
-    /// Whether there is work that a spinner would find beside what the machine with `own` has just taken: lone tasks too, and a
-    /// netpoller to sit in.
+    /// Whether there is work that a spinner would find beside what the machine with `own` has just taken: lone tasks
+    /// too, and a netpoller to sit in.
     pub(crate) fn is_work_for_another(&self, own: Option<&Processor>) -> bool {
         if !self.inject.is_empty() {
             return true;
@@ -56,8 +56,9 @@ impl Sched {
             || deadline != NEVER && deadline <= self.clock.now()
     }
 
-    /// Whether anybody waits for the processor `p` or for what it could run: other tasks, a machine in `want`, due timers,
-    /// or sockets that nobody watches. A husk waits to be given back, and a processor that is one too many to be given up.
+    /// Whether anybody waits for the processor `p` or for what it could run: other tasks, a machine in `want`, due
+    /// timers, or sockets that nobody watches. A husk waits to be given back, and a processor that is one too many to
+    /// be given up.
     pub(crate) fn has_waiting(&self, p: &Processor) -> bool {
         p.queue.next.is_condemned()
             || p.attention() & QUIT != 0

@@ -1,6 +1,15 @@
-//! Doubles of the foreign crates for the models, each with the property it assumes.
+//! Doubles of the foreign crates for the models, each with the property it assumes; and how large models run.
 
 use loom::sync::{Condvar, Mutex};
+
+/// Runs a model with at most so many preemptions. Three threads with locks have more schedules than a test may take,
+/// and such faults are found with two or three.
+pub(crate) fn bounded(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 20_000;
+    builder.check(model);
+}
 
 /// The netpoller. Assumed: a break is there until the thread that is blocked takes it, also if it came before the wait
 /// began; a wait with a deadline may end at once, for that time may have passed. One thread blocks at a time, which is

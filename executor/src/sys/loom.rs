@@ -12,38 +12,52 @@ pub(crate) mod atomic {
 }
 pub(crate) use loom::cell::UnsafeCell;
 
+use atomic::AtomicUsize;
+use atomic::Ordering::{Acquire, Release};
+
 /// In a model a spinning thread lets the others go first, or the model would never end.
 pub(crate) fn spin_loop() {
     loom::thread::yield_now();
 }
 
-/// Assumed of concurrent-queue: it behaves as one under a lock, also beside the fences.
-pub(crate) struct Queue<T>(loom::sync::Mutex<(VecDeque<T>, bool)>);
+/// Assumed of concurrent-queue: it behaves as one under a lock, also beside the fences. But who finds it empty may have
+/// come before what it does not see, and who pushes learns nothing of those: that is for the fences.
+pub(crate) struct Queue<T> {
+    inner: loom::sync::Mutex<(VecDeque<T>, bool)>,
+    count: AtomicUsize,
+}
 
 impl<T> Queue<T> {
     pub(crate) fn new() -> Self {
-        Queue(loom::sync::Mutex::new((VecDeque::new(), false)))
+        Queue { inner: loom::sync::Mutex::new((VecDeque::new(), false)), count: AtomicUsize::new(0) }
     }
 
     pub(crate) fn push(&self, value: T) -> Result<(), T> {
-        let mut queue = self.0.lock().unwrap();
-        if queue.1 {
+        let mut inner = self.inner.lock().unwrap();
+        if inner.1 {
             return Err(value);
         }
-        queue.0.push_back(value);
+        inner.0.push_back(value);
+        self.count.store(inner.0.len(), Release);
         Ok(())
     }
 
     pub(crate) fn pop(&self) -> Option<T> {
-        self.0.lock().unwrap().0.pop_front()
+        if self.len() == 0 {
+            return None;
+        }
+        let mut inner = self.inner.lock().unwrap();
+        let value = inner.0.pop_front();
+        self.count.store(inner.0.len(), Release);
+        value
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.lock().unwrap().0.len()
+        self.count.load(Acquire)
     }
 
     pub(crate) fn close(&self) {
-        self.0.lock().unwrap().1 = true;
+        self.inner.lock().unwrap().1 = true;
     }
 }
 

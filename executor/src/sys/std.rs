@@ -366,7 +366,8 @@ fn count_slow_step() {
     SLOW_STEPS.set(SLOW_STEPS.get() + 1);
 }
 
-/// How many locks of the runtime this thread has taken, in debug builds, and how often it has slept or woken by a futex.
+/// How many locks of the runtime this thread has taken, in debug builds, and how often it has slept or woken by a
+/// futex.
 #[cfg(test)]
 pub(crate) fn slow_steps() -> u64 {
     SLOW_STEPS.get()
@@ -386,8 +387,8 @@ pub(crate) fn count_forks() {
     });
 }
 
-/// How many times this process has come out of a fork as the child, since the first [`count_forks`]. A runtime remembers the
-/// count it was built at: another count means that its threads and its netpoller stayed with the parent.
+/// How many times this process has come out of a fork as the child, since the first [`count_forks`]. A runtime
+/// remembers the count it was built at: another count means that its threads and its netpoller stayed with the parent.
 #[inline]
 pub(crate) fn fork_count() -> usize {
     FORKS.load(Ordering::Relaxed)
@@ -407,7 +408,8 @@ pub(crate) fn thread_id() -> i32 {
     })
 }
 
-/// Writes a line to standard error, unless that would block. No lock is taken, which a thread that stands still may hold.
+/// Writes a line to standard error, unless that would block. No lock is taken, which a thread that stands still may
+/// hold.
 pub(crate) fn try_print_error(line: &str) -> bool {
     /// A pipe that can be written to takes so much at once.
     const AT_ONCE: usize = libc::PIPE_BUF;

@@ -1,10 +1,10 @@
-//! Tasks that are bound to one thread: `async-task`'s cell around the user's future, and what its set knows of it. `local` makes
-//! and runs them; this is the one file besides that names `async-task`. They go through no run queue.
+//! Tasks that are bound to one thread: `async-task`'s cell around the user's future, and what its set knows of it.
+//! `local` makes and runs them; this is the one file besides that names `async-task`. They go through no run queue.
 //!
 //! 1. The future is polled and dropped inside `catch_unwind`, and so is the output: `async-task` never sees a panic of
 //!    theirs.
-//! 2. The set's list holds a waker of a task until its future is gone: `async-task` frees a task that nobody can wake without
-//!    dropping its future.
+//! 2. The set's list holds a waker of a task until its future is gone: `async-task` frees a task that nobody can wake
+//!    without dropping its future.
 //!
 //! `Meta::word`:
 //!

@@ -1,14 +1,15 @@
-//! The cell of a task that goes through run queues: one piece of memory, of an arena or of the global allocator, with a header,
-//! which is the same for all, and the future, which its outcome replaces. `task` makes, runs and discards cells, wakers and
-//! handles lead to them; who may do what, and when the memory goes, is `state`'s.
+//! The cell of a task that goes through run queues: one piece of memory, of an arena or of the global allocator, with a
+//! header, which is the same for all, and the future, which its outcome replaces. `task` makes, runs and discards
+//! cells, wakers and handles lead to them; who may do what, and when the memory goes, is `state`'s.
 //!
-//! 1. The header is written before the state says that there is a task, and only the id of a task in the registry after that, by
-//!    who has the unit, before it is first queued.
-//! 2. What a step needs of the cell is read before the change of the word that lets it go, and before a push: afterwards
-//!    another thread may run the task to its end and free it.
-//! 3. A wake only pushes. Nothing here runs the user's code but [`poll`], [`abandon`], the drop of an outcome and the clone, wake
-//!    and drop of the waker in the cell, which is that of who waits for the task.
-//! 4. All tasks have one waker vtable, so that `Waker::will_wake` knows two wakers of a task, and one indirect call polls.
+//! 1. The header is written before the state says that there is a task, and only the id of a task in the registry after
+//!    that, by who has the unit, before it is first queued.
+//! 2. What a step needs of the cell is read before the change of the word that lets it go, and before a push:
+//!    afterwards another thread may run the task to its end and free it.
+//! 3. A wake only pushes. Nothing here runs the user's code but [`poll`], [`abandon`], the drop of an outcome and the
+//!    clone, wake and drop of the waker in the cell, which is that of who waits for the task.
+//! 4. All tasks have one waker vtable, so that `Waker::will_wake` knows two wakers of a task, and one indirect call
+//!    polls.
 
 use std::alloc::Layout;
 use std::any::Any;
@@ -32,8 +33,8 @@ pub(super) use handles::{Abort, Join};
 
 mod handles;
 
-/// What is the same in all cells. A task that waits pays for it. The runtime is not in it: the arena knows it, and a cell in
-/// memory of its own has it in the word before.
+/// What is the same in all cells. A task that waits pays for it. The runtime is not in it: the arena knows it, and a
+/// cell in memory of its own has it in the word before.
 #[repr(C)]
 struct Header {
     /// At the beginning: `state` says why.
@@ -99,8 +100,8 @@ pub(super) fn memory_of<F: Future>(p: &'static Processor) -> Option<NonNull<u8>>
     unsafe { p.arena.alloc(Cell::<F>::LAYOUT) }
 }
 
-/// Memory for a task of `F` that is spawned outside of the runtime's processors, and its number there. `None`: such a task has
-/// memory of its own, or the runtime is closed.
+/// Memory for a task of `F` that is spawned outside of the runtime's processors, and its number there. `None`: such a
+/// task has memory of its own, or the runtime is closed.
 #[inline]
 pub(super) fn memory_outside<F: Future>(runtime: RuntimeRef) -> Option<(NonNull<u8>, u64)> {
     runtime.sched.memory_outside(runtime, Cell::<F>::LAYOUT)
@@ -132,13 +133,13 @@ pub(super) unsafe fn new_apart<F: Future>(
     }
 }
 
-/// Makes a task, which is queued as soon as the caller has queued its unit, and the handle's part of it. `word` is its id, or
-/// that of none, and its flags.
+/// Makes a task, which is queued as soon as the caller has queued its unit, and the handle's part of it. `word` is its
+/// id, or that of none, and its flags.
 ///
 /// # Safety
 ///
-/// Future and output are `Send`, and live for as long as they are kept. The memory is what the flags say of it, for `F`, and the
-/// caller's.
+/// Future and output are `Send`, and live for as long as they are kept. The memory is what the flags say of it, for
+/// `F`, and the caller's.
 #[inline]
 pub(super) unsafe fn new<F: Future>(
     memory: NonNull<u8>,
@@ -195,8 +196,8 @@ impl Task {
     /// The cell is kept.
     #[inline]
     pub(super) unsafe fn sched(self) -> &'static Sched {
-        // SAFETY: passed on. Cells lie in arenas, each made (`Processor::new`) or opened (`Sched::open`) with the `Sched` of its tasks
-        // as the owner, or behind the word that `new_apart` has written.
+        // SAFETY: passed on. Cells lie in arenas, each made (`Processor::new`) or opened (`Sched::open`) with the
+        // `Sched` of its tasks as the owner, or behind the word that `new_apart` has written.
         unsafe {
             if self.is_in_arena() {
                 &*Arena::owner_of(self.0.cast()).cast()
@@ -326,8 +327,8 @@ impl Task {
     /// It was the caller's, and future and outcome are gone.
     #[inline(never)]
     unsafe fn free(self) {
-        // SAFETY: the memory is ours (invariant 6 of `state`), and comes from where the flags say. This thread owns the arena of
-        // the processor that the context names.
+        // SAFETY: the memory is ours (invariant 6 of `state`), and comes from where the flags say. This thread owns the
+        // arena of the processor that the context names.
         unsafe {
             let header = self.header();
             let is_in_arena = self.is_in_arena();
@@ -351,8 +352,8 @@ impl Task {
 #[inline]
 #[must_use]
 pub(super) unsafe fn run(task: Task, sched: &'static Sched) -> bool {
-    // SAFETY: the unit is ours, and so the future from here on (invariant 2 of `state`). It keeps the cell until `finish`, or
-    // until `stop` says that it is not ours any more.
+    // SAFETY: the unit is ours, and so the future from here on (invariant 2 of `state`). It keeps the cell until
+    // `finish`, or until `stop` says that it is not ours any more.
     unsafe {
         let header = task.header();
         if header.state.start() {

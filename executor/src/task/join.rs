@@ -59,8 +59,9 @@ impl<T> JoinHandle<T> {
         JoinHandle { task: Kind::Bound(task), is_taken: false }
     }
 
-    /// Asks the task to end: its future is dropped before its next poll, and the handle gives a cancelled [`JoinError`].
-    /// A task that has ended already, or ends in the poll that goes on, is left as it is; so is a blocking closure that runs.
+    /// Asks the task to end: its future is dropped before its next poll, and the handle gives a cancelled
+    /// [`JoinError`]. A task that has ended already, or ends in the poll that goes on, is left as it is; so is a
+    /// blocking closure that runs.
     ///
     /// # Examples
     ///
@@ -244,7 +245,8 @@ enum Why {
     SetDropped,
 }
 
-/// Why a task gave no output: it panicked, was aborted, or its runtime was shut down, or the local set that it was in dropped.
+/// Why a task gave no output: it panicked, was aborted, or its runtime was shut down, or the local set that it was in
+/// dropped.
 ///
 /// # Examples
 ///

@@ -11,15 +11,15 @@ use crate::runtime::Runtime;
 
 /// Spawns a task that stays on this thread, so that `future` need not be `Send`.
 ///
-/// It belongs to what this thread is inside of, the innermost of these: the [`LocalSet`] whose [`LocalSet::run_until`] or
-/// task is polled, or that was entered; the [`block_on`](crate::runtime::block_on), or the future of
-/// [`spawn_pinned`](crate::runtime::spawn_pinned). It runs while that is polled, and is dropped with it at the latest: a
-/// task that is still there when `block_on` ends has its future dropped, and its handle says that it was cancelled.
+/// It belongs to what this thread is inside of, the innermost of these: the [`LocalSet`] whose [`LocalSet::run_until`]
+/// or task is polled, or that was entered; the [`block_on`](crate::runtime::block_on), or the future of
+/// [`spawn_pinned`](crate::runtime::spawn_pinned). It runs while that is polled, and is dropped with it at the latest:
+/// a task that is still there when `block_on` ends has its future dropped, and its handle says that it was cancelled.
 ///
 /// # Panics
 ///
-/// Outside of all of them, such as directly in a task of [`spawn`](crate::runtime::spawn), which may change threads at each
-/// `.await`.
+/// Outside of all of them, such as directly in a task of [`spawn`](crate::runtime::spawn), which may change threads at
+/// each `.await`.
 ///
 /// # Examples
 ///
@@ -56,8 +56,9 @@ where
 /// Tasks that stay on one thread, so that their futures need not be `Send`. They run while the set is polled: by
 /// [`LocalSet::run_until`], by [`LocalSet::block_on`], or as a future, which is ready when no task is left.
 ///
-/// Only this thread polls and drops the tasks; their wakers and handles may go anywhere. One poll of the set polls 61 tasks
-/// at most, and ends earlier when the time slice is spent: what else runs on the thread and on its processor has its turn.
+/// Only this thread polls and drops the tasks; their wakers and handles may go anywhere. One poll of the set polls 61
+/// tasks at most, and ends earlier when the time slice is spent: what else runs on the thread and on its processor has
+/// its turn.
 ///
 /// Dropping the set drops the futures of its tasks. Their handles say that they were cancelled.
 ///
@@ -150,7 +151,8 @@ impl LocalSet {
         runtime.block_on(self.run_until(future))
     }
 
-    /// Makes this the set that [`spawn_local`] means on this thread, until the guard is dropped. It is not polled by that.
+    /// Makes this the set that [`spawn_local`] means on this thread, until the guard is dropped. It is not polled by
+    /// that.
     ///
     /// # Examples
     ///

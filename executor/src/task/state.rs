@@ -1,8 +1,8 @@
-//! The state word of a task's cell: flags and a count of references, changed in one step. `cell` does what a change says is
-//! to be done; nothing here touches anything but the word.
+//! The state word of a task's cell: flags and a count of references, changed in one step. `cell` does what a change
+//! says is to be done; nothing here touches anything but the word.
 //!
-//! **0 means: free memory, no task.** Whoever looks at the word of memory that may be free, or be given to another task at
-//! that moment, goes by that ([`State::try_ref`]).
+//! **0 means: free memory, no task.** Whoever looks at the word of memory that may be free, or be given to another task
+//! at that moment, goes by that ([`State::try_ref`]).
 //!
 //! | phase            | SCHEDULED | RUNNING | ALIVE | COMPLETE | who leaves it                                                   |
 //! |------------------|-----------|---------|-------|----------|-----------------------------------------------------------------|
@@ -18,22 +18,23 @@
 //! | JOIN_WAKER | the waker in the cell is there, and whoever completes the task may take it | `registered`     | `take_back`; not after COMPLETE   |
 //! | ABORTED    | the future is to be dropped, not polled again                       | `abort`                 | nobody                            |
 //!
-//! A reference each have: ALIVE, JOIN, every waker, every abort handle. The unit and the poll have none: only who polls, or
-//! drops the future in place of a poll, ends ALIVE, so the cell cannot go before they have done.
+//! A reference each have: ALIVE, JOIN, every waker, every abort handle. The unit and the poll have none: only who
+//! polls, or drops the future in place of a poll, ends ALIVE, so the cell cannot go before they have done.
 //!
-//! 1. Of the wakes between two starts one queues the task. A wake is a read-modify-write also where it changes nothing: the
-//!    coming poll must see what its waker wrote. Each of them is Release and `start` is Acquire; as the word is only ever
-//!    changed by read-modify-writes, from `new` to the last reference, `start` sees everything that came before any of them:
-//!    the wakes, the poll before on another thread, the abort.
+//! 1. Of the wakes between two starts one queues the task. A wake is a read-modify-write also where it changes nothing:
+//!    the coming poll must see what its waker wrote. Each of them is Release and `start` is Acquire; as the word is
+//!    only ever changed by read-modify-writes, from `new` to the last reference, `start` sees everything that came
+//!    before any of them: the wakes, the poll before on another thread, the abort.
 //! 2. The future belongs to who has the unit, from `start` to `stop`, `complete` or `end`.
-//! 3. The outcome is written before `complete`. If JOIN is set there, in that very step, it is the handle's, which takes it or
-//!    drops it; else it is still the completer's, and dropped before ALIVE ends (`Completed::Unwanted`, then `end`). JOIN is
-//!    never set again, so it is dropped once.
-//! 4. The waker in the cell belongs to the handle while JOIN_WAKER is clear. While it is set and COMPLETE is not, both sides
-//!    only look at it, and whoever clears JOIN_WAKER or sets COMPLETE first takes it. A completer that takes it keeps ALIVE's
-//!    reference meanwhile.
-//! 5. References are raised by who has one, and by `try_ref` while ALIVE is set. So if ALIVE is not set and one is left, that
-//!    one is the last for sure, and a load that sees it is as good as the read-modify-write (`let_go_handle`).
+//! 3. The outcome is written before `complete`. If JOIN is set there, in that very step, it is the handle's, which
+//!    takes it or drops it; else it is still the completer's, and dropped before ALIVE ends (`Completed::Unwanted`,
+//!    then `end`). JOIN is never set again, so it is dropped once.
+//! 4. The waker in the cell belongs to the handle while JOIN_WAKER is clear. While it is set and COMPLETE is not, both
+//!    sides only look at it, and whoever clears JOIN_WAKER or sets COMPLETE first takes it. A completer that takes it
+//!    keeps ALIVE's reference meanwhile.
+//! 5. References are raised by who has one, and by `try_ref` while ALIVE is set. So if ALIVE is not set and one is
+//!    left, that one is the last for sure, and a load that sees it is as good as the read-modify-write
+//!    (`let_go_handle`).
 //! 6. Who lets the last reference go has the memory, and nobody reads any of it afterwards but the word, in `try_ref`.
 
 use crate::sys::atomic::{
@@ -131,8 +132,8 @@ impl State {
         before & ABORTED != 0
     }
 
-    /// The poll was not ready: running → idle, or → queued if it was woken meanwhile. Tells whether the caller has to queue it;
-    /// if not, the task is not the caller's any more.
+    /// The poll was not ready: running → idle, or → queued if it was woken meanwhile. Tells whether the caller has to
+    /// queue it; if not, the task is not the caller's any more.
     #[inline]
     #[must_use]
     pub(super) fn stop(&self) -> bool {
@@ -207,8 +208,8 @@ impl State {
         while word & JOIN != 0 {
             let wake = word & JOIN_WAKER != 0;
             let kept = if wake { 0 } else { REFERENCE };
-            // AcqRel: Release pairs with the Acquire in `is_complete`, `registered`, `take_back` and `leave`, for the outcome, and
-            // with that of the last reference; Acquire with the Release in `registered`, for the waker.
+            // AcqRel: Release pairs with the Acquire in `is_complete`, `registered`, `take_back` and `leave`, for the
+            // outcome, and with that of the last reference; Acquire with the Release in `registered`, for the waker.
             match self.0.compare_exchange_weak(word, word.wrapping_add(COMPLETED) - kept, AcqRel, Relaxed) {
                 Ok(_) => return if wake { Completed::Wake } else { Completed::Joined },
                 Err(now) => word = now,
@@ -254,13 +255,13 @@ impl State {
     #[inline]
     #[must_use]
     pub(super) fn let_go(&self) -> bool {
-        // AcqRel: Release for what was done with this reference, Acquire for what was done with the others, before the memory
-        // goes; each pairs with the other.
+        // AcqRel: Release for what was done with this reference, Acquire for what was done with the others, before the
+        // memory goes; each pairs with the other.
         is_last(self.0.fetch_sub(REFERENCE, AcqRel))
     }
 
-    /// The handle has put a waker into the cell, and JOIN_WAKER was clear. `false`: the task is complete, the outcome is there,
-    /// and the waker still the handle's.
+    /// The handle has put a waker into the cell, and JOIN_WAKER was clear. `false`: the task is complete, the outcome
+    /// is there, and the waker still the handle's.
     #[must_use]
     pub(super) fn registered(&self) -> bool {
         // Acquire: pairs with `complete`, for the outcome.
@@ -283,8 +284,8 @@ impl State {
         self.0.load(Relaxed) & JOIN_WAKER != 0
     }
 
-    /// The handle takes back the waker that it put into the cell. `false`: the task is complete, and who completed it has the
-    /// waker.
+    /// The handle takes back the waker that it put into the cell. `false`: the task is complete, and who completed it
+    /// has the waker.
     #[must_use]
     pub(super) fn take_back(&self) -> bool {
         // Acquire: pairs with `complete`, for the outcome.
@@ -311,8 +312,8 @@ impl State {
             if word & JOIN_WAKER != 0 {
                 return Left::TakeWaker;
             }
-            // Release: what was done with the reference comes before the memory goes. It is not the last: ALIVE has one.
-            // Acquire: as above.
+            // Release: what was done with the reference comes before the memory goes. It is not the last: ALIVE has
+            // one. Acquire: as above.
             match self.0.compare_exchange_weak(word, word - JOIN - REFERENCE, Release, Acquire) {
                 Ok(_) => return Left::Gone,
                 Err(now) => word = now,

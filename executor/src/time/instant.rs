@@ -10,7 +10,8 @@ use crate::context;
 ///
 /// It is [`std::time::Instant`] with arithmetic that saturates instead of panicking, 292 years before and after the
 /// start of the process: `Instant::now() + Duration::MAX` is an instant that never comes. The two convert into each
-/// other; one of std's that was read while the clock of the runtime is [paused](super::pause) is ahead of it. Go: `time.Time`, its monotonic reading
+/// other; one of std's that was read while the clock of the runtime is [paused](super::pause) is ahead of it. Go:
+/// `time.Time`, its monotonic reading
 ///
 /// ```
 /// use std::time::Duration;

@@ -1,6 +1,7 @@
 //! `Interval`: ticks that come again and again.
 //!
-//! 1. The schedule is the start and the period. A tick gives the instant at which it was due, not the one at which it came.
+//! 1. The schedule is the start and the period. A tick gives the instant at which it was due, not the one at which it
+//!    came.
 //! 2. A tick is *missed* if it comes a whole period late or 5 ms late, whichever is less. Only then does the behaviour
 //!    count: ticks that are late as timers are late keep to the schedule.
 //! 3. A tick allocates nothing; making an interval does, once.

@@ -19,13 +19,13 @@ fn sched() -> &'static Sched {
 /// Stops the clock of the current runtime, so that tests of things that take time take none.
 ///
 /// [`Instant::now`](super::Instant::now) stands still. When the runtime is idle, so that nothing can happen before the
-/// next sleep or time limit is over, the clock jumps to that deadline at once. [`advance`] moves it by hand, [`resume`] lets
-/// it go on. `#[gmp::test(start_paused = true)]` and `Builder::start_paused` begin with a clock that stands.
+/// next sleep or time limit is over, the clock jumps to that deadline at once. [`advance`] moves it by hand, [`resume`]
+/// lets it go on. `#[gmp::test(start_paused = true)]` and `Builder::start_paused` begin with a clock that stands.
 ///
-/// Idle means: no task is ready or runs, no [`spawn_blocking`](crate::runtime::spawn_blocking) closure is queued or runs,
-/// no task is in [`block_in_place`](crate::runtime::block_in_place), and no socket that a task waits for is ready. A task
-/// that waits for a socket that is not ready does not hold the clock, and neither does anything that threads of your own do:
-/// beside those a paused clock may jump before they come to wake a task.
+/// Idle means: no task is ready or runs, no [`spawn_blocking`](crate::runtime::spawn_blocking) closure is queued or
+/// runs, no task is in [`block_in_place`](crate::runtime::block_in_place), and no socket that a task waits for is
+/// ready. A task that waits for a socket that is not ready does not hold the clock, and neither does anything that
+/// threads of your own do: beside those a paused clock may jump before they come to wake a task.
 ///
 /// Each runtime has its clock; what is not a sleep, a time limit or an interval goes by the process's, such as
 /// [`std::time::Instant`] and the runtime's own watcher. With more than one processor time stands for all of them.
@@ -84,10 +84,10 @@ pub fn resume() {
 /// Moves the paused clock of the current runtime forward by `duration`, in one step, and lets the tasks go first whose
 /// sleeps and time limits are over then.
 ///
-/// The step is that of a machine that was suspended: each sleep whose deadline was passed ends once, late by as much, and an
-/// [`Interval`](super::Interval) does what its [`MissedTickBehavior`](super::MissedTickBehavior) says. To see every
-/// deadline at its time, sleep instead: an idle runtime with a paused clock goes from one to the next. The clock goes no
-/// further than 146 years.
+/// The step is that of a machine that was suspended: each sleep whose deadline was passed ends once, late by as much,
+/// and an [`Interval`](super::Interval) does what its [`MissedTickBehavior`](super::MissedTickBehavior) says. To see
+/// every deadline at its time, sleep instead: an idle runtime with a paused clock goes from one to the next. The clock
+/// goes no further than 146 years.
 ///
 /// # Cancel safety
 ///

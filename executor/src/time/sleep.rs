@@ -61,8 +61,8 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 
 /// The future of [`sleep`] and [`sleep_until`].
 ///
-/// It belongs to the runtime that first polls it. After that runtime has been shut down it never ends; and since a `block_on` of
-/// that runtime would then wait for ever, polling it there is a panic.
+/// It belongs to the runtime that first polls it. After that runtime has been shut down it never ends; and since a
+/// `block_on` of that runtime would then wait for ever, polling it there is a panic.
 ///
 /// To poll it by reference, as in a loop that waits for one of several things, pin it:
 ///

@@ -1,11 +1,11 @@
-//! The sorted part of a timer store: a 4-ary heap, half as deep as a binary one, whose four children lie in 64 bytes. `store`
-//! calls it, under the store's lock, so `&mut Heap` is that lock.
+//! The sorted part of a timer store: a 4-ary heap, half as deep as a binary one, whose four children lie in 64 bytes.
+//! `store` calls it, under the store's lock, so `&mut Heap` is that lock.
 //!
-//! An item names its node by a number, and a table says where that is: items move without touching nodes, which are cold. A million
-//! that fire would else write to ten nodes each.
+//! An item names its node by a number, and a table says where that is: items move without touching nodes, which are
+//! cold. A million that fire would else write to ten nodes each.
 //!
-//! What is cancelled leaves a *tombstone*, an item whose number stands for no node. Tombstones go one by one when they are the
-//! first item and somebody asks for the first live one, and all at once when they are more than half.
+//! What is cancelled leaves a *tombstone*, an item whose number stands for no node. Tombstones go one by one when they
+//! are the first item and somebody asks for the first live one, and all at once when they are more than half.
 //!
 //! 1. Each item has a number of its own, and the index of a live item's node is that number.
 //! 2. No item is before its parent, in the order of (deadline, sequence of insertion or reset), tombstones included.
@@ -41,8 +41,8 @@ struct Item {
     number: u32,
 }
 
-/// What a number stands for: a node, whose address is even; nothing, for a tombstone; or no item has it, and it holds the
-/// next such number, shifted left, and the lowest bit.
+/// What a number stands for: a node, whose address is even; nothing, for a tombstone; or no item has it, and it holds
+/// the next such number, shifted left, and the lowest bit.
 #[derive(Clone, Copy)]
 struct Place(*mut Node);
 

@@ -213,7 +213,8 @@ fn r01_an_insertion_is_seen_by_who_goes_to_sleep_or_sees_it_asleep() {
     });
 }
 
-/// The earliest deadline is cancelled, which leaves it behind, and a later one is inserted that is not the earliest by that.
+/// The earliest deadline is cancelled, which leaves it behind, and a later one is inserted that is not the earliest by
+/// that.
 #[test]
 fn r01_an_insertion_behind_a_cancelled_one_is_seen_by_who_goes_to_sleep() {
     loom::model(|| {

@@ -1,9 +1,10 @@
 //! What is behind the lock of a timer store: the nodes that wait, in two parts. `timers` calls it.
 //!
-//! Most timers are limits: armed, and cancelled long before they are due. So a node first goes to the end of `fresh`, a list
-//! without order, from which it is taken in two steps. It is sorted into the heap only when the list is full, or when somebody must know the first deadline:
-//! because `earliest` is due, or because a thread goes to sleep, and the one that was the earliest is gone or the list is long. Each node is sorted in
-//! at most once between its insertions, so nobody can make the store sort more than was inserted.
+//! Most timers are limits: armed, and cancelled long before they are due. So a node first goes to the end of `fresh`, a
+//! list without order, from which it is taken in two steps. It is sorted into the heap only when the list is full, or
+//! when somebody must know the first deadline: because `earliest` is due, or because a thread goes to sleep, and the
+//! one that was the earliest is gone or the list is long. Each node is sorted in at most once between its insertions,
+//! so nobody can make the store sort more than was inserted.
 //!
 //! 1. A node's index says where it is: `FRESH` and its place in the list, or its number in the heap.
 //! 2. No node has a deadline before `earliest`. If not `stale`, one has that deadline, or there is none.

@@ -7,6 +7,8 @@ use std::task::{RawWaker, RawWakerVTable, Wake, Waker};
 
 use super::{Entry, Look, Timers, WakeBatch};
 use crate::clock::NEVER;
+pub(super) use crate::seeds::Random;
+use crate::seeds::{Seed, seed, seeds};
 use crate::sys::atomic::AtomicUsize;
 use crate::sys::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::sys::{Mutex, rank};
@@ -57,23 +59,6 @@ fn fire(home: &Timers, now: u64) -> usize {
     batches
 }
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-}
-
 /// Writes its number into a common list.
 struct Log {
     id: usize,
@@ -93,9 +78,8 @@ struct Sleeper {
     key: Option<(u64, u64)>,
 }
 
-fn against_the_model(seed: u64, operations: usize) {
-    println!("seed {seed}");
-    let mut random = Random(seed);
+fn against_the_model(seed: Seed, operations: usize) {
+    let mut random = seed.random(0);
     let home = store();
     let woken = Arc::new(Mutex::new(rank::LEAF, Vec::new()));
     let mut sleepers: Vec<Option<Sleeper>> = Vec::new();
@@ -171,8 +155,8 @@ fn against_the_model(seed: u64, operations: usize) {
 
 #[test]
 fn r07_order_and_time_are_those_of_a_sorted_map() {
-    against_the_model(0x676d70, 1_000_000);
-    for seed in 0..32 {
+    against_the_model(seed(0x676d70), 1_000_000);
+    for seed in seeds(0..32) {
         against_the_model(seed, 2_000);
     }
 }
@@ -409,8 +393,9 @@ fn r18_timers_that_are_dropped_leave_nothing_behind() {
         drop(armed(home, deadline, &waker));
     }
     assert!(home.store.lock().capacity() <= 8);
-    let mut random = Random(1);
-    let mut entries: Vec<_> = (0..100_000).map(|_| armed(home, random.next() >> 1, &waker)).collect();
+    let seed = seed(1);
+    let mut random = seed.random(0);
+    let mut entries: Vec<_> = (0..100_000).map(|_| armed(home, random.any() >> 1, &waker)).collect();
     assert_eq!(home.len(), 100_000);
     while !entries.is_empty() {
         let pick = random.below(entries.len() as u64) as usize;
@@ -429,11 +414,12 @@ fn r07_firing_against_drops_resets_and_new_wakers_on_other_threads() {
     let owners = AtomicUsize::new(2);
     let count = Arc::new(Count::default());
     let fired = AtomicUsize::new(0);
+    let seed = seed(0);
     std::thread::scope(|scope| {
-        for seed in 0..2 {
+        for thread in 0..2 {
             let (now, owners, fired, count) = (&now, &owners, &fired, &count);
+            let mut random = seed.random(thread);
             scope.spawn(move || {
-                let mut random = Random(seed);
                 let wakers: Vec<Waker> = (0..3).map(|_| count.clone().into()).collect();
                 for _ in 0..ROUNDS {
                     let now = now.load(Relaxed) as u64;

@@ -1,8 +1,9 @@
-//! The store beside a hierarchical timer wheel, which is only here: the figures of DESIGN.md. Both have the entry in the sleeping
-//! future, a waker that is cloned into it, and the store's lock; no clock is read.
+//! The store beside a hierarchical timer wheel, which is only here: the figures of DESIGN.md. Both have the entry in
+//! the sleeping future, a waker that is cloned into it, and the store's lock; no clock is read.
 //!
-//! `cargo test --release -p gmp-executor --lib -- --ignored --nocapture timers::trial` prints nanoseconds, the least of many short
-//! batches (of whole runs for the million). It is no test of speed: it fails only if the two do not fire the same.
+//! `cargo test --release -p gmp-executor --lib -- --ignored --nocapture timers::trial` prints nanoseconds, the least of
+//! many short batches (of whole runs for the million). It is no test of speed: it fails only if the two do not fire the
+//! same.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -10,6 +11,7 @@ use std::ptr::{self, NonNull};
 use std::task::Waker;
 use std::time::Instant;
 
+use super::tests::Random;
 use super::{Entry, Timers, WakeBatch};
 use crate::sys::{OwnMutex, UnsafeCell, rank};
 
@@ -234,19 +236,6 @@ impl Drop for WheelEntry {
     }
 }
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-}
-
 const BATCH: usize = 1_000;
 const BATCHES: usize = 300;
 /// In nanoseconds: the others wait for one to two of them.
@@ -264,16 +253,16 @@ fn row(name: &str, what: &str, mut turn: impl FnMut()) {
 
 fn measure<S: Store>() {
     let waker = Waker::from(std::sync::Arc::new(Nobody));
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     let others = |home: &'static S, count: u64, random: &mut Random| -> VecDeque<_> {
-        (0..count).map(|_| home.arm(SECOND + random.next() % SECOND, &waker)).collect()
+        (0..count).map(|_| home.arm(SECOND + random.any() % SECOND, &waker)).collect()
     };
     let home: &'static S = Box::leak(Box::new(S::make()));
     let waiting = others(home, 1_000, &mut random);
     let mut entry = home.arm(3 * SECOND, &waker);
     row(S::NAME, "a late one, 1000 others wait", || home.arm_again(&mut entry, 3 * SECOND, &waker));
     row(S::NAME, "a random one, 1000 others", || {
-        home.arm_again(&mut entry, SECOND + random.next() % SECOND, &waker);
+        home.arm_again(&mut entry, SECOND + random.any() % SECOND, &waker);
     });
     row(S::NAME, "a new earliest one, 1000 others", || home.arm_again(&mut entry, SECOND / 2, &waker));
     drop((entry, waiting));
@@ -289,12 +278,12 @@ fn measure<S: Store>() {
     });
     row(S::NAME, "cancel any of 10 000, insert a latest", || {
         latest += 100;
-        let pick = random.next() as usize % 10_000;
+        let pick = random.any() as usize % 10_000;
         home.arm_again(&mut waiting[pick], latest, &waker);
     });
     row(S::NAME, "cancel any of 10 000, insert a random one", || {
-        let pick = random.next() as usize % 10_000;
-        home.arm_again(&mut waiting[pick], SECOND + random.next() % SECOND, &waker);
+        let pick = random.any() as usize % 10_000;
+        home.arm_again(&mut waiting[pick], SECOND + random.any() % SECOND, &waker);
     });
     drop(waiting);
 
@@ -339,8 +328,8 @@ fn fires_at<S: Store>(deadlines: &[u64], times: &[u64]) -> Vec<usize> {
 
 #[test]
 fn r07_a_wheel_fires_as_the_store_does() {
-    let mut random = Random(7);
-    let deadlines: Vec<_> = (0..10_000).map(|n| random.next() >> (n % 64)).collect();
+    let mut random = Random::new(7);
+    let deadlines: Vec<_> = (0..10_000).map(|n| random.any() >> (n % 64)).collect();
     let times: Vec<_> = (0..64).map(|bits| u64::MAX >> (64 - bits).min(63)).collect();
     assert_eq!(fires_at::<Timers>(&deadlines, &times), fires_at::<Wheel>(&deadlines, &times));
 }

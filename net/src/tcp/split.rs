@@ -21,8 +21,8 @@ pub struct WriteHalf<'a>(pub(super) &'a TcpStream);
 #[derive(Debug)]
 pub struct OwnedReadHalf(Arc<TcpStream>);
 
-/// The writing half of a stream: `TcpStream::into_split`. When it drops it ends the sending side, so that the peer reads
-/// to the end.
+/// The writing half of a stream: `TcpStream::into_split`. When it drops it ends the sending side, so that the peer
+/// reads to the end.
 #[derive(Debug)]
 pub struct OwnedWriteHalf {
     stream: Arc<TcpStream>,

@@ -22,9 +22,9 @@ use crate::source::Source;
 
 /// A TCP connection.
 ///
-/// It reads and writes through the traits of `futures-io`, also by shared reference (`&TcpStream`): then at most one task
-/// may read and one may write at a time; of several that poll the same direction the last one is woken. The system call
-/// is tried first; the task waits only when it would block.
+/// It reads and writes through the traits of `futures-io`, also by shared reference (`&TcpStream`): then at most one
+/// task may read and one may write at a time; of several that poll the same direction the last one is woken. The system
+/// call is tried first; the task waits only when it would block.
 ///
 /// ```
 /// # gmp::block_on(async {
@@ -176,8 +176,8 @@ impl TcpStream {
         self.source.take_error()
     }
 
-    /// Waits until a direction of `interest` is ready. It may be ready for nothing after all: then a `try_` method gives
-    /// `WouldBlock`, and this waits again.
+    /// Waits until a direction of `interest` is ready. It may be ready for nothing after all: then a `try_` method
+    /// gives `WouldBlock`, and this waits again.
     ///
     /// # Errors
     ///
@@ -289,8 +289,8 @@ impl TcpStream {
         Ok(n)
     }
 
-    /// Runs `op`, a system call of the user's on this socket, if `interest` is thought to be ready. `WouldBlock` from it
-    /// means that nothing is.
+    /// Runs `op`, a system call of the user's on this socket, if `interest` is thought to be ready. `WouldBlock` from
+    /// it means that nothing is.
     ///
     /// # Errors
     ///

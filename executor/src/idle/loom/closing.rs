@@ -184,8 +184,8 @@ fn r14_closing_against_a_wake_and_the_machine_that_runs_it() {
     });
 }
 
-/// A machine that has not learned that the runtime closes runs a waker that spawns, in its arena, then ends and leaves the new task
-/// in the global queue. No task lives before, but shutdown must not be over until it has dropped that one.
+/// A machine that has not learned that the runtime closes runs a waker that spawns, in its arena, then ends and leaves
+/// the new task in the global queue. No task lives before, but shutdown must not be over until it has dropped that one.
 #[test]
 fn r14_a_spawn_on_a_machine_against_closing() {
     loom::model(|| {

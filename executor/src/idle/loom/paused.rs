@@ -1,8 +1,8 @@
-//! A clock that stands: the machine in the netpoller moves it to the earliest deadline when nothing can happen before, and
-//! somebody makes it look when nothing can any more (`sched::paused`).
+//! A clock that stands: the machine in the netpoller moves it to the earliest deadline when nothing can happen before,
+//! and somebody makes it look when nothing can any more (`sched::paused`).
 //!
-//! In each model one unit is a timer, armed at `DEADLINE`; all others must have been run when the clock is moved there. A clock
-//! that nobody moves is a model in which every thread sleeps.
+//! In each model one unit is a timer, armed at `DEADLINE`; all others must have been run when the clock is moved there.
+//! A clock that nobody moves is a model in which every thread sleeps.
 
 use loom::thread;
 
@@ -69,7 +69,8 @@ impl World {
         }
     }
 
-    /// A thread that works for the runtime without a processor, as a blocking closure does, ends; it brings `work` units.
+    /// A thread that works for the runtime without a processor, as a blocking closure does, ends; it brings `work`
+    /// units.
     fn agent_ends(&'static self, work: usize) {
         for _ in 0..work {
             self.ready_foreign();
@@ -114,7 +115,8 @@ fn r07_the_clock_waits_for_a_task_that_runs() {
     });
 }
 
-/// The last one to stop work is a thread that waits in `block_on`, and leaves the timer to whoever sits in the netpoller.
+/// The last one to stop work is a thread that waits in `block_on`, and leaves the timer to whoever sits in the
+/// netpoller.
 #[test]
 fn r07_the_clock_goes_on_when_the_last_processor_is_given_up() {
     bounded(3, || {

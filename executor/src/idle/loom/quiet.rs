@@ -4,8 +4,8 @@ use loom::thread;
 
 use super::*;
 
-/// A task stops a timer that would have kept the runtime alive, and its machine goes idle. `sysmon` ends the model when it has
-/// seen that nothing can happen any more; if it sleeps before, nobody wakes it.
+/// A task stops a timer that would have kept the runtime alive, and its machine goes idle. `sysmon` ends the model when
+/// it has seen that nothing can happen any more; if it sleeps before, nobody wakes it.
 #[test]
 fn r24_the_last_look_against_the_last_machine_going_idle() {
     bounded(3, || {

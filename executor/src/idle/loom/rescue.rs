@@ -1,5 +1,5 @@
-//! Rescue and retake: against the end of the poll, going idle, `want`, and the machine in `block_in_place`. One slot, whose
-//! processors are as many as it takes; somebody sits in the netpoller all the time.
+//! Rescue and retake: against the end of the poll, going idle, `want`, and the machine in `block_in_place`. One slot,
+//! whose processors are as many as it takes; somebody sits in the netpoller all the time.
 
 use loom::thread;
 
@@ -339,8 +339,8 @@ impl Worker {
         }
     }
 
-    /// Mirrors `find`: tells whether it took a unit. Without `park`, it comes back when the machine is about to sleep, or
-    /// would sleep.
+    /// Mirrors `find`: tells whether it took a unit. Without `park`, it comes back when the machine is about to sleep,
+    /// or would sleep.
     fn find(&mut self, park: bool) -> bool {
         let table = self.table;
         loop {
@@ -455,8 +455,8 @@ fn polling(table: &'static Table) -> (&'static Processor, u32) {
     (p, p.polls.load(Relaxed))
 }
 
-/// The poll ends, the machine goes idle and is granted the processor again, while `sysmon` rescues. The processor must not
-/// be idle twice, nor be taken from the machine that has just been granted it.
+/// The poll ends, the machine goes idle and is granted the processor again, while `sysmon` rescues. The processor must
+/// not be idle twice, nor be taken from the machine that has just been granted it.
 #[test]
 fn r03_rescue_against_the_end_of_the_poll_and_going_idle() {
     bounded(3, || {
@@ -494,8 +494,8 @@ fn r03_what_a_stuck_poll_wakes_while_it_is_rescued_runs() {
     });
 }
 
-/// Two machines want a processor; the poll ends, or `sysmon` takes the processor away from it for one of them, and the husk
-/// must not go to the other.
+/// Two machines want a processor; the poll ends, or `sysmon` takes the processor away from it for one of them, and the
+/// husk must not go to the other.
 #[test]
 fn r03_rescue_against_want() {
     bounded(2, || {
@@ -534,8 +534,8 @@ fn r03_rescue_against_giving_up() {
     });
 }
 
-/// A blocking call ends while `sysmon` takes the processor, on which a task waits: the machine has its own back or another
-/// one, and the queue has one owner at a time.
+/// A blocking call ends while `sysmon` takes the processor, on which a task waits: the machine has its own back or
+/// another one, and the queue has one owner at a time.
 #[test]
 fn r03_enter_and_exit_against_retake() {
     bounded(2, || {
@@ -582,8 +582,8 @@ fn r03_rescue_against_a_blocking_call() {
     });
 }
 
-/// A blocking call in a poll that was rescued takes the idle processor when it ends; one that a rescue only catches up with does
-/// not, and gives the husk back at the end of its poll.
+/// A blocking call in a poll that was rescued takes the idle processor when it ends; one that a rescue only catches up
+/// with does not, and gives the husk back at the end of its poll.
 #[test]
 fn r03_a_husk_is_traded_for_an_idle_processor() {
     bounded(3, || {
@@ -611,8 +611,8 @@ fn r03_a_husk_is_traded_for_an_idle_processor() {
     });
 }
 
-/// A machine gives its processor away before a poll that waits for the tasks that it wakes, while a rescue that was meant for the
-/// poll before catches up, and another thread submits: they run, and the processor is given away once.
+/// A machine gives its processor away before a poll that waits for the tasks that it wakes, while a rescue that was
+/// meant for the poll before catches up, and another thread submits: they run, and the processor is given away once.
 #[test]
 fn r03_a_processor_that_is_given_away_ahead_of_a_poll() {
     bounded(2, || {

@@ -4,8 +4,8 @@ use loom::thread;
 
 use super::*;
 
-/// Each processor has a queue; all `units` are in that of the last one, whose machine is asked to quit by and by. With more
-/// than two processors the first task waits for the last.
+/// Each processor has a queue; all `units` are in that of the last one, whose machine is asked to quit by and by. With
+/// more than two processors the first task waits for the last.
 fn with_queues(procs: u32, units: usize, goal: usize) -> &'static World {
     let world = World::with(procs, goal, |world| {
         if procs > 2 {
@@ -41,8 +41,8 @@ fn r03_resize_against_steal_and_going_idle() {
     });
 }
 
-/// A thread in `block_on` gives up the processor that is one too many, or is going to be: it never looks at a queue again, and
-/// the only machine sleeps.
+/// A thread in `block_on` gives up the processor that is one too many, or is going to be: it never looks at a queue
+/// again, and the only machine sleeps.
 #[test]
 fn r01_a_dying_processor_that_is_given_up_wakes_a_machine_for_its_tasks() {
     bounded(3, || {
@@ -58,8 +58,8 @@ fn r01_a_dying_processor_that_is_given_up_wakes_a_machine_for_its_tasks() {
     });
 }
 
-/// A machine that quits goes on with another processor, with the first of its tasks, which waits for the second: somebody
-/// else must be woken for that one.
+/// A machine that quits goes on with another processor, with the first of its tasks, which waits for the second:
+/// somebody else must be woken for that one.
 #[test]
 fn r01_a_machine_that_quits_wakes_another_one_for_the_rest() {
     bounded(2, || {

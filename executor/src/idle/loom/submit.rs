@@ -28,7 +28,8 @@ fn r01_submit_against_a_machine_that_parks() {
     });
 }
 
-/// The last spinner that finds a task wakes the next: the first task waits for the second, and its submitter woke nobody.
+/// The last spinner that finds a task wakes the next: the first task waits for the second, and its submitter woke
+/// nobody.
 #[test]
 fn r01_the_last_spinner_wakes_the_next() {
     bounded(1, || {

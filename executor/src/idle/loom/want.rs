@@ -39,8 +39,8 @@ fn r01_want_against_a_submitter() {
     });
 }
 
-/// A spinner that hands its processor over was what a submitter relied on, and the thread that has the processor now waits
-/// for that task.
+/// A spinner that hands its processor over was what a submitter relied on, and the thread that has the processor now
+/// waits for that task.
 #[test]
 fn r01_a_spinner_that_serves_want_wakes_the_next() {
     bounded(1, || {
@@ -85,8 +85,8 @@ fn r14_want_against_closing() {
     });
 }
 
-/// Two threads want the only processor again and again, beside a task: of two processors in a row that are given up one goes to
-/// the machine that runs it, and that machine runs it first.
+/// Two threads want the only processor again and again, beside a task: of two processors in a row that are given up one
+/// goes to the machine that runs it, and that machine runs it first.
 #[test]
 fn r04_want_takes_turns_with_the_queues() {
     /// Mirrors a `block_on` that yields.
@@ -117,8 +117,8 @@ fn r04_want_takes_turns_with_the_queues() {
     });
 }
 
-/// Two machines in `want` are released while the processor is given up and the runtime closes: each is told one thing, those that
-/// were released are as many as were counted, and the processor has not gone to one that went on without.
+/// Two machines in `want` are released while the processor is given up and the runtime closes: each is told one thing,
+/// those that were released are as many as were counted, and the processor has not gone to one that went on without.
 #[test]
 fn r03_a_release_against_giving_up_and_closing() {
     bounded(3, || {

@@ -1,7 +1,8 @@
 //! When machines are woken, seen at a processor that nobody runs.
 
 use super::{PROBE_NS, TRY_EVERY, WORTH_PICK_NS};
-use crate::processor::{LOOK_NS_MAX, Processor};
+use crate::processor::Processor;
+use crate::processor::look::LOOK_NS_MAX;
 use crate::runq::tests::unit;
 use crate::sched::{Config, Sched};
 

@@ -1,8 +1,9 @@
-//! Models of the ring: the owner's push, pop and overflow against thieves, with positions that wrap round. Each unit is a task
-//! whose memory is checked: who runs it sees what its pusher wrote, and runs it once.
+//! Models of the ring: the owner's push, pop and overflow against thieves, with positions that wrap round. Each unit is
+//! a task whose memory is checked: who runs it sees what its pusher wrote, and runs it once.
 //!
-//! Not modelled: that a slot is overwritten before its reader has read it (invariant 4 of the ring). loom runs the steps of a
-//! thread in order, so it never sees a read that is late; that rests on Release and Acquire of `head`, in words.
+//! Not modelled: that a slot is overwritten before its reader has read it (invariant 4 of the ring). loom runs the
+//! steps of a thread in order, so it never sees a read that is late; that rests on Release and Acquire of `head`, in
+//! words.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use loom::thread;
 
 use super::{run, task, unit};
 use crate::runq::{Overflow, Ring, Unit};
+use crate::sys::doubles::bounded;
 
 type Small = Ring<2>;
 
@@ -79,12 +81,11 @@ fn r02_push_and_pop_against_two_thieves() {
     }
 }
 
-/// Slots are used again, while thieves read them: the third unit lies where the first was, the fourth where the second was.
+/// Slots are used again, while thieves read them: the third unit lies where the first was, the fourth where the second
+/// was.
 #[test]
 fn r02_slots_used_again_against_two_thieves() {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(2);
-    builder.check(|| {
+    bounded(2, || {
         let (ring, away) = (wrapping_after(2), Away::default());
         let mut ran = push(&ring, &away) + push(&ring, &away);
         let thieves = [thief_of_half(&ring), thief_of_one(&ring)];

@@ -1,16 +1,16 @@
-//! What a machine has learnt of the netpoller: whether it pays to look there before it sits down in it, and to wake another
-//! machine for what it brought. `find` asks and tells it.
+//! What a machine has learnt of the netpoller: whether it pays to look there before it sits down in it, and to wake
+//! another machine for what it brought. `find` asks and tells it.
 //!
-//! 1. Nothing relies on what is left out here. A look: who finds no work sits down in the netpoller, unless somebody is there or
-//!    on the way out; who steals some looks at the next search. A wake: this machine runs what is queued, and if a poll stands
-//!    still before that, or picks take long, `sysmon` wakes another.
+//! 1. Nothing relies on what is left out here. A look: who finds no work sits down in the netpoller, unless somebody is
+//!    there or on the way out; who steals some looks at the next search. A wake: this machine runs what is queued, and
+//!    if a poll stands still before that, or picks take long, `sysmon` wakes another.
 
 use super::{Worker, after_batch, wake_all, wake_queued};
 use crate::metrics::FoundIn;
 use crate::processor::Processor;
 
-/// After so many looks on the way to sleep that found nothing, such looks are left out, but for one in [`BLANK_EVERY`]: who then
-/// sits down in the netpoller finds out there, with one system call instead of two.
+/// After so many looks on the way to sleep that found nothing, such looks are left out, but for one in [`BLANK_EVERY`]:
+/// who then sits down in the netpoller finds out there, with one system call instead of two.
 const BLANK_MAX: u32 = 2;
 const BLANK_EVERY: u32 = 32;
 
@@ -40,8 +40,8 @@ struct Help {
     queued: usize,
 }
 
-/// How many tasks `p` has found in its queue. What a task wakes or spawns mostly runs next to it, and comes by no queue: it is not
-/// what the netpoller brought.
+/// How many tasks `p` has found in its queue. What a task wakes or spawns mostly runs next to it, and comes by no
+/// queue: it is not what the netpoller brought.
 fn found_queued(p: &Processor) -> u64 {
     p.counters().found[FoundIn::Local as usize].get()
 }
@@ -57,7 +57,8 @@ impl Events {
         self.blank_looks = if is_blank { self.blank_looks.wrapping_add(1) } else { 0 };
     }
 
-    /// Something was stolen: this machine does not sit down in the netpoller, where it would see what a look would have.
+    /// Something was stolen: this machine does not sit down in the netpoller, where it would see what a look would
+    /// have.
     pub(super) fn found_elsewhere(&mut self) {
         self.blank_looks = 0;
     }
@@ -69,15 +70,16 @@ impl Events {
         may
     }
 
-    /// The queue of `p` is empty: says whether a machine that was woken for what the netpoller had put there was of use.
+    /// The queue of `p` is empty: says whether a machine that was woken for what the netpoller had put there was of
+    /// use.
     pub(super) fn queue_is_empty(&mut self, p: &Processor) {
         if let Some(help) = self.help.take().filter(|help| std::ptr::eq(help.p, p)) {
             self.judge(found_queued(p).wrapping_sub(help.found) as usize, help.queued);
         }
     }
 
-    /// Of so many that were queued this machine ran `own`. Help was of use if both ran some: a machine that came too late was of
-    /// none, and neither was one that ran all of it, on the CPU of this one, which it preempted.
+    /// Of so many that were queued this machine ran `own`. Help was of use if both ran some: a machine that came too
+    /// late was of none, and neither was one that ran all of it, on the CPU of this one, which it preempted.
     fn judge(&mut self, own: usize, queued: usize) {
         let was_of_use = 0 < own && own < queued;
         self.help_backoff = if was_of_use { 0 } else { (self.help_backoff + 1).min(HELP_BACKOFF_MAX) };
@@ -150,7 +152,8 @@ mod tests {
         assert_eq!(help_after(&mut worker, 3), 0);
     }
 
-    /// Machines that steal from each other never sit down in the netpoller, and its events would wait for a look between tasks.
+    /// Machines that steal from each other never sit down in the netpoller, and its events would wait for a look
+    /// between tasks.
     #[test]
     fn r04_who_steals_looks_at_the_netpoller_at_the_next_search() {
         let (mut worker, p, other) = searcher();

@@ -15,13 +15,14 @@ const LONE_NS: u64 = 3_000;
 /// A processor that wakes a machine is given so long, in nanoseconds, to come out of the system call.
 const WAKE_NS: u64 = 50_000;
 
-/// A theft of so short use, in nanoseconds, did not pay, if its polls were short too: it moves the lines of the queue, of each task
-/// and of all that those touch to another core and, as they wake each other, back.
+/// A theft of so short use, in nanoseconds, did not pay, if its polls were short too: it moves the lines of the queue,
+/// of each task and of all that those touch to another core and, as they wake each other, back.
 const PAYS_NS: u64 = 5_000;
 /// So long, in nanoseconds, is a poll that pays.
 const PAYS_POLL_NS: u64 = 1_500;
 
-/// A poll that has lasted so long, in nanoseconds, since a thief first saw it keeps what is queued behind it, however short that is.
+/// A poll that has lasted so long, in nanoseconds, since a thief first saw it keeps what is queued behind it, however
+/// short that is.
 const LONG_POLL_NS: u64 = 20_000;
 
 /// The poll behind which a thief found tasks the last time.
@@ -45,8 +46,8 @@ pub(super) struct Theft {
 }
 
 impl Theft {
-    /// It paid if it has kept the thief busy for a while and half of the tasks have stayed at least, or if its victim could not come
-    /// to them.
+    /// It paid if it has kept the thief busy for a while and half of the tasks have stayed at least, or if its victim
+    /// could not come to them.
     #[cold]
     fn judge(self, p: &'static Processor, now: u64, behind_long_poll: bool) {
         if !std::ptr::eq(self.p, p) {
@@ -130,8 +131,8 @@ impl Worker {
         None
     }
 
-    /// Whether `owner` has been in one poll since this machine saw it [`LONG_POLL_NS`] ago. One that is just waking a machine only
-    /// seems to be.
+    /// Whether `owner` has been in one poll since this machine saw it [`LONG_POLL_NS`] ago. One that is just waking a
+    /// machine only seems to be.
     pub(super) fn is_in_long_poll(&mut self, owner: &'static Processor, now: u64) -> bool {
         let polls = owner.polls();
         if polls % 2 == 0 || owner.is_waking() {
@@ -158,9 +159,9 @@ impl Worker {
         }
     }
 
-    /// A processor's lone task is about to be run by its own machine; it is taken only if that processor does nothing for
-    /// as long as a thief is willing to wait. The pointer alone would not tell: two tasks that take turns in the slot look
-    /// the same each time (ABA), but `polls` moves.
+    /// A processor's lone task is about to be run by its own machine; it is taken only if that processor does nothing
+    /// for as long as a thief is willing to wait. The pointer alone would not tell: two tasks that take turns in the
+    /// slot look the same each time (ABA), but `polls` moves.
     fn steal_lone(&mut self, p: &'static Processor, total: u32) -> Option<Unit> {
         const CANDIDATES: usize = 8;
         let sched = self.sched;
@@ -177,8 +178,9 @@ impl Worker {
         if count == 0 {
             return None;
         }
-        // The wake that brought this machine here may itself be why its waker stands still. A waker that still does when this
-        // machine has run something was preempted, perhaps by this very machine, and would be waited for in vain.
+        // The wake that brought this machine here may itself be why its waker stands still. A waker that still does
+        // when this machine has run something was preempted, perhaps by this very machine, and would be waited for in
+        // vain.
         if self.owes_a_pick {
             spin(WAKE_NS, |_| {
                 seen.iter().flatten().any(|(other, polls, _)| other.is_waking() && other.polls() == *polls)

@@ -1,11 +1,13 @@
-//! Models of the arena: what an owner takes and puts away beside threads that free and one that walks. Pages are memory of
-//! the system's, as ever; the words and links of the cells in them are loom's, made where the cells are made.
+//! Models of the arena: what an owner takes and puts away beside threads that free and one that walks. Pages are memory
+//! of the system's, as ever; the words and links of the cells in them are loom's, made where the cells are made.
 //!
-//! loom takes only the last access to an atomic for what another one races with. So the owner swaps here without the look that
-//! `collect` takes before: a load by the owner would hide behind the load of whoever pushes, and nothing would come back.
+//! loom takes only the last access to an atomic for what another one races with. So the owner swaps here without the
+//! look that `collect` takes before: a load by the owner would hide behind the load of whoever pushes, and nothing
+//! would come back.
 //!
 //! Assumed: who reads a page that was given back reads rubbish, and fails one way or another. The word is that of
-//! `task::state` as far as it matters here: a task that lives has a count for itself, and only such a task is counted up.
+//! `task::state` as far as it matters here: a task that lives has a count for itself, and only such a task is counted
+//! up.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -92,8 +94,8 @@ fn find(arena: &Arena) -> Vec<Ref> {
     found
 }
 
-/// One thread ends a task, one finds tasks and lets them go; the owner puts away what came back and makes another task of it,
-/// while the walker may still be at the cell.
+/// One thread ends a task, one finds tasks and lets them go; the owner puts away what came back and makes another task
+/// of it, while the walker may still be at the cell.
 #[test]
 fn r23_a_cell_is_used_again_beside_a_walker() {
     model(|| {

@@ -1,5 +1,5 @@
-//! A page of cells of one size, and what its owner does with it: takes a cell, puts one back, makes more. `arena` opens and
-//! links pages; the invariants named here are those at its head.
+//! A page of cells of one size, and what its owner does with it: takes a cell, puts one back, makes more. `arena` opens
+//! and links pages; the invariants named here are those at its head.
 
 use std::alloc::Layout;
 use std::ptr::null_mut;
@@ -64,8 +64,8 @@ pub(super) const fn capacity(class: usize) -> usize {
 pub(super) struct Cell {
     /// 0 while it is free. See invariant 2.
     pub(super) word: AtomicUsize,
-    /// The next free cell, of its page or on the stack. Its owner's or its freer's while it is free; else what the task puts
-    /// there.
+    /// The next free cell, of its page or on the stack. Its owner's or its freer's while it is free; else what the task
+    /// puts there.
     pub(super) next: UnsafeCell<*mut Cell>,
 }
 

@@ -9,6 +9,7 @@ use std::thread;
 
 use super::page::{ALIGN, PAGE_BYTES, capacity};
 use super::*;
+use crate::seeds::{seed, seeds};
 use crate::sys::atomic::Ordering::AcqRel;
 
 /// What cells of a class are aligned to: they lie behind each other, and behind the head of a page.
@@ -139,14 +140,6 @@ impl Arena {
     }
 }
 
-/// A small random number.
-fn random(state: &mut u64) -> usize {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    (*state >> 16) as usize
-}
-
 fn layout(size: usize, align: usize) -> Layout {
     Layout::from_size_align(size, align).unwrap()
 }
@@ -194,7 +187,8 @@ fn what_was_freed_last_is_taken_first() {
     assert_eq!(arena.page_count(), 0);
 }
 
-/// From the owner and from elsewhere: the first page is used up, and cells of it are found again before a page is opened.
+/// From the owner and from elsewhere: the first page is used up, and cells of it are found again before a page is
+/// opened.
 #[test]
 fn a_full_page_is_found_again() {
     for is_own in [true, false] {
@@ -310,18 +304,18 @@ fn no_one_waits_for_all_that_came_back() {
 #[test]
 fn it_does_as_a_list_does() {
     let (runs, steps) = if cfg!(miri) { (2, 1500) } else { (20, 20_000) };
-    for seed in 1..=runs {
+    for seed in seeds(1..=runs) {
         let arena = Arena::new(std::ptr::null());
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed);
+        let mut random = seed.random(0);
         let mut taken: Vec<Taken> = Vec::new();
         let mut next_word = 1;
         // Phases of growth and of decline.
         let mut bias = 5;
         for step in 0..steps {
             if step % 700 == 0 {
-                bias = 1 + random(&mut state) % 9;
+                bias = 1 + random.below(9);
             }
-            match random(&mut state) % 1000 {
+            match random.below(1000) {
                 0 => {
                     // SAFETY: the arena is ours.
                     unsafe { arena.trim() };
@@ -333,25 +327,25 @@ fn it_does_as_a_list_does() {
                 4 => {
                     let mut expected: Vec<_> = taken.iter().map(|taken| taken.word().load(Relaxed)).collect();
                     expected.sort_unstable();
-                    assert_eq!(arena.words(), expected, "seed {seed}, step {step}");
+                    assert_eq!(arena.words(), expected, "step {step}");
                 }
                 5..7 if !cfg!(miri) => {
                     // SAFETY: the arena is ours.
                     unsafe { while arena.put_away(PUT_AWAY) {} }
                     arena.check();
                 }
-                _ if random(&mut state) % 10 < bias => {
+                _ if random.below(10) < bias => {
                     // Few classes at a time, and all in the end.
-                    let class = (seed as usize * 5 + random(&mut state) % 3 + step / 5000) % CLASSES;
+                    let class = (seed.value() as usize * 5 + random.below(3) as usize + step / 5000) % CLASSES;
                     let class = class.max(1);
-                    taken.push(Taken::take(&arena, class, next_word, random(&mut state) as u8));
+                    taken.push(Taken::take(&arena, class, next_word, random.below(256) as u8));
                     next_word += 1;
                 }
                 n => {
                     for _ in 0..1 + n % 3 {
                         if !taken.is_empty() {
-                            let at = random(&mut state) % taken.len();
-                            let own = (random(&mut state) % 2 == 0).then_some(&arena);
+                            let at = random.below(taken.len() as u64) as usize;
+                            let own = (random.below(2) == 0).then_some(&arena);
                             taken.swap_remove(at).free(own);
                         }
                     }
@@ -362,12 +356,12 @@ fn it_does_as_a_list_does() {
         // SAFETY: the arena is ours.
         unsafe { arena.trim() };
         arena.check();
-        assert_eq!(arena.page_count(), 0, "seed {seed}");
+        assert_eq!(arena.page_count(), 0);
     }
 }
 
-/// Two owners hand cells to each other and to a third thread, which frees them; a walker counts up what it finds, looks at it
-/// and counts down. Each cell is freed by whoever counts down to nothing.
+/// Two owners hand cells to each other and to a third thread, which frees them; a walker counts up what it finds, looks
+/// at it and counts down. Each cell is freed by whoever counts down to nothing.
 #[test]
 fn r23_owners_freers_and_a_walker() {
     /// What lies behind the word: the word's value while the cell lives, twice.
@@ -434,16 +428,17 @@ fn r23_owners_freers_and_a_walker() {
     let third = thread::spawn(move || third_in.into_iter().for_each(|sent| release(sent.0, None)));
     let (to_0, in_0) = mpsc::channel();
     let (to_1, in_1) = mpsc::channel();
+    let seed = seed(77);
     let owners: Vec<_> = [(0, to_1, in_0), (1, to_0, in_1)]
         .into_iter()
         .map(|(index, to_other, from_other)| {
             let (arenas, to_third) = (arenas.clone(), to_third.clone());
+            let mut random = seed.random(index as u64);
             thread::spawn(move || {
                 let arena = &arenas[index];
-                let mut state = index as u64 + 77;
                 let mut kept = Vec::new();
                 for _ in 0..rounds {
-                    let class = 2 + random(&mut state) % 3 * 10;
+                    let class = 2 + random.below(3) as usize * 10;
                     // SAFETY: this thread owns the arena, which stays.
                     let cell = unsafe { arena.take(class) }.unwrap();
                     // SAFETY: the cell is ours and has room for four words.
@@ -451,7 +446,7 @@ fn r23_owners_freers_and_a_walker() {
                         cell.cast::<usize>().add(1).cast::<[usize; CHECKED]>().write([cell.as_ptr().addr(); CHECKED]);
                         cell.cast::<AtomicUsize>().as_ref().store(ALIVE | 1, Release);
                     }
-                    match random(&mut state) % 8 {
+                    match random.below(8) {
                         0..2 => to_other.send(Sent(cell)).unwrap(),
                         2 => to_third.send(Sent(cell)).unwrap(),
                         3..5 => kept.push(cell),
@@ -461,7 +456,7 @@ fn r23_owners_freers_and_a_walker() {
                     if kept.len() > 2000 {
                         kept.drain(..).for_each(|cell| release(cell, Some(arena)));
                         // SAFETY: this thread owns the arena.
-                        unsafe { if state % 2 == 0 { arena.trim() } else { while arena.collect() {} } }
+                        unsafe { if random.below(2) == 0 { arena.trim() } else { while arena.collect() {} } }
                     }
                 }
                 kept.drain(..).for_each(|cell| release(cell, Some(arena)));

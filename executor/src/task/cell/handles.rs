@@ -63,7 +63,8 @@ impl<T> Join<T> {
     /// Leaves a waker in the cell. Tells whether the task is complete, for which nobody is woken then.
     fn register(&mut self, waker: &Waker) -> bool {
         let mut former = None;
-        // SAFETY: the cell is kept. The waker in it may be looked at while JOIN_WAKER is set, and is ours once it is taken back.
+        // SAFETY: the cell is kept. The waker in it may be looked at while JOIN_WAKER is set, and is ours once it is
+        // taken back.
         let slot = unsafe { &self.task.header().waker };
         if self.state().has_waker() {
             // SAFETY: as above: nobody writes it.

@@ -1,6 +1,7 @@
 //! Models of the state word: wakes, polls, the end of a task, its handle, the last reference and the walk at shutdown.
 //!
-//! What is in a cell is in loom's cells: it sees an access that nothing orders, also one after the memory was given back.
+//! What is in a cell is in loom's cells: it sees an access that nothing orders, also one after the memory was given
+//! back.
 
 use std::sync::Arc;
 
@@ -238,8 +239,8 @@ fn r01_a_wake_against_the_end_of_a_poll_is_not_lost() {
     });
 }
 
-/// Two wake at once, one of them by reference, and one of the wakes finds the other's. The poll that is going on, or the next
-/// one, sees what both wrote.
+/// Two wake at once, one of them by reference, and one of the wakes finds the other's. The poll that is going on, or
+/// the next one, sees what both wrote.
 #[test]
 fn r02_two_wakes_against_a_poll_give_one_unit_and_lose_nothing() {
     loom::model(|| {

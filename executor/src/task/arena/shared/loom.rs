@@ -1,5 +1,5 @@
-//! Models of the shared arena: spawners beside those who free, and beside shutdown. As in those of the arena, pages are the
-//! system's, words and links loom's, and the word of a task that lives is not 0.
+//! Models of the shared arena: spawners beside those who free, and beside shutdown. As in those of the arena, pages are
+//! the system's, words and links loom's, and the word of a task that lives is not 0.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -62,7 +62,8 @@ fn take(arena: &SharedArena) -> Option<Taken> {
     taken.map(|(cell, _)| Taken(cell.cast()))
 }
 
-/// Two threads spawn; one's task is ended by itself, the other's by a machine. No cell is two tasks at a time, none is lost.
+/// Two threads spawn; one's task is ended by itself, the other's by a machine. No cell is two tasks at a time, none is
+/// lost.
 #[test]
 fn r23_spawners_and_a_machine_share_an_arena() {
     model(|| {

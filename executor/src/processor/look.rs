@@ -1,0 +1,123 @@
+//! When the owner of a processor looks around: at the clock, the timers, the global queue and the netpoller, between
+//! two picks. `Worker::find` asks and looks; the watcher, thieves and those who wake read how long ago that was, and
+//! whether picks take long.
+//!
+//! 1. A look comes after [`LOOK_EVERY_MAX`] picks at the latest, and at the next pick after [`Processor::look_soon`].
+//! 2. Looks come 50 to 200 µs apart, as far as picks allow it: the distance in picks follows the time that has passed.
+
+use super::Processor;
+use crate::sys::atomic::Ordering::Relaxed;
+
+/// At most so many picks lie between two looks at clock, timers, global queue and netpoller (Go: 61).
+pub(super) const LOOK_EVERY_MAX: u32 = 61;
+/// Looks that come closer than this, in nanoseconds, are made rarer; those further apart than the next, denser.
+const LOOK_NS_MIN: u64 = 50_000;
+pub(super) const LOOK_NS_MAX: u64 = 200_000;
+/// A busy processor looks at the netpoller, which costs a system call, when nobody has for so long, in nanoseconds, and
+/// at one in so many looks in any case.
+const NETPOLL_NS: u64 = 2_000_000;
+const NETPOLL_LOOKS: u32 = 16;
+/// Polls that take longer than this, in nanoseconds and on average, are long: a system call beside them is nothing.
+const LONG_NS: u64 = 500_000;
+/// So many looks after one that came after long polls, looks are not made rarer.
+const LONG_MEMORY: u32 = 32;
+/// A processor whose picks take longer than this, in nanoseconds and on average, is slow: it is not worth waiting for.
+const SLOW_PICK_NS: u64 = 20_000;
+
+/// What [`Processor::looked`] says of a look.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct LookAt {
+    /// To look at the netpoller too.
+    pub(crate) netpoll: bool,
+    /// The polls since the last look took long, on average.
+    pub(crate) after_long_polls: bool,
+    /// To wake a machine for what is queued, whether or not that paid the last times.
+    pub(crate) probe: bool,
+}
+
+impl Processor {
+    // Any thread.
+
+    /// When the processor was taken, or somebody last looked around on it.
+    pub(crate) fn looked_at(&self) -> u64 {
+        self.own.last_look.load(Relaxed)
+    }
+
+    /// Picks take long, or one poll was seen twice.
+    #[inline]
+    pub(crate) fn is_slow(&self) -> bool {
+        self.seen.slow.load(Relaxed)
+    }
+
+    /// [`Processor::is_slow`], for one wake. If it is true that picks take long, a look comes with each of them and
+    /// says so again; if the machine had only been preempted, that costs one wake and not many.
+    #[inline]
+    pub(crate) fn take_slow(&self) -> bool {
+        let slow = self.is_slow();
+        if slow {
+            self.seen.slow.store(false, Relaxed);
+        }
+        slow
+    }
+
+    /// `sysmon` saw one poll at two looks.
+    pub(crate) fn mark_slow(&self) {
+        self.seen.slow.store(true, Relaxed);
+    }
+
+    // Owner.
+
+    /// The next pick looks around first.
+    pub(crate) fn look_soon(&self) {
+        self.own.looks_in.store(0, Relaxed);
+    }
+
+    /// Counts a pick down; tells whether it is time to look around.
+    #[inline]
+    pub(crate) fn is_look_due(&self) -> bool {
+        let left = self.own.looks_in.load(Relaxed);
+        if left == 0 {
+            return true;
+        }
+        self.own.looks_in.store(left - 1, Relaxed);
+        false
+    }
+
+    /// How many picks there are from one look to the next.
+    pub(crate) fn look_every(&self) -> usize {
+        self.own.look_every.load(Relaxed) as usize
+    }
+
+    /// A look happens at `now`: sets the distance to the next one so that they come 50 to 200 µs apart, and tells what
+    /// to look at. At the netpoller somebody last looked at `netpolled_at`.
+    pub(crate) fn looked(&self, now: u64, netpolled_at: u64) -> LookAt {
+        let every = self.own.look_every.load(Relaxed);
+        let passed = now.saturating_sub(self.own.last_look.load(Relaxed));
+        self.own.last_look.store(now, Relaxed);
+        // Once may be a preempted thread; twice in a row is a processor with long polls.
+        let slow = passed > u64::from(every) * SLOW_PICK_NS;
+        self.seen.slow.store(slow && self.own.was_slow.load(Relaxed), Relaxed);
+        self.own.was_slow.store(slow, Relaxed);
+        let probe = self.may_probe(now, every, passed);
+        // Short polls among long ones: the next long one is to be noticed at once.
+        let is_long = passed > u64::from(every) * LONG_NS;
+        let after_long = if is_long { LONG_MEMORY } else { self.own.after_long.load(Relaxed).saturating_sub(1) };
+        self.own.after_long.store(after_long, Relaxed);
+        let every = if passed < LOOK_NS_MIN {
+            if after_long > 0 { every } else { (every * 2).min(LOOK_EVERY_MAX) }
+        } else if passed > LOOK_NS_MAX {
+            // At once: the picks between two looks may be long polls.
+            (u64::from(every) * LOOK_NS_MAX / 2 / passed).max(1) as u32
+        } else {
+            every
+        };
+        self.own.look_every.store(every, Relaxed);
+        self.own.looks_in.store(every - 1, Relaxed);
+        self.own.counters.looks.add(1);
+        let without = self.own.looks_without_netpoll.load(Relaxed) + 1;
+        let netpoll_after = if is_long { LOOK_NS_MIN } else { NETPOLL_NS };
+        let netpoll = now.saturating_sub(netpolled_at) >= netpoll_after || without >= NETPOLL_LOOKS;
+        self.own.looks_without_netpoll.store(if netpoll { 0 } else { without }, Relaxed);
+        LookAt { netpoll, after_long_polls: is_long, probe }
+    }
+}
