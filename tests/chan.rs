@@ -417,6 +417,25 @@ fn r04_a_busy_channel_takes_from_the_budget() {
     });
 }
 
+/// A message that nobody waits for costs a unit to send and one to receive.
+#[test]
+fn r04_what_is_done_at_once_takes_from_the_budget() {
+    let pairs = gmp::block_on(async {
+        let pairs = async {
+            let (sender, receiver) = bounded(1);
+            let mut pairs = 0;
+            while gmp::task::coop::has_budget_remaining() {
+                sender.send(pairs).await.unwrap();
+                pairs = receiver.recv().await.unwrap() + 1;
+            }
+            pairs
+        };
+        gmp::spawn(pairs).await.unwrap()
+    });
+    // The watcher may end a slice before it is spent.
+    assert!(pairs <= 64, "a slice of 128 units lasted for {pairs} messages");
+}
+
 /// Aborted tasks that wait in a channel leave it whole.
 #[test]
 fn r15_aborted_tasks_leave_the_line() {
