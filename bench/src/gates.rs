@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::alloc;
 use crate::locked::Program;
 use crate::peers::gmp::Gmp;
-use crate::scenarios::{Batch, blocking, channel, spawn, switch, timer};
+use crate::scenarios::{Batch, blocking, channel, mutex, spawn, switch, timer};
 
 /// How far a count may be above its ceiling: this share of it.
 const MARGIN: f64 = 0.02;
@@ -91,6 +91,7 @@ pub fn all() -> Vec<Gate> {
         gate::<switch::YieldMany>(50_000),
         gate::<switch::PingPong>(10_000),
         gate::<channel::OwnOne>(20_000),
+        gate::<mutex::Contended>(25_600),
         gate::<timer::Churn>(20_000),
         gate::<blocking::InPlace>(50_000),
     ]

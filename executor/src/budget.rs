@@ -43,18 +43,47 @@ impl Drop for Charge {
 /// Takes a unit, or wakes the task and is pending if the slice is spent.
 #[inline]
 pub fn poll_charge(cx: &mut Context<'_>) -> Poll<Charge> {
-    let Some(p) = context::constrained_processor() else {
-        return Poll::Ready(Charge(None));
-    };
-    if p.charge() {
-        return Poll::Ready(Charge(Some(p)));
+    match slice() {
+        Some(slice) => Poll::Ready(slice.charge()),
+        None => poll_refuse(cx),
     }
-    refuse(p, cx)
 }
 
+/// A time slice with a unit to spend, or a thread that has none: for leaves that first try what is done in a few instructions.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Slice(Option<&'static Processor>);
+
+/// `None` if the slice is spent.
+#[inline]
+pub(crate) fn slice() -> Option<Slice> {
+    let p = context::constrained_processor();
+    if p.is_none_or(Processor::has_budget) { Some(Slice(p)) } else { None }
+}
+
+impl Slice {
+    /// The operation completed at once.
+    #[inline]
+    pub(crate) fn spend(self) {
+        if let Some(p) = self.0 {
+            p.spend();
+        }
+    }
+
+    /// Takes the unit before the operation.
+    #[inline]
+    pub(crate) fn charge(self) -> Charge {
+        if let Some(p) = self.0 {
+            p.spend();
+        }
+        Charge(self.0)
+    }
+}
+
+/// The slice is spent.
 #[cold]
-fn refuse(p: &'static Processor, cx: &mut Context<'_>) -> Poll<Charge> {
-    if p.may_refuse() {
+pub(crate) fn poll_refuse(cx: &mut Context<'_>) -> Poll<Charge> {
+    if context::constrained_processor().is_some_and(Processor::may_refuse) {
         cx.waker().wake_by_ref();
         Poll::Pending
     } else {

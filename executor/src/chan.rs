@@ -26,13 +26,14 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 
+use crate::budget::{self, Charge};
+use crate::cold;
 use crate::hchan::{Hchan, NotPut, NotTaken};
 use crate::sudog::{Phase, Sudog};
 use crate::sys::atomic::{
     AtomicUsize,
     Ordering::{AcqRel, Relaxed},
 };
-use crate::{budget, cold};
 
 pub use error::{RecvError, SendError, TryRecvError, TrySendError};
 
@@ -477,11 +478,28 @@ fn poll_take<T>(shared: &Shared<T>, sudog: &Sudog<T>, cx: &mut Context<'_>) -> P
         // Who waited has had its turn in the queue: that is no less than the budget asks for.
         return wait_take(shared, sudog, cx);
     }
-    let charge = ready!(budget::poll_charge(cx));
-    let poll = match shared.hchan.take_at_once() {
-        Some(message) => Poll::Ready(Ok(message)),
-        None => wait_take(shared, sudog, cx),
+    let charge = match budget::slice() {
+        Some(slice) => {
+            if let Some(message) = shared.hchan.take_at_once() {
+                slice.spend();
+                return Poll::Ready(Ok(message));
+            }
+            slice.charge()
+        }
+        None => ready!(budget::poll_refuse(cx)),
     };
+    poll_wait_take(shared, sudog, cx, charge)
+}
+
+/// [`wait_take`] for a unit of the budget.
+#[inline(never)]
+fn poll_wait_take<T>(
+    shared: &Shared<T>,
+    sudog: &Sudog<T>,
+    cx: &mut Context<'_>,
+    charge: Charge,
+) -> Poll<Result<T, RecvError>> {
+    let poll = wait_take(shared, sudog, cx);
     if poll.is_ready() {
         charge.made_progress();
     }
@@ -493,6 +511,21 @@ fn wait_take<T>(shared: &Shared<T>, sudog: &Sudog<T>, cx: &mut Context<'_>) -> P
     // SAFETY: it is called by the future of the place or by its stream, which pin it and call `leave_take` or `end_take` before
     // they end.
     unsafe { shared.hchan.poll_take(sudog, cx.waker()) }.map_err(|_| RecvError)
+}
+
+/// [`wait_put`] for a unit of the budget.
+#[inline(never)]
+fn poll_wait_put<T>(
+    shared: &Shared<T>,
+    sudog: &Sudog<T>,
+    cx: &mut Context<'_>,
+    charge: Charge,
+) -> Poll<Result<(), SendError<T>>> {
+    let poll = wait_put(shared, sudog, cx);
+    if poll.is_ready() {
+        charge.made_progress();
+    }
+    poll
 }
 
 #[inline]
@@ -519,17 +552,16 @@ impl<T> Future for Send<'_, T> {
             // As in `poll_take`.
             return wait_put(this.shared, &this.sudog, cx);
         }
-        let charge = ready!(budget::poll_charge(cx));
-        // SAFETY: this is the future of the place, which is in no line.
-        let poll = if unsafe { this.shared.hchan.put_at_once(&this.sudog) } {
-            Poll::Ready(Ok(()))
-        } else {
-            wait_put(this.shared, &this.sudog, cx)
+        let charge = match budget::slice() {
+            // SAFETY: this is the future of the place, which is in no line.
+            Some(slice) if unsafe { this.shared.hchan.put_at_once(&this.sudog) } => {
+                slice.spend();
+                return Poll::Ready(Ok(()));
+            }
+            Some(slice) => slice.charge(),
+            None => ready!(budget::poll_refuse(cx)),
         };
-        if poll.is_ready() {
-            charge.made_progress();
-        }
-        poll
+        poll_wait_put(this.shared, &this.sudog, cx, charge)
     }
 }
 
@@ -554,7 +586,7 @@ impl<T> Future for Recv<'_, T> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.into_ref().get_ref();
-        if this.receiver.stream.is_some() && this.sudog.phase() == Phase::Out {
+        if this.sudog.phase() == Phase::Out {
             if let Some(message) = this.receiver.end_stream() {
                 return Poll::Ready(Ok(message));
             }

@@ -123,21 +123,24 @@ impl Gate {
         }
     }
 
+    /// Takes the lock if it is free and cold: what happens mostly, in few instructions.
+    #[inline]
+    pub(crate) fn acquire_at_once(&self) -> bool {
+        // Acquire: pairs with the Release in `release`, here and below.
+        match self.state.compare_exchange(0, HELD, Acquire, Relaxed) {
+            Ok(_) => true,
+            Err(state) => {
+                is_free(state)
+                    && state & HOT == 0
+                    && self.state.compare_exchange(state, state | HELD, Acquire, Relaxed).is_ok()
+            }
+        }
+    }
+
     /// Takes the lock if it is free.
     #[inline]
     pub(crate) fn try_acquire(&self) -> bool {
-        self.try_acquire_unless(HELD | DUE)
-    }
-
-    #[inline]
-    fn try_acquire_unless(&self, marks: u32) -> bool {
-        // Acquire: pairs with the Release in `release`.
-        self.state.compare_exchange(0, HELD, Acquire, Relaxed).is_ok() || self.try_acquire_beside_others(marks)
-    }
-
-    #[cold]
-    fn try_acquire_beside_others(&self, marks: u32) -> bool {
-        let taken = |state: u32| (state & marks == 0).then_some(state | HELD);
+        let taken = |state: u32| is_free(state).then_some(state | HELD);
         // Acquire: as above.
         self.state.fetch_update(Acquire, Relaxed, taken).is_ok()
     }
@@ -208,25 +211,7 @@ impl Gate {
     /// # Safety
     ///
     /// The caller is the future of the waiter, which stays where it is until [`Gate::leave`], and is of this lock.
-    #[inline]
-    pub(crate) unsafe fn poll_acquire<P: Place>(
-        &self,
-        waiter: &Waiter,
-        waker: &Waker,
-        here: impl FnOnce() -> P,
-    ) -> Poll<()> {
-        if waiter.sudog.phase() == Phase::Out && self.try_acquire_unless(HELD | DUE | HOT) {
-            return Poll::Ready(());
-        }
-        // SAFETY: passed on.
-        unsafe { self.poll_slowly(waiter, waker, &here()) }
-    }
-
-    /// # Safety
-    ///
-    /// As for [`Gate::poll_acquire`].
-    #[cold]
-    unsafe fn poll_slowly(&self, waiter: &Waiter, waker: &Waker, here: &impl Place) -> Poll<()> {
+    pub(crate) unsafe fn poll_acquire(&self, waiter: &Waiter, waker: &Waker, here: &impl Place) -> Poll<()> {
         let sudog = &waiter.sudog;
         // SAFETY: its future calls.
         if sudog.phase() == Phase::InLine && unsafe { self.still_waits(sudog, waker) } {

@@ -19,8 +19,9 @@
 //!    wait: a receiver says that somebody does (`WAITED` in the hint), and looks into the queue again after a fence; a sender
 //!    looks for that after its push and a fence. One of the two sees the other, so a message never lies in the queue while
 //!    somebody waits.
-//! 7. Otherwise the hint is written under the lock and read without it. It says what the next operation will probably find, so
-//!    that who is going to wait has cloned its waker before it takes the lock. Nothing relies on that.
+//! 7. Otherwise the hint is written under the lock, by whoever changes something, and says what the next operation finds. Who
+//!    reads it under the lock may rely on it. Who reads it without has a guess: whether it is worth to try at once, and to
+//!    clone the waker before the lock is taken.
 
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};
@@ -273,11 +274,11 @@ impl<T> Hchan<T> {
             return false;
         }
         let mut core = self.core.lock();
-        if !core.is_calm() || core.buffer.len() >= self.capacity {
+        if self.hint.load(Relaxed) & (CAN_PUT | WAITED) != CAN_PUT {
             return false;
         }
         // SAFETY: its future calls, and the place is in no line.
-        let Some(value) = (unsafe { sudog.end() }) else { return false };
+        let Some(value) = (unsafe { sudog.take() }) else { return false };
         core.buffer.push_back(value);
         let hint = if core.buffer.len() < self.capacity { CAN_TAKE | CAN_PUT } else { CAN_TAKE };
         self.hint.store(hint, Relaxed);
@@ -291,7 +292,7 @@ impl<T> Hchan<T> {
             return None;
         }
         let mut core = self.core.lock();
-        if !core.is_calm() {
+        if self.hint.load(Relaxed) & WAITED != 0 {
             return None;
         }
         let value = core.buffer.pop_front()?;

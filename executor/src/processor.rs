@@ -500,13 +500,16 @@ impl Processor {
     }
 
     /// Takes a unit of the budget, if there is one and the slice goes on.
-    #[inline]
-    pub(crate) fn charge(&self) -> bool {
-        let has = self.has_budget();
-        if has {
-            self.own.budget.store(self.own.budget.load(Relaxed) - 1, Relaxed);
+    pub(crate) fn charge(&self) {
+        if self.has_budget() {
+            self.spend();
         }
-        has
+    }
+
+    /// Takes a unit of the budget that is there.
+    #[inline]
+    pub(crate) fn spend(&self) {
+        self.own.budget.store(self.own.budget.load(Relaxed) - 1, Relaxed);
     }
 
     #[inline]

@@ -44,14 +44,10 @@ const REFUSED: u8 = Phase::Refused as u8;
 pub(crate) struct Sudog<T> {
     phase: AtomicU8,
     /// Guarded as the table above says.
-    place: UnsafeCell<Place<T>>,
+    value: UnsafeCell<Option<T>>,
+    /// There while the place is in line, and guarded as the table says. Most never are, and nothing is written for them.
+    links: UnsafeCell<MaybeUninit<Links<T>>>,
     _pinned: PhantomPinned,
-}
-
-struct Place<T> {
-    value: Option<T>,
-    /// There while the place is in line. Most never are, and nothing is written for them.
-    links: MaybeUninit<Links<T>>,
 }
 
 struct Links<T> {
@@ -69,10 +65,18 @@ impl<T> Sudog<T> {
     /// A place with what it gives, in no line.
     #[inline]
     pub(crate) fn new(value: Option<T>) -> Self {
-        Sudog {
-            phase: AtomicU8::new(OUT),
-            place: UnsafeCell::new(Place { value, links: MaybeUninit::uninit() }),
-            _pinned: PhantomPinned,
+        let mut sudog = MaybeUninit::<Self>::uninit();
+        let at = sudog.as_mut_ptr();
+        // Field by field: a literal is made aside, and copied into the future with what nobody has written, in pieces that do
+        // not match those it was made of.
+        // SAFETY: the fields are those of `sudog`, and what is not written of it may be anything: `links`, which loom wants to
+        // know of, and one that has no size.
+        unsafe {
+            (&raw mut (*at).phase).write(AtomicU8::new(OUT));
+            (&raw mut (*at).value).write(UnsafeCell::new(value));
+            #[cfg(gmp_loom)]
+            (&raw mut (*at).links).write(UnsafeCell::new(MaybeUninit::uninit()));
+            sudog.assume_init()
         }
     }
 
@@ -87,27 +91,38 @@ impl<T> Sudog<T> {
         }
     }
 
-    /// The wait is over for its future: the place may be used again. Gives what is in it.
+    /// Takes what is in the place.
     ///
     /// # Safety
     ///
     /// The caller is the future of the place, which is in no line.
     #[inline]
+    pub(crate) unsafe fn take(&self) -> Option<T> {
+        // SAFETY: in no line, so the place is its future's (invariant 1).
+        unsafe { self.with_value(Option::take) }
+    }
+
+    /// The wait is over for its future: the place may be used again. Gives what is in it.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Sudog::take`].
+    #[inline]
     pub(crate) unsafe fn end(&self) -> Option<T> {
         self.phase.store(OUT, Relaxed);
-        // SAFETY: in no line, so the place is its future's (invariant 1).
-        unsafe { self.with(|place| place.value.take()) }
+        // SAFETY: passed on.
+        unsafe { self.take() }
     }
 
     /// Puts a value back that [`Sudog::end`] gave.
     ///
     /// # Safety
     ///
-    /// As for [`Sudog::end`].
+    /// As for [`Sudog::take`].
     #[inline]
     pub(crate) unsafe fn put(&self, value: T) {
-        // SAFETY: as in `end`.
-        unsafe { self.with(|place| place.value = Some(value)) }
+        // SAFETY: as in `take`.
+        unsafe { self.with_value(|place| *place = Some(value)) }
     }
 
     /// Another waker than before, for a place in line. Gives the old one, to be dropped without the lock.
@@ -136,7 +151,7 @@ impl<T> Sudog<T> {
     #[inline]
     unsafe fn links<R>(&self, f: impl FnOnce(&mut Links<T>) -> R) -> R {
         // SAFETY: it belongs to the lock, and who put it in line has written them.
-        unsafe { self.with(|place| f(place.links.assume_init_mut())) }
+        unsafe { self.with_links(|links| f(links.assume_init_mut())) }
     }
 
     /// The place leaves its line: what it had there.
@@ -147,16 +162,25 @@ impl<T> Sudog<T> {
     #[inline]
     unsafe fn unlink(&self) -> Links<T> {
         // SAFETY: as in `links`; nobody reads them again.
-        unsafe { self.with(|place| place.links.assume_init_read()) }
+        unsafe { self.with_links(|links| links.assume_init_read()) }
     }
 
     /// # Safety
     ///
     /// The caller is who the place belongs to (invariant 1).
     #[inline]
-    unsafe fn with<R>(&self, f: impl FnOnce(&mut Place<T>) -> R) -> R {
+    unsafe fn with_value<R>(&self, f: impl FnOnce(&mut Option<T>) -> R) -> R {
         // SAFETY: nobody else touches it, by the contract.
-        self.place.with_mut(|place| f(unsafe { &mut *place }))
+        self.value.with_mut(|value| f(unsafe { &mut *value }))
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Sudog::with_value`].
+    #[inline]
+    unsafe fn with_links<R>(&self, f: impl FnOnce(&mut MaybeUninit<Links<T>>) -> R) -> R {
+        // SAFETY: as there.
+        self.links.with_mut(|links| f(unsafe { &mut *links }))
     }
 }
 
@@ -199,7 +223,7 @@ impl<T> Line<T> {
         let at = NonNull::from(sudog);
         let previous = self.last.replace(at);
         // SAFETY: the caller's (contract).
-        unsafe { sudog.with(|place| place.links = MaybeUninit::new(Links { waker, previous, next: None })) };
+        unsafe { sudog.with_links(|links| _ = links.write(Links { waker, previous, next: None })) };
         match previous {
             // SAFETY: in this line, so alive (invariant 2), and under its lock.
             Some(previous) => unsafe { previous.as_ref().links(|links| links.next = Some(at)) },
@@ -217,7 +241,7 @@ impl<T> Line<T> {
         let at = NonNull::from(sudog);
         let next = self.first.replace(at);
         // SAFETY: the caller's (contract).
-        unsafe { sudog.with(|place| place.links = MaybeUninit::new(Links { waker, previous: None, next })) };
+        unsafe { sudog.with_links(|links| _ = links.write(Links { waker, previous: None, next })) };
         match next {
             // SAFETY: in this line, so alive (invariant 2), and under its lock.
             Some(next) => unsafe { next.as_ref().links(|links| links.previous = Some(at)) },
@@ -244,7 +268,7 @@ impl<T> Line<T> {
         // SAFETY: in this line, so alive (invariant 2) until the phase is written.
         let sudog = unsafe { first.as_ref() };
         // SAFETY: under the lock of its line, which `self` is behind.
-        let done = unsafe { sudog.with(|place| f(&mut place.value)) };
+        let done = unsafe { sudog.with_value(f) };
         // SAFETY: as above, and it leaves the line here.
         let Links { waker, next, .. } = unsafe { sudog.unlink() };
         self.first = next;

@@ -57,12 +57,25 @@ impl Counter {
         self.add_from(NOWHERE, passed);
     }
 
+    /// As `sync::Mutex` does.
+    ///
+    /// # Safety
+    ///
+    /// As for `Gate::poll_acquire`.
+    unsafe fn poll(&self, waiter: &Waiter, waker: &Waker, place: u32) -> Poll<()> {
+        if !waiter.is_waited() && self.gate.acquire_at_once() {
+            return Poll::Ready(());
+        }
+        // SAFETY: passed on.
+        unsafe { self.gate.poll_acquire(waiter, waker, &At(place)) }
+    }
+
     fn add_from(&self, place: u32, passed: u32) {
         let waiter = pin!(Waiter::new());
         waiter.passed.set(passed);
         let (sleeper, waker) = sleeper();
         // SAFETY: the waiter is pinned here, and out of line when the poll is ready.
-        while unsafe { self.gate.poll_acquire(&waiter, &waker, || At(place)) }.is_pending() {
+        while unsafe { self.poll(&waiter, &waker, place) }.is_pending() {
             sleeper.park();
         }
         self.count();
@@ -78,7 +91,7 @@ impl Counter {
         let waiter = pin!(Waiter::new());
         waiter.passed.set(passed);
         // SAFETY: the waiter is pinned here until it has left.
-        let poll = || unsafe { self.gate.poll_acquire(&waiter, Waker::noop(), || At(place)) };
+        let poll = || unsafe { self.poll(&waiter, Waker::noop(), place) };
         let got = (0..polls).any(|_| poll() == Poll::Ready(()));
         if got {
             self.count();

@@ -32,16 +32,6 @@ impl Place for At {
     }
 }
 
-impl Place for &At {
-    fn number(&self) -> u32 {
-        self.number
-    }
-
-    fn task_goes_home(&self) {
-        At::task_goes_home(self);
-    }
-}
-
 #[derive(Default)]
 struct Wakes(AtomicUsize);
 
@@ -64,7 +54,7 @@ fn takes(gate: &Gate, place: u32) -> bool {
     let waiter = pin!(Waiter::new());
     // SAFETY: the waiter is pinned here until it has left.
     unsafe {
-        let poll = gate.poll_acquire(&waiter, Waker::noop(), || At::new(place));
+        let poll = gate.poll_acquire(&waiter, Waker::noop(), &At::new(place));
         gate.leave(&waiter);
         poll == Poll::Ready(())
     }
@@ -81,12 +71,12 @@ fn r04_who_comes_from_elsewhere_is_woken_at_home() {
     let waiter = pin!(Waiter::new());
     // SAFETY: the waiter is pinned here, and has the lock at the end.
     unsafe {
-        assert!(gate.poll_acquire(&waiter, &waker, || &elsewhere).is_pending());
+        assert!(gate.poll_acquire(&waiter, &waker, &elsewhere).is_pending());
         assert_eq!(elsewhere.gone_home.get(), 1);
         assert_eq!(gate.heat.load(Relaxed), HEAT, "they meet there still");
         gate.release();
         assert_eq!(wakes.0.load(Relaxed), 1);
-        assert!(gate.poll_acquire(&waiter, &waker, || At::new(HOME)).is_ready());
+        assert!(gate.poll_acquire(&waiter, &waker, &At::new(HOME)).is_ready());
     }
     gate.release();
 }

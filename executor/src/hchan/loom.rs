@@ -83,6 +83,40 @@ fn r19_messages_come_in_order_and_then_the_end() {
     }
 }
 
+/// Of two that put at once one message is put where one has room.
+#[test]
+fn r19_no_more_is_put_at_once_than_has_room() {
+    let put = |hchan: &Hchan<u8>| {
+        let sudog = pin!(Sudog::new(Some(1)));
+        // SAFETY: its future calls, and it is in no line.
+        unsafe { hchan.put_at_once(&sudog) }
+    };
+    bounded(move || {
+        let hchan = Arc::new(Hchan::bounded(1));
+        let other = {
+            let hchan = hchan.clone();
+            thread::spawn(move || put(&hchan))
+        };
+        assert!(put(&hchan) ^ other.join().unwrap());
+    });
+}
+
+/// Who waits for room gets it, also from a receiver that saw nobody wait.
+#[test]
+fn r19_what_is_taken_at_once_makes_room() {
+    bounded(|| {
+        let hchan = Arc::new(Hchan::bounded(1));
+        assert_eq!(send(&hchan, 1), Ok(()));
+        let sender = {
+            let hchan = hchan.clone();
+            thread::spawn(move || send(&hchan, 2))
+        };
+        assert_eq!(hchan.take_at_once().map_or_else(|| recv(&hchan), Ok), Ok(1));
+        assert_eq!(sender.join().unwrap(), Ok(()));
+        assert_eq!(recv(&hchan), Ok(2));
+    });
+}
+
 /// Two receivers: each message comes to one of them.
 #[test]
 fn r19_each_message_comes_to_one() {

@@ -12,10 +12,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use crate::budget::{self, Charge};
 use crate::gate::{Gate, Place, Waiter};
 use crate::processor::{Polled, Processor};
 use crate::sys::UnsafeCell;
-use crate::{budget, cold, context};
+use crate::{cold, context};
 
 /// A lock that tasks wait for without blocking their thread, and may hold across an `.await`. Go: `sync.Mutex`
 ///
@@ -262,15 +263,35 @@ impl<'a, T: ?Sized> Future for Lock<'a, T> {
         let this = self.into_ref().get_ref();
         if this.waiter.is_waited() {
             // Who waited has had its turn in the queue, and others wait for what it does with its turn here.
-            // SAFETY: as below.
-            ready!(unsafe { this.mutex.gate.poll_acquire(&this.waiter, cx.waker(), Here::of_this_thread) });
+            ready!(this.poll_acquire(cx));
             return Poll::Ready(this.mutex.guard());
         }
-        let charge = ready!(budget::poll_charge(cx));
-        // SAFETY: this is the future of the waiter, which is pinned with it; its drop calls `leave`.
-        ready!(unsafe { this.mutex.gate.poll_acquire(&this.waiter, cx.waker(), Here::of_this_thread) });
-        charge.made_progress();
+        let charge = match budget::slice() {
+            Some(slice) if this.mutex.gate.acquire_at_once() => {
+                slice.spend();
+                return Poll::Ready(this.mutex.guard());
+            }
+            Some(slice) => slice.charge(),
+            None => ready!(budget::poll_refuse(cx)),
+        };
+        ready!(this.poll_charged(cx, charge));
         Poll::Ready(this.mutex.guard())
+    }
+}
+
+impl<T: ?Sized> Lock<'_, T> {
+    /// [`Lock::poll_acquire`] for a unit of the budget.
+    #[inline(never)]
+    fn poll_charged(&self, cx: &mut Context<'_>, charge: Charge) -> Poll<()> {
+        ready!(self.poll_acquire(cx));
+        charge.made_progress();
+        Poll::Ready(())
+    }
+
+    #[inline(never)]
+    fn poll_acquire(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // SAFETY: this is the future of the waiter, which is pinned with it; its drop calls `leave`.
+        unsafe { self.mutex.gate.poll_acquire(&self.waiter, cx.waker(), &Here::of_this_thread()) }
     }
 }
 

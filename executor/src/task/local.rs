@@ -433,7 +433,7 @@ impl Set {
             };
             if let Some(p) = context::constrained_processor() {
                 // The first one is polled whatever is left.
-                let _ = p.charge();
+                p.charge();
             }
             run(task);
         }

@@ -9,7 +9,8 @@ use crate::clock;
 use crate::processor::{Polled, Processor};
 use crate::runq::Unit;
 use crate::runtime::block_in_place;
-use crate::task;
+use crate::sched::blockers::Begun;
+use crate::task::{self, Id};
 
 /// A stolen task that ran for less, in nanoseconds, was not worth waking a machine.
 const WORTH_NS: u64 = 20_000;
@@ -87,30 +88,8 @@ impl Worker {
     /// Runs a task on `p`, which this machine holds.
     #[inline]
     fn run_task(&mut self, p: &'static Processor, unit: Unit) {
-        if self.sched.blockers.are_there() {
-            self.run_perhaps_blocker(p, unit);
-        } else {
-            self.poll(p, unit);
-        }
-    }
-
-    /// Runs a task of which it may be known that it blocks: if so, the processor goes on without it from the start.
-    #[cold]
-    fn run_perhaps_blocker(&mut self, p: &'static Processor, unit: Unit) {
-        let (sched, polled) = (self.sched, task::polled(&unit));
-        match polled {
-            Polled::Task(task, _) if sched.blockers.is_known(task) && sched.give_away_ahead(p) => {
-                let begun = sched.blockers.begin(polled);
-                self.poll(p, unit);
-                sched.blockers.end(task, begun);
-            }
-            _ => self.poll(p, unit),
-        }
-    }
-
-    #[inline]
-    fn poll(&mut self, p: &'static Processor, unit: Unit) {
         self.owes_a_pick = false;
+        let blocks = if self.sched.blockers.are_there() { self.begin_if_blocker(p, &unit) } else { None };
         p.begin_poll();
         p.counters().polled.add(1);
         let abort = AbortOnPanic("a panic left a task");
@@ -118,6 +97,21 @@ impl Worker {
         std::mem::forget(abort);
         if let Some(p) = self.processor() {
             p.end_poll();
+        }
+        if let Some((task, begun)) = blocks {
+            self.sched.blockers.end(task, begun);
+        }
+    }
+
+    /// If it is known of this task that it blocks, the processor goes on without it from the start.
+    #[cold]
+    fn begin_if_blocker(&mut self, p: &'static Processor, unit: &Unit) -> Option<(Id, Begun)> {
+        let (blockers, polled) = (&self.sched.blockers, task::polled(unit));
+        match polled {
+            Polled::Task(task, _) if blockers.is_known(task) && self.sched.give_away_ahead(p) => {
+                Some((task, blockers.begin(polled)))
+            }
+            _ => None,
         }
     }
 }
