@@ -58,8 +58,10 @@ use crate::sysmon::Sysmon;
 use crate::task::arena::SharedArena;
 use crate::task::registry::{FIRST_OUTSIDE, LocalTasks, OUTSIDE, Shard};
 use crate::waits::Waits;
+use blockers::Blockers;
 use stuck::StuckPoll;
 
+pub(crate) mod blockers;
 mod closing;
 mod counts;
 pub mod deadlock;
@@ -106,8 +108,9 @@ pub(crate) struct Sched {
     /// Until when the machine in the netpoller sleeps; 0 if none does.
     poll_until: AtomicU64,
     pub(crate) threads: threads::Threads,
-    /// Threads in a poll that `sysmon` has given up on.
+    /// Threads in a poll that `sysmon` has given up on, or that gave its processor away before it began.
     pub(crate) stuck: AtomicUsize,
+    pub(crate) blockers: Blockers,
     /// Threads of the runtime's own that are in the middle of a poll without a processor, but not in that slot's `block_on`:
     /// `sysmon` took it in a blocking call, or they wait in another runtime; and machines that bring wakers from the netpoller
     /// and have no processor yet.
@@ -228,6 +231,7 @@ impl Sched {
             poll_until: AtomicU64::new(0),
             threads: threads::Threads::new(),
             stuck: AtomicUsize::new(0),
+            blockers: Blockers::new(),
             away: AtomicUsize::new(0),
             waits: Waits::new(),
             local_tasks: LocalTasks::new(),
@@ -273,6 +277,7 @@ impl Sched {
         self.poll_until.store(0, Relaxed);
         self.last_netpoll.store(clock::now(), Relaxed);
         self.sysmon.reset();
+        self.blockers.reset();
         self.spawned_outside.reset();
         self.arena_ended_outside.reset();
         self.wakes_outside.reset();
@@ -379,16 +384,20 @@ impl Sched {
         match self.idle.hand_off(p.index, || slot.is_current(p), work, self) {
             HandedOff::ToMachine => {}
             HandedOff::Husk => self.return_husk(p),
-            HandedOff::Idle if self.is_work_visible() => {
-                self.idle.wake_one(self, None);
-            }
-            HandedOff::Idle => {
-                self.attend_netpoller();
-                self.idle.stop_alarm(self);
-            }
+            HandedOff::Idle => self.left_idle(),
         }
         if !context::is_worker_of(self) {
             self.leave();
+        }
+    }
+
+    /// A processor that this thread gave up in the middle of its own work is idle.
+    fn left_idle(&'static self) {
+        if self.is_work_visible() {
+            self.idle.wake_one(self, None);
+        } else {
+            self.attend_netpoller();
+            self.idle.stop_alarm(self);
         }
     }
 

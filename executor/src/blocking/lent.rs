@@ -152,11 +152,11 @@ impl State {
     /// comes for that one yet.
     #[must_use]
     pub(super) fn keep(&mut self, sched: &'static Sched) -> bool {
-        // Without `sysmon` nobody would call another thread.
+        // Without `sysmon` nobody would call another thread, nor if it sleeps because this poll's processor was given away.
         let may = LENT.get()
             && KEEPS.get().is_none()
             && super::serves(sched)
-            && context::processor_of(sched).is_some()
+            && context::processor_of(sched).is_some_and(|p| !p.queue.next.is_condemned())
             && sched.sysmon.is_started();
         if !may || !self.is_thread_due() {
             return false;

@@ -5,7 +5,8 @@
 //! goes idle: when nothing is queued on its processor, and in any case after a moment, it gives that up, as a thread does
 //! that begins to wait (`Sched::give_up`), and whoever that goes to searches.
 
-use super::{AbortOnPanic, Worker};
+use super::Worker;
+use super::run::AbortOnPanic;
 use crate::blocking;
 use crate::clock;
 use crate::processor::{Polled, Processor};
