@@ -34,14 +34,19 @@ fn wait_until_idle(metrics: impl Fn() -> Metrics) {
 
 /// Comes back on a thread of the pool, which is lent to the scheduler. Gives its id.
 async fn lend() -> ThreadId {
-    let id = gmp::spawn_blocking(|| {
+    let id = call_when_idle().await;
+    assert_eq!(id, thread::current().id(), "the task goes on elsewhere");
+    id
+}
+
+/// The call of [`lend`].
+async fn call_when_idle() -> ThreadId {
+    let call = gmp::spawn_blocking(|| {
         let handle = gmp::runtime::Handle::current();
         wait_until_idle(|| handle.metrics());
         thread::current().id()
     });
-    let id = id.await.unwrap();
-    assert_eq!(id, thread::current().id(), "the task goes on elsewhere");
-    id
+    call.await.unwrap()
 }
 
 #[test]
@@ -105,6 +110,29 @@ fn r16_a_poll_may_wait_for_the_closure_that_it_has_just_called() {
             });
         }
     }
+}
+
+/// A task that is known to block is polled without a processor in the table, so that nobody may be looking.
+#[test]
+fn r16_a_poll_of_a_task_that_is_known_to_block_may_wait_for_its_closure() {
+    limited(|| {
+        for procs in [1, 2] {
+            let runtime = runtime(procs);
+            let task = runtime.spawn(async {
+                for _ in 0..20 {
+                    // Perhaps this poll has no processor either, and goes on.
+                    call_when_idle().await;
+                    let (sender, receiver) = channel();
+                    let again = sender.clone();
+                    drop(gmp::spawn_blocking(move || sender.send(()).unwrap()));
+                    receiver.recv().unwrap();
+                    drop(gmp::spawn(async move { again.send(()).unwrap() }));
+                    receiver.recv().unwrap();
+                }
+            });
+            runtime.block_on(task).unwrap();
+        }
+    });
 }
 
 /// With as few threads as a runtime can have, the one that is lent does not take the pool's only place.
@@ -222,7 +250,9 @@ fn r14_shutdown_waits_for_a_lent_thread_in_its_poll() {
             }));
             is_in_poll.recv().unwrap();
             let left = runtime.shutdown_timeout(Duration::from_millis(1)).unwrap_err();
-            assert_eq!((left.tasks, left.threads, left.blocking), (1, 1, 0), "{left}");
+            // The machine may be on its way to its end. The closure is over.
+            assert!((1..=2).contains(&left.threads), "{left}");
+            assert_eq!((left.tasks, left.blocking), (1, 0), "{left}");
             assert_eq!(polls.load(Ordering::SeqCst), 0);
             drop(open);
         }
