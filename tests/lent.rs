@@ -1,9 +1,9 @@
 //! The thread that has run a blocking closure goes on with the task that waits for it, if a processor is idle, and with the
 //! closure that this task calls next. What that task does must not keep anything waiting.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Barrier};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -110,6 +110,51 @@ fn r16_a_poll_may_wait_for_the_closure_that_it_has_just_called() {
             });
         }
     }
+}
+
+/// Until the watcher sleeps so deeply that a processor which is taken for a moment does not wake it.
+fn wait_until_unwatched(metrics: impl Fn() -> Metrics) {
+    loop {
+        let looks = metrics().sysmon_looks;
+        thread::sleep(Duration::from_millis(150));
+        if metrics().sysmon_looks == looks {
+            return;
+        }
+    }
+}
+
+/// Nobody looks at what is kept: the wait itself calls a thread.
+#[test]
+fn r16_a_wait_calls_for_the_kept_closure() {
+    limited(|| {
+        let runtime = runtime(1);
+        let task = runtime.spawn(async {
+            let call = gmp::spawn_blocking(|| {
+                let handle = gmp::runtime::Handle::current();
+                wait_until_unwatched(|| handle.metrics());
+            });
+            call.await.unwrap();
+            gmp::block_on(gmp::spawn_blocking(|| 7)).unwrap()
+        });
+        assert_eq!(runtime.block_on(task).unwrap(), 7);
+    });
+}
+
+/// Nor at closures that wait for each other: threads that come call the others.
+#[test]
+fn r16_closures_that_wait_for_each_other_all_start() {
+    const CLOSURES: usize = 9;
+    limited(|| {
+        let runtime = runtime(1);
+        runtime.block_on(runtime.spawn(async {})).unwrap();
+        wait_until_unwatched(|| runtime.metrics());
+        let together = Arc::new(Barrier::new(CLOSURES + 1));
+        for _ in 0..CLOSURES {
+            let together = together.clone();
+            drop(runtime.spawn_blocking(move || together.wait()));
+        }
+        together.wait();
+    });
 }
 
 /// A task that is known to block is polled without a processor in the table, so that nobody may be looking.

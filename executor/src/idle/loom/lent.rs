@@ -6,7 +6,6 @@ use std::sync::Arc;
 use loom::thread;
 
 use super::*;
-use crate::sched::threads::{Kind, Threads};
 use crate::sys::{Mutex, rank};
 
 /// What the pool has of a closure that is queued. Mirrors `blocking::State`.
@@ -183,7 +182,8 @@ fn r16_a_kept_closure_against_a_look() {
 
 /// Mirrors what shutdown asks of the threads of one closure's runtime, and what the thread does with itself.
 struct Ending {
-    threads: Threads,
+    /// Mirrors the machines among `sched::threads::Threads`.
+    machines: AtomicUsize,
     /// Closures that run, threads of the pool, those of them that are lent. Mirrors `blocking::State`.
     state: Mutex<(usize, usize, usize)>,
     shutdown: Parker,
@@ -199,17 +199,16 @@ unsafe impl Sync for Ending {}
 fn r14_shutdown_waits_for_a_thread_that_is_being_lent() {
     loom::model(|| {
         let ending = Arc::new(Ending {
-            threads: Threads::new(),
+            machines: AtomicUsize::new(0),
             state: Mutex::new(rank::LEAF, (1, 1, 0)),
             shutdown: Parker::new(),
             tasks: UnsafeCell::new(()),
         });
-        assert!(ending.threads.take(Kind::Pool, 1));
         let lent = {
             let ending = ending.clone();
             thread::spawn(move || {
                 // Mirrors `Sched::processor_for_what_a_closure_wakes`, then `run_closures`.
-                assert!(ending.threads.lend());
+                ending.machines.fetch_add(1, AcqRel);
                 {
                     let mut state = ending.state.lock();
                     state.0 -= 1;
@@ -220,11 +219,10 @@ fn r14_shutdown_waits_for_a_thread_that_is_being_lent() {
                 {
                     let mut state = ending.state.lock();
                     state.2 -= 1;
-                    assert!(ending.threads.take_back(1));
+                    ending.machines.fetch_sub(1, AcqRel);
                     ending.shutdown.unpark();
                 }
                 // Mirrors the end of `serve`.
-                ending.threads.give(Kind::Pool);
                 ending.state.lock().1 -= 1;
                 ending.shutdown.unpark();
             })
@@ -235,7 +233,7 @@ fn r14_shutdown_waits_for_a_thread_that_is_being_lent() {
                 let state = ending.state.lock();
                 (state.0, state.1 - state.2)
             };
-            if running == 0 && blocking == 0 && ending.threads.count() == 0 {
+            if running == 0 && blocking == 0 && ending.machines.load(Acquire) == 0 {
                 break;
             }
             ending.shutdown.park();
