@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -140,12 +140,19 @@ fn r16_a_wait_calls_for_the_kept_closure() {
     });
 }
 
-/// Nor at closures that wait for each other: threads that come call the others.
+/// Nor at closures that wait for each other, and that are queued before a thread has come: those that come call the others.
 #[test]
 fn r16_closures_that_wait_for_each_other_all_start() {
     const CLOSURES: usize = 9;
     limited(|| {
-        let runtime = runtime(1);
+        let (open, gate) = channel::<()>();
+        let gate = Mutex::new(gate);
+        let builder = Builder::new().procs(1).on_thread_start(move || {
+            if thread::current().name().unwrap().starts_with("gmp-block") {
+                let _ = gate.lock().unwrap().recv();
+            }
+        });
+        let runtime = builder.build().unwrap();
         runtime.block_on(runtime.spawn(async {})).unwrap();
         wait_until_unwatched(|| runtime.metrics());
         let together = Arc::new(Barrier::new(CLOSURES + 1));
@@ -153,6 +160,8 @@ fn r16_closures_that_wait_for_each_other_all_start() {
             let together = together.clone();
             drop(runtime.spawn_blocking(move || together.wait()));
         }
+        assert_eq!((runtime.metrics().blocking_threads, runtime.metrics().blocking_queue), (2, CLOSURES));
+        drop(open);
         together.wait();
     });
 }
