@@ -5,8 +5,11 @@
 //!
 //! 1. A queued closure is run by one thread of the pool, or dropped: by shutdown, or by the machine that its abort sends it
 //!    to. Closures start in the order in which they came.
-//! 2. While a closure is queued, as many run as the limit allows, or a thread is coming for it, or the system refused one:
-//!    then the next thread that has done with its closure takes it, or `sysmon` starts one.
+//! 2. While a closure is queued, as many run as the limit allows, or a thread is coming, or the system refused one: then the
+//!    next thread that has done with its closure takes it, or `sysmon` starts one. Not each closure has a thread called: a few
+//!    are coming at once, and each that comes and finds a closure calls others before it runs that (as spinning machines do).
+//!    Many short closures so meet few threads, and many long ones as many as the limit allows. `sysmon` calls one for each that
+//!    is left at a look: a thread may be long in coming, in a hook of the user's. Or a lent thread is to come (see `lent`).
 //! 3. A closure whose thread waits in a `block_on` does not count against the limit: what it waits for may be queued behind it.
 //!    When it goes on, more than the limit run for a while.
 //! 4. While a thread is refused by `Builder::max_threads`, another one of the pool is there; when that one has done with its
@@ -31,16 +34,27 @@ use std::time::{Duration, Instant};
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::runq::Unit;
-use crate::sched::find::wake;
+use crate::sched::find::{Worker, wake};
 use crate::sched::threads::Kind;
 use crate::sched::{How, Sched};
 use crate::sys::{Mutex, MutexGuard, rank};
 use crate::task::{self, swallow};
 
+mod lent;
+
+use lent::{DOES, Does, Keeping};
+pub(crate) use lent::{be_lent, closure_returned, may_be_lent};
+
 /// At most so many closures run at once, unless the builder says otherwise.
 pub(crate) const LIMIT: usize = 512;
 /// How long an idle thread stays, unless the builder says otherwise.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Who queues a closure calls no thread if so many are coming, which call the others.
+const COMING_FEW: usize = 2;
+/// So many others does a thread call that has come and found a closure, unless [`COMING_MANY`] are coming.
+const CALLS_EACH: usize = 2;
+const COMING_MANY: usize = 4;
 
 /// The blocking closures of one runtime and their threads.
 pub(crate) struct Pool {
@@ -63,6 +77,11 @@ struct State {
     idle: Vec<&'static Machine>,
     /// Threads that were called or are being started, and have not looked at the queue.
     coming: usize,
+    keeping: Keeping,
+    /// Threads that are lent to the scheduler.
+    lent: usize,
+    /// How often one was.
+    lendings: u64,
     /// Threads in a closure.
     running: usize,
     /// Those of them that wait in a `block_on`.
@@ -104,6 +123,9 @@ impl State {
             wakers_seen: 0,
             idle: Vec::new(),
             coming: 0,
+            keeping: Keeping::default(),
+            lent: 0,
+            lendings: 0,
             running: 0,
             waiting: 0,
             waiting_here: 0,
@@ -120,13 +142,16 @@ impl State {
         self.running - self.waiting - self.waking
     }
 
-    /// Calls a thread, if there is a closure that no thread comes for and the limits allow another one. A new one is `counted`.
+    /// Whether there is a closure that no thread comes for, and the limit allows another one.
+    fn is_thread_due(&self) -> bool {
+        let coming = self.coming + self.keeping.kept;
+        !self.closed && self.queue.len() > coming && self.active() + coming < self.limit
+    }
+
+    /// Calls a thread, if one is due, fewer than `most` are coming, and the limits allow it. A new one is `counted`.
     #[must_use]
-    fn call(&mut self, counted: impl FnOnce() -> bool) -> Option<Call> {
-        if self.closed || self.queue.len() <= self.coming || self.active() + self.coming >= self.limit {
-            return None;
-        }
-        self.bring(counted)
+    fn call(&mut self, most: usize, counted: impl FnOnce() -> bool) -> Option<Call> {
+        if self.coming < most && self.is_thread_due() { self.bring(counted) } else { None }
     }
 
     /// Calls a thread. A new one is `counted`.
@@ -175,6 +200,8 @@ impl Pool {
         let mut state = self.state.lock();
         debug_assert_eq!(state.threads, 0, "a slot was recycled with threads of its pool");
         debug_assert!(state.queue.is_empty(), "a slot was recycled with blocking closures");
+        state.keeping = Keeping::default();
+        state.lendings = 0;
         state.started = 0;
         state.limit = limit;
         state.keep_alive = keep_alive;
@@ -203,10 +230,10 @@ impl Pool {
         self.state.lock().queue.pop_front()
     }
 
-    /// Threads that have not ended, and closures that run.
+    /// Threads that have not ended and are not lent, and closures that run.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let state = self.state.lock();
-        (state.threads, state.running - state.waking)
+        (state.threads - state.lent, state.running - state.waking)
     }
 
     /// Whether no closure runs or is about to: those that there are wait for the runtime themselves.
@@ -226,6 +253,7 @@ impl Pool {
         metrics.blocking_threads = state.threads;
         metrics.blocking_idle_threads = state.idle.len();
         metrics.blocking_queue = state.queue.len();
+        metrics.blocking_lent = state.lendings;
     }
 }
 
@@ -240,7 +268,9 @@ impl Sched {
             self.shutdown.unpark();
             return;
         }
-        self.call(state);
+        if !state.keep(self) {
+            self.call(state);
+        }
     }
 
     /// Has a thread of the pool wake these. `false`: none can be had now, and they are still there.
@@ -297,11 +327,14 @@ impl Sched {
         }
     }
 
-    /// Starts the threads that the system refused before. Tells whether it still does: closures then wait for a thread, and
+    /// Starts the threads that the system refused before, and those for closures that are kept. Tells whether it still does: closures then wait for a thread, and
     /// nobody else may ever start one.
     pub(crate) fn blocking_retry(&'static self) -> bool {
         loop {
-            let called = self.blocking.state.lock().call(|| self.count_pool_thread());
+            let mut state = self.blocking.state.lock();
+            state.keeping.call_all();
+            let called = state.call(usize::MAX, || self.count_pool_thread());
+            drop(state);
             let Some(call) = called else {
                 return false;
             };
@@ -316,8 +349,13 @@ impl Sched {
     }
 
     /// Calls a thread if one is to come, and lets the lock go.
-    fn call(&'static self, mut state: MutexGuard<'_, State>) {
-        let called = state.call(|| self.count_pool_thread());
+    fn call(&'static self, state: MutexGuard<'_, State>) {
+        self.call_beside(COMING_FEW, state);
+    }
+
+    /// [`Sched::call`] if fewer than `most` are coming.
+    fn call_beside(&'static self, most: usize, mut state: MutexGuard<'_, State>) {
+        let called = state.call(most, || self.count_pool_thread());
         drop(state);
         let Some(call) = called else {
             return;
@@ -357,8 +395,6 @@ impl Sched {
 thread_local! {
     /// The runtime whose pool this thread is of.
     static SERVES: Cell<Option<&'static Sched>> = const { Cell::new(None) };
-    /// It is in a waker, which counts against no limit when it waits.
-    static WAKES: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether this thread is one of the pool of `sched`, which counts it. While it holds a processor it is a guest besides.
@@ -374,7 +410,7 @@ fn serve(sched: &'static Sched, machine: &'static Machine) {
     if let Some(hook) = &config.on_thread_start {
         swallow(hook);
     }
-    run_closures(sched, machine);
+    let kind = run_closures(sched, machine);
     if let Some(hook) = &config.on_thread_stop {
         swallow(hook);
     }
@@ -382,34 +418,53 @@ fn serve(sched: &'static Sched, machine: &'static Machine) {
     // The destructors of thread-locals are still to run; nobody counts this thread then.
     SERVES.set(None);
     sched.free_machine(machine);
-    sched.threads.give(Kind::Pool);
+    sched.threads.give(kind);
     let mut state = sched.blocking.state.lock();
     state.threads -= 1;
     sched.call(state);
     sched.shutdown.unpark();
 }
 
-fn run_closures(sched: &'static Sched, machine: &'static Machine) {
+/// Gives what the thread counts as in the end.
+fn run_closures(sched: &'static Sched, machine: &'static Machine) -> Kind {
     let pool = &sched.blocking;
+    let mut worker = Worker::new(sched, machine);
     let mut state = pool.state.lock();
     state.coming -= 1;
+    let mut has_come = true;
     loop {
         match state.next() {
             Next::Run(unit) => {
                 drop(state);
+                // Before the closure, which may last.
+                if std::mem::take(&mut has_come) {
+                    (0..CALLS_EACH).for_each(|_| sched.call_beside(COMING_MANY, pool.state.lock()));
+                }
                 // What the closure throws is in its handle by now. Should anything else come out, the thread must go on:
                 // the pool counts it.
+                DOES.set(Does::Closure);
                 swallow(|| task::run(unit, None));
+                DOES.set(Does::Nothing);
                 state = pool.state.lock();
                 state.running -= 1;
                 sched.agent_left();
+                if lent::is_lent() {
+                    state.lent += 1;
+                    state.lendings += 1;
+                    // Its place is free for a closure that has come since.
+                    sched.call(state);
+                    let Some(back) = lent::run(sched, &mut worker) else {
+                        return Kind::Machine;
+                    };
+                    state = back;
+                }
             }
             Next::Wake(waker) => {
                 // It was called for a closure, perhaps, and may be gone for long.
                 sched.call(state);
-                WAKES.set(true);
+                DOES.set(Does::Waker);
                 wake(waker);
-                WAKES.set(false);
+                DOES.set(Does::Nothing);
                 state = pool.state.lock();
                 state.waking -= 1;
                 state.running -= 1;
@@ -422,12 +477,13 @@ fn run_closures(sched: &'static Sched, machine: &'static Machine) {
                     state = pool.state.lock();
                 }
                 let Some(called) = rest(pool, machine, state) else {
-                    return;
+                    return Kind::Pool;
                 };
                 state = called;
                 state.coming -= 1;
+                has_come = true;
             }
-            Next::End => return,
+            Next::End => return Kind::Pool,
         }
     }
 }
@@ -472,7 +528,8 @@ pub(crate) struct Waiting {
 impl Waiting {
     /// `runtime` is that of the `block_on`.
     pub(crate) fn new(runtime: &'static Sched) -> Self {
-        let serves = SERVES.get().filter(|_| !WAKES.get());
+        // A waker counts against no limit, and neither does a task that a lent thread runs.
+        let serves = SERVES.get().filter(|_| matches!(DOES.get(), Does::Closure | Does::Ends));
         let here = usize::from(serves.is_some_and(|own| std::ptr::eq(own, runtime)));
         if let Some(sched) = serves {
             let mut state = sched.blocking.state.lock();

@@ -29,7 +29,8 @@ struct Current {
     runtime: Cell<Option<RuntimeRef>>,
     processor: Cell<Option<&'static Processor>>,
     unconstrained: Cell<bool>,
-    /// The runtime whose machine this thread is, for as long as the thread lives.
+    /// The runtime whose machine this thread is, for as long as the thread lives; a thread of the pool for blocking closures
+    /// is one while it runs tasks.
     worker_of: Cell<Option<&'static Sched>>,
     /// The runtime that counts this thread as stuck, because its poll goes on without a processor.
     released_by: Cell<Option<&'static Sched>>,
@@ -82,6 +83,11 @@ pub(crate) fn belong_to(runtime: RuntimeRef, as_worker: bool) {
     });
 }
 
+/// This thread is a machine of that runtime for a while, or is none any more.
+pub(crate) fn set_worker_of(sched: Option<&'static Sched>) {
+    CURRENT.with(|c| c.worker_of.set(sched));
+}
+
 /// Whether this thread is a machine of `sched`, at whatever depth of nested runtimes it is.
 #[inline]
 pub(crate) fn is_worker_of(sched: &'static Sched) -> bool {
@@ -110,6 +116,11 @@ pub(crate) fn leave_shared_arena() {
 /// Sets the runtime that counts this thread as stuck without a processor, and gives the one before.
 pub(crate) fn set_released_by(sched: Option<&'static Sched>) -> Option<&'static Sched> {
     CURRENT.with(|c| c.released_by.replace(sched))
+}
+
+/// Whether a runtime counts this thread as stuck, because its poll goes on without a processor.
+pub(crate) fn is_released() -> bool {
+    CURRENT.with(|c| c.released_by.get()).is_some()
 }
 
 /// The processor this thread holds, if it is one of `sched`.

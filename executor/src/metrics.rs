@@ -161,6 +161,9 @@ pub struct Metrics {
     pub blocking_idle_threads: usize,
     /// Blocking closures that have not started.
     pub blocking_queue: usize,
+    /// How often so far a thread whose closure had ended ran the task that waited for that, and perhaps others, on a processor
+    /// that was idle.
+    pub blocking_lent: u64,
     /// Threads of pinned tasks.
     pub pinned_threads: usize,
     /// Pinned tasks whose thread the system refused so far.
@@ -269,6 +272,7 @@ impl Metrics {
             ("blocking_threads", self.blocking_threads as u64),
             ("blocking_idle_threads", self.blocking_idle_threads as u64),
             ("blocking_queue", self.blocking_queue as u64),
+            ("blocking_lent", self.blocking_lent),
             ("pinned_threads", self.pinned_threads as u64),
             ("pinned_queue", self.pinned_queue as u64),
             ("live_tasks", self.live_tasks as u64),

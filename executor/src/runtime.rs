@@ -442,6 +442,9 @@ where
 /// Runs `f`, which may block, on a thread that holds no processor, so that no task waits for it: file systems, name lookups,
 /// long computations, libraries that know nothing of async. Go: a goroutine in a system call.
 ///
+/// When it has ended, its thread may go on with the task that waits for it, on a processor that is idle, and with the closure
+/// that this task calls next: one call after the other then needs no other thread.
+///
 /// Closures start in the order in which they were spawned, at most [`Builder::max_blocking`] at once. Inside, wakes and
 /// spawns work as everywhere, and so does [`block_on`], also for another blocking closure: one that waits in it does not
 /// count against the limit. One that waits by other means for a closure that is still queued may wait for ever.

@@ -371,6 +371,13 @@ impl Sched {
     /// A thread of others is no guest of this runtime any more.
     pub(crate) fn give_up(&'static self, p: &'static Processor) {
         p.end_poll();
+        // What this poll is going to wait for may be a closure that this thread was to run.
+        self.call_for_kept_closure();
+        self.hand_back(p);
+    }
+
+    /// [`Sched::give_up`] between two polls.
+    fn hand_back(&'static self, p: &'static Processor) {
         context::set_processor(None);
         let slot = self.slot(p.index);
         let work = self.is_work_queued(p) || self.is_timer_due();

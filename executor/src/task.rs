@@ -25,6 +25,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use crate::blocking;
 use crate::context;
 use crate::leak::Counted;
 use crate::processor::{Polled, Processor};
@@ -259,7 +260,9 @@ where
 
         fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<R> {
             let f = self.0.take().expect("a closure was called twice");
-            Poll::Ready(f())
+            let output = f();
+            blocking::closure_returned();
+            Poll::Ready(output)
         }
     }
 

@@ -1,6 +1,7 @@
 //! The accounts of the pool, without threads.
 
-use super::{Call, Next, State};
+use super::lent::Keeping;
+use super::{CALLS_EACH, COMING_FEW, COMING_MANY, Call, Next, State};
 use crate::machine::Machine;
 use crate::runq::tests::{number, unit};
 
@@ -37,7 +38,7 @@ fn new_threads(state: &mut State, mut room: usize) -> usize {
         room = room.saturating_sub(1);
         may
     };
-    std::iter::from_fn(|| state.call(&mut counted)).filter(|call| matches!(call, Call::New(_))).count()
+    std::iter::from_fn(|| state.call(usize::MAX, &mut counted)).filter(|call| matches!(call, Call::New(_))).count()
 }
 
 #[test]
@@ -47,7 +48,7 @@ fn r16_a_thread_is_called_for_each_closure_up_to_the_limit() {
     s.queue.extend((2..5).map(unit));
     assert_eq!(new_threads(&mut s, 100), 1);
     assert_eq!((come(&mut s), come(&mut s), come(&mut s)), (Some(0), Some(1), Some(2)));
-    assert!(s.call(|| true).is_none(), "the limit is reached");
+    assert!(s.call(usize::MAX, || true).is_none(), "the limit is reached");
     // One has done with its closure.
     s.running -= 1;
     assert_eq!(go_on(&mut s), Some(3));
@@ -64,12 +65,12 @@ fn r16_a_thread_that_comes_too_late_is_called_again() {
     s.running -= 1;
     assert_eq!(go_on(&mut s), Some(1));
     s.queue.push_back(unit(2));
-    assert!(s.call(|| true).is_none());
+    assert!(s.call(usize::MAX, || true).is_none());
     assert_eq!(come(&mut s), Some(2));
     s.running -= 1;
     assert_eq!(go_on(&mut s), None);
     s.queue.push_back(unit(3));
-    assert!(matches!(s.call(|| true), Some(Call::Idle(_))));
+    assert!(matches!(s.call(usize::MAX, || true), Some(Call::Idle(_))));
     assert_eq!((come(&mut s), s.threads), (Some(3), 2));
 }
 
@@ -78,14 +79,14 @@ fn r16_a_wait_gives_the_place_away_and_its_end_takes_it_back() {
     let mut s = state(1, 2);
     assert_eq!(new_threads(&mut s, 100), 1);
     assert_eq!(come(&mut s), Some(0));
-    assert!(s.call(|| true).is_none());
+    assert!(s.call(usize::MAX, || true).is_none());
     s.waiting += 1;
     assert_eq!(new_threads(&mut s, 100), 1);
     assert_eq!(come(&mut s), Some(1));
     // Two run now: the first that has done rests, and the other one takes what has come meanwhile.
     s.waiting -= 1;
     s.queue.push_back(unit(2));
-    assert!(s.call(|| true).is_none());
+    assert!(s.call(usize::MAX, || true).is_none());
     s.running -= 1;
     assert_eq!(go_on(&mut s), None);
     s.running -= 1;
@@ -110,7 +111,7 @@ fn r14_a_closed_pool_starts_nothing() {
     s.coming -= 1;
     assert!(matches!(s.next(), Next::End));
     s.queue.push_back(unit(2));
-    assert!(s.call(|| true).is_none());
+    assert!(s.call(usize::MAX, || true).is_none());
     assert_eq!(s.queue.len(), 3);
 }
 
@@ -124,10 +125,88 @@ fn r03_wakers_go_before_closures_and_take_no_place_of_theirs() {
     assert!(matches!(s.next(), Next::Wake(_)));
     assert_eq!(new_threads(&mut s, 100), 1, "another one comes for the closure");
     assert_eq!(come(&mut s), Some(0));
-    assert!(s.call(|| true).is_none(), "the limit is reached");
+    assert!(s.call(usize::MAX, || true).is_none(), "the limit is reached");
     s.wakers.push_back(std::task::Waker::noop().clone());
     assert!(matches!(s.bring(|| true), Some(Call::New(2))));
     s.coming -= 1;
     assert!(matches!(s.next(), Next::Wake(_)));
-    assert!(s.call(|| true).is_none(), "the limit is reached");
+    assert!(s.call(usize::MAX, || true).is_none(), "the limit is reached");
+}
+
+#[test]
+fn r16_a_kept_closure_needs_no_thread_and_the_next_one_does() {
+    let mut s = state(3, 1);
+    let keeps = s.keeping.keep(0).expect("nothing speaks against it");
+    assert_eq!(new_threads(&mut s, 100), 0);
+    s.queue.extend((1..4).map(unit));
+    assert_eq!(new_threads(&mut s, 100), 2, "the limit is three");
+    assert_eq!(come(&mut s), Some(0));
+    s.keeping.end(keeps, 0);
+    assert_eq!((go_on(&mut s), come(&mut s)), (Some(1), Some(2)));
+    assert_eq!((s.keeping.kept, s.queue.len(), new_threads(&mut s, 100)), (0, 1, 0));
+}
+
+#[test]
+fn r16_a_look_calls_threads_for_kept_closures() {
+    let mut s = state(3, 1);
+    let keeps = s.keeping.keep(0).unwrap();
+    s.keeping.call_all();
+    assert_eq!(new_threads(&mut s, 100), 1);
+    // Another one is kept before the thread that kept the first one is back.
+    s.queue.push_back(unit(1));
+    let other = s.keeping.keep(0).unwrap();
+    s.keeping.end(keeps, 0);
+    assert_eq!((s.keeping.kept, new_threads(&mut s, 100)), (1, 0));
+    assert!(s.keeping.keep(0).is_none(), "it was late");
+    s.keeping.end(other, 0);
+    assert_eq!(s.keeping.kept, 0);
+}
+
+#[test]
+fn r16_closures_that_are_kept_for_long_are_kept_more_and_more_rarely() {
+    let mut keeping = Keeping::default();
+    let mut called = |waited| {
+        let passed = (0..).find_map(|n| Some((n, keeping.keep(0)?)));
+        let (others, keeps) = passed.unwrap();
+        keeping.end(keeps, waited);
+        others
+    };
+    let late = 1_000_000;
+    let pauses: Vec<u32> = (0..12).map(|_| called(late)).collect();
+    assert_eq!(pauses, [0, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1024]);
+    assert_eq!((called(0), called(0), called(late), called(late)), (1024, 0, 0, 2));
+}
+
+/// A thread that queues, or has come, calls others as long as few are coming: those who come call the rest.
+#[test]
+fn r16_threads_that_come_call_the_others() {
+    let mut s = state(100, 0);
+    let mut called = 0;
+    for n in 0..20 {
+        s.queue.push_back(unit(n));
+        called += usize::from(s.call(COMING_FEW, || true).is_some());
+    }
+    assert_eq!((called, s.coming), (2, 2));
+    let mut most = 0;
+    for n in 0..20 {
+        assert_eq!(come(&mut s), Some(n), "nobody comes for the rest");
+        (0..CALLS_EACH).for_each(|_| called += usize::from(s.call(COMING_MANY, || true).is_some()));
+        most = most.max(s.coming);
+    }
+    assert_eq!((called, s.coming, most), (20, 0, COMING_MANY));
+}
+
+#[test]
+fn r16_short_closures_need_few_threads() {
+    let mut s = state(100, 20);
+    assert!(s.call(COMING_FEW, || true).is_some());
+    assert_eq!(come(&mut s), Some(0));
+    assert!(s.call(COMING_MANY, || true).is_some());
+    // It has done with all before the other one comes.
+    for n in 1..20 {
+        s.running -= 1;
+        assert_eq!(go_on(&mut s), Some(n));
+    }
+    assert_eq!(come(&mut s), None);
+    assert_eq!(s.threads, 2);
 }

@@ -6,6 +6,7 @@
 
 mod closing;
 mod keep_alive;
+mod lent;
 mod paused;
 mod quiet;
 mod rescue;

@@ -134,7 +134,8 @@ fn finish_elsewhere(runtime: RuntimeRef) {
 fn leftover(sched: &'static Sched) -> Leftover {
     let (blocking, running) = sched.blocking.counts();
     let pinned = sched.pinned.live();
-    // First: what they spawned is then seen (invariant 5).
+    // After those of the pool: one that is lent counts as a machine before its closure counts as ended. And first of the rest: what
+    // they spawned is then seen (invariant 5).
     let threads = sched.threads.count() + sched.guests() + pinned;
     // A closure that runs is a task too.
     let tasks = sched.live_tasks().saturating_sub(running) + pinned;

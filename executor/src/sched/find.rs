@@ -34,6 +34,7 @@ use crate::sys::{idle_fence, submit_fence, submit_fence_after_rmw};
 use crate::timers::WakeBatch;
 
 mod events;
+mod lent;
 mod run;
 mod steal;
 
@@ -181,29 +182,8 @@ impl Worker {
                     Look::Closed => return None,
                 }
             }
-            // 2.
-            if let Some(unit) = p.queue.next.take() {
-                if !slice_over && p.hop() {
-                    count_found(p, FoundIn::RunNext);
-                    return Some((p, unit));
-                }
-                // SAFETY: this machine holds `p`.
-                unsafe { p.push(unit) };
-                submit_fence();
-                self.sched.after_push(p);
-                // The end of a slice: what is owed to others is looked at after the next pick, not the sixty-first.
-                if self.sched.idle.is_wanted() {
-                    p.look_soon();
-                }
-            }
-            // 3.
-            // SAFETY: as above.
-            if let Some(unit) = unsafe { p.queue.pop() } {
-                // The second look after a yield, which is pushed without one: the pop was a locked instruction.
-                submit_fence_after_rmw();
-                self.sched.after_push(p);
-                p.begin_slice();
-                count_found(p, FoundIn::Local);
+            // 2. and 3.
+            if let Some(unit) = self.pick_local(p, slice_over) {
                 return Some((p, unit));
             }
             if let Some(unit) = self.find_elsewhere(p) {
@@ -211,7 +191,7 @@ impl Worker {
             }
             if p.queue.next.peek() == 0 && p.queue.len_seen() == 0 {
                 // Memory that other threads gave back while there was work, some at a time. Who wants a processor goes first.
-                // SAFETY: as above.
+                // SAFETY: this machine holds `p`.
                 if !self.sched.idle.is_wanted() && (unsafe { p.arena.collect() } || self.sched.collect_outside()) {
                     continue;
                 }
@@ -220,6 +200,35 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Steps 2 and 3.
+    #[inline(always)]
+    fn pick_local(&self, p: &'static Processor, slice_over: bool) -> Option<Unit> {
+        // 2.
+        if let Some(unit) = p.queue.next.take() {
+            if !slice_over && p.hop() {
+                count_found(p, FoundIn::RunNext);
+                return Some(unit);
+            }
+            // SAFETY: this machine holds `p`.
+            unsafe { p.push(unit) };
+            submit_fence();
+            self.sched.after_push(p);
+            // The end of a slice: what is owed to others is looked at after the next pick, not the sixty-first.
+            if self.sched.idle.is_wanted() {
+                p.look_soon();
+            }
+        }
+        // 3.
+        // SAFETY: as above.
+        let unit = unsafe { p.queue.pop() }?;
+        // The second look after a yield, which is pushed without one: the pop was a locked instruction.
+        submit_fence_after_rmw();
+        self.sched.after_push(p);
+        p.begin_slice();
+        count_found(p, FoundIn::Local);
+        Some(unit)
     }
 
     /// Steps 4 to 6. May leave tasks in the local queue instead of giving one.

@@ -14,6 +14,18 @@ impl Sched {
         match context::processor_of(self) {
             // SAFETY: the context names the processor that this thread holds.
             Some(p) => unsafe { self.ready_local(p, unit, how) },
+            None => self.ready_outside(unit, how),
+        }
+    }
+
+    /// [`Sched::ready`] on a thread without a processor of this runtime. One of the pool that ends its closure takes an idle
+    /// one and runs the task itself (see `blocking::lent`).
+    #[cold]
+    fn ready_outside(&'static self, unit: Unit, how: How) {
+        let taken = if how == How::Woken { self.processor_for_what_a_closure_wakes() } else { None };
+        match taken {
+            // SAFETY: this thread has just taken it.
+            Some(p) => unsafe { self.ready_local(p, unit, how) },
             None => self.ready_foreign(unit),
         }
     }

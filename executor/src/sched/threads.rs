@@ -4,6 +4,7 @@
 //! 1. There are never more than `Builder::max_threads`, the watcher and threads of others not counted. One place is kept for
 //!    the first thread of each kind, and one for each processor against all but the first of the pool and of pinned tasks: no
 //!    kind can keep another from ever having a thread.
+//!    A thread of the pool that runs tasks counts as a machine meanwhile; if its place is gone afterwards it ends.
 //! 2. What is refused waits: a processor is idle again, and `sysmon` tries later, as it does for a pinned task; a closure stays
 //!    queued until another one or a thread ends.
 
@@ -93,7 +94,7 @@ impl Threads {
     pub(crate) fn take(&self, kind: Kind, procs: u32) -> bool {
         let limit = self.limit.load(Relaxed);
         let may = |held: u64| {
-            let [machines, pool, pinned] = [Kind::Machine, Kind::Pool, Kind::Pinned].map(|kind| kind.count(held));
+            let [machines, pool, pinned] = Self::counts(held);
             let needed = machines.max(procs as usize);
             match kind {
                 Kind::Machine => machines + pool.max(1) + pinned.max(1) < limit,
@@ -107,6 +108,36 @@ impl Threads {
             self.refused.add(1);
         }
         taken
+    }
+
+    /// A thread of the pool is to run tasks: from here on it counts as a machine, if that leaves the pool a place.
+    #[must_use]
+    pub(crate) fn lend(&self) -> bool {
+        let limit = self.limit.load(Relaxed);
+        let may = |held: u64| {
+            let [machines, pool, pinned] = Self::counts(held);
+            machines + (pool - 1).max(1) + pinned.max(1) < limit
+        };
+        let lent = |held| may(held).then_some(held - Kind::Pool.one() + Kind::Machine.one());
+        // AcqRel: pairs with `count`.
+        self.held.fetch_update(AcqRel, Relaxed, lent).is_ok()
+    }
+
+    /// It is of the pool again. `false`: its place was taken meanwhile, and it is to end, as a machine.
+    #[must_use]
+    pub(crate) fn take_back(&self, procs: u32) -> bool {
+        let limit = self.limit.load(Relaxed);
+        let may = |held: u64| {
+            let [machines, pool, pinned] = Self::counts(held);
+            pool == 0 || pool + (machines - 1).max(procs as usize) + pinned.max(1) < limit
+        };
+        let back = |held| may(held).then_some(held - Kind::Machine.one() + Kind::Pool.one());
+        // AcqRel: pairs with `count`.
+        self.held.fetch_update(AcqRel, Relaxed, back).is_ok()
+    }
+
+    fn counts(held: u64) -> [usize; 3] {
+        [Kind::Machine, Kind::Pool, Kind::Pinned].map(|kind| kind.count(held))
     }
 
     /// A thread has ended, or could not be started.
@@ -251,8 +282,7 @@ mod tests {
                     let threads = threads(limit);
                     let took = order.map(|kind| std::iter::from_fn(|| threads.take(kind, procs).then_some(())).count());
                     assert_eq!(took.iter().sum::<usize>(), limit, "{order:?} of {limit} beside {procs}");
-                    let [machines, others @ ..] =
-                        [Machine, Pool, Pinned].map(|kind| kind.count(threads.held.load(Relaxed)));
+                    let [machines, others @ ..] = Threads::counts(threads.held.load(Relaxed));
                     assert!(
                         machines >= (procs as usize).min(limit - 2),
                         "{order:?} of {limit} beside {procs}: {machines}"
@@ -261,6 +291,31 @@ mod tests {
                         others.iter().all(|others| *others >= 1),
                         "{order:?} of {limit} beside {procs}: {others:?}"
                     );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn r17_a_thread_that_is_lent_takes_nobodys_place() {
+        for limit in 3..12 {
+            for procs in 1..6 {
+                for machines in 0..limit {
+                    let threads = threads(limit);
+                    let began = (0..machines).all(|_| threads.take(Machine, procs)) && threads.take(Pool, procs);
+                    if !began || !threads.lend() {
+                        continue;
+                    }
+                    // Others take what they can get meanwhile.
+                    assert!(threads.take(Pool, procs), "the pool has no place: {machines} of {limit} beside {procs}");
+                    while threads.take(Pool, procs) {}
+                    if !threads.take_back(procs) {
+                        threads.give(Machine);
+                    }
+                    let [machines, pool, _] = Threads::counts(threads.held.load(Relaxed));
+                    assert!(machines + pool < limit, "{machines} and {pool} of {limit} leave none for a pinned task");
+                    assert!(pool == 1 || pool + machines.max(procs as usize) < limit, "{machines}, {pool} of {limit}");
+                    assert!(threads.take(Pinned, procs));
                 }
             }
         }

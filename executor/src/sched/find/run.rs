@@ -16,7 +16,7 @@ use crate::task::{self, Id};
 const WORTH_NS: u64 = 20_000;
 
 /// Ends the process if it is dropped.
-struct AbortOnPanic(&'static str);
+pub(super) struct AbortOnPanic(pub(super) &'static str);
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
@@ -87,7 +87,7 @@ impl Worker {
 
     /// Runs a task on `p`, which this machine holds.
     #[inline]
-    fn run_task(&mut self, p: &'static Processor, unit: Unit) {
+    pub(super) fn run_task(&mut self, p: &'static Processor, unit: Unit) {
         self.owes_a_pick = false;
         let blocks = if self.sched.blockers.are_there() { self.begin_if_blocker(p, &unit) } else { None };
         p.begin_poll();

@@ -1,0 +1,335 @@
+//! The thread that has run a blocking closure goes on with the task that waits for it, if a processor is idle, and with the
+//! closure that this task calls next. What that task does must not keep anything waiting.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use gmp::runtime::{Builder, Metrics, Runtime};
+
+use drops::Drops;
+use limit::limited;
+
+#[path = "support/drops.rs"]
+mod drops;
+#[path = "support/limit.rs"]
+mod limit;
+
+fn runtime(procs: usize) -> Runtime {
+    Builder::new().procs(procs).build().unwrap()
+}
+
+/// Until all processors are idle: a closure that returns then is followed by its task on the same thread.
+fn wait_until_idle(metrics: impl Fn() -> Metrics) {
+    loop {
+        let now = metrics();
+        if now.idle_procs == now.procs {
+            return;
+        }
+        thread::yield_now();
+    }
+}
+
+/// Comes back on a thread of the pool, which is lent to the scheduler. Gives its id.
+async fn lend() -> ThreadId {
+    let id = call_when_idle().await;
+    assert_eq!(id, thread::current().id(), "the task goes on elsewhere");
+    id
+}
+
+/// The call of [`lend`].
+async fn call_when_idle() -> ThreadId {
+    let call = gmp::spawn_blocking(|| {
+        let handle = gmp::runtime::Handle::current();
+        wait_until_idle(|| handle.metrics());
+        thread::current().id()
+    });
+    call.await.unwrap()
+}
+
+#[test]
+fn r16_a_task_that_makes_one_call_after_the_other_needs_one_thread_and_no_wake() {
+    const CALLS: u64 = 200;
+    limited(|| {
+        let runtime = runtime(1);
+        let handle = runtime.handle();
+        let (first, same, wakes) = runtime
+            .block_on(runtime.spawn(async move {
+                let first = lend().await;
+                let before = handle.metrics();
+                let mut same = 0;
+                for _ in 0..CALLS {
+                    let id = gmp::spawn_blocking(|| thread::current().id()).await.unwrap();
+                    same += u64::from(id == first && thread::current().id() == first);
+                }
+                let after = handle.metrics();
+                let lent = after.blocking_lent - before.blocking_lent;
+                assert!(lent >= same, "{lent} of {same}");
+                (first, same, after.wakes - before.wakes)
+            }))
+            .unwrap();
+        // One that was preempted calls another thread, and some after it.
+        assert!(same > 0, "{first:?} never ran a second closure");
+        assert!(wakes <= CALLS - same, "{wakes} wakes beside {same} of {CALLS} calls on one thread");
+    });
+}
+
+/// The poll waits for the closure that its thread has kept, by means that the runtime does not see, or that it does.
+#[test]
+fn r16_a_poll_may_wait_for_the_closure_that_it_has_just_called() {
+    type Waits = fn(Receiver<u32>, gmp::task::JoinHandle<()>) -> u32;
+    let ways: [(&str, Waits); 4] = [
+        ("a channel of std", |receiver, _| receiver.recv().unwrap()),
+        ("block_in_place", |receiver, _| gmp::task::block_in_place(|| receiver.recv().unwrap())),
+        ("block_on", |receiver, closure| {
+            gmp::block_on(closure).unwrap();
+            receiver.try_recv().unwrap()
+        }),
+        ("the end of another runtime", |receiver, closure| {
+            let other = runtime(1);
+            let waits = other.spawn_blocking(move || gmp::block_on(closure).unwrap());
+            other.shutdown_timeout(Duration::MAX).unwrap();
+            drop(waits);
+            receiver.recv().unwrap()
+        }),
+    ];
+    for (way, wait) in ways {
+        for procs in [1, 2] {
+            limited(move || {
+                let runtime = runtime(procs);
+                let task = runtime.spawn(async move {
+                    let here = lend().await;
+                    let (sender, receiver) = channel();
+                    let closure = gmp::spawn_blocking(move || sender.send(7).unwrap());
+                    assert_eq!(thread::current().id(), here);
+                    wait(receiver, closure)
+                });
+                assert_eq!(runtime.block_on(task).unwrap(), 7, "{way}");
+            });
+        }
+    }
+}
+
+/// Until the watcher sleeps so deeply that a processor which is taken for a moment does not wake it.
+fn wait_until_unwatched(metrics: impl Fn() -> Metrics) {
+    loop {
+        let looks = metrics().sysmon_looks;
+        thread::sleep(Duration::from_millis(150));
+        if metrics().sysmon_looks == looks {
+            return;
+        }
+    }
+}
+
+/// Nobody looks at what is kept: the wait itself calls a thread.
+#[test]
+fn r16_a_wait_calls_for_the_kept_closure() {
+    limited(|| {
+        let runtime = runtime(1);
+        let task = runtime.spawn(async {
+            let call = gmp::spawn_blocking(|| {
+                let handle = gmp::runtime::Handle::current();
+                wait_until_unwatched(|| handle.metrics());
+            });
+            call.await.unwrap();
+            gmp::block_on(gmp::spawn_blocking(|| 7)).unwrap()
+        });
+        assert_eq!(runtime.block_on(task).unwrap(), 7);
+    });
+}
+
+/// Nor at closures that wait for each other, and that are queued before a thread has come: those that come call the others.
+#[test]
+fn r16_closures_that_wait_for_each_other_all_start() {
+    const CLOSURES: usize = 9;
+    limited(|| {
+        let (open, gate) = channel::<()>();
+        let gate = Mutex::new(gate);
+        let builder = Builder::new().procs(1).on_thread_start(move || {
+            if thread::current().name().unwrap().starts_with("gmp-block") {
+                let _ = gate.lock().unwrap().recv();
+            }
+        });
+        let runtime = builder.build().unwrap();
+        runtime.block_on(runtime.spawn(async {})).unwrap();
+        wait_until_unwatched(|| runtime.metrics());
+        let together = Arc::new(Barrier::new(CLOSURES + 1));
+        for _ in 0..CLOSURES {
+            let together = together.clone();
+            drop(runtime.spawn_blocking(move || together.wait()));
+        }
+        assert_eq!((runtime.metrics().blocking_threads, runtime.metrics().blocking_queue), (2, CLOSURES));
+        drop(open);
+        together.wait();
+    });
+}
+
+/// A task that is known to block is polled without a processor in the table, so that nobody may be looking.
+#[test]
+fn r16_a_poll_of_a_task_that_is_known_to_block_may_wait_for_its_closure() {
+    limited(|| {
+        for procs in [1, 2] {
+            let runtime = runtime(procs);
+            let task = runtime.spawn(async {
+                for _ in 0..20 {
+                    // Perhaps this poll has no processor either, and goes on.
+                    call_when_idle().await;
+                    let (sender, receiver) = channel();
+                    let again = sender.clone();
+                    drop(gmp::spawn_blocking(move || sender.send(()).unwrap()));
+                    receiver.recv().unwrap();
+                    drop(gmp::spawn(async move { again.send(()).unwrap() }));
+                    receiver.recv().unwrap();
+                }
+            });
+            runtime.block_on(task).unwrap();
+        }
+    });
+}
+
+/// With as few threads as a runtime can have, the one that is lent does not take the pool's only place.
+#[test]
+fn r17_a_lent_thread_leaves_the_pool_a_place() {
+    limited(|| {
+        for max_threads in 3..8 {
+            let runtime = Builder::new().procs(1).max_threads(max_threads).build().unwrap();
+            let tasks: Vec<_> = (0..3)
+                .map(|_| {
+                    runtime.spawn(async {
+                        for _ in 0..20 {
+                            gmp::spawn_blocking(|| ()).await.unwrap();
+                            let (sender, receiver) = channel();
+                            drop(gmp::spawn_blocking(move || sender.send(()).unwrap()));
+                            receiver.recv().unwrap();
+                        }
+                    })
+                })
+                .collect();
+            for task in tasks {
+                runtime.block_on(task).unwrap();
+            }
+        }
+    });
+}
+
+/// What a lent thread makes ready beside its own task is not left to it alone.
+#[test]
+fn r03_others_do_not_wait_for_a_lent_thread() {
+    limited(|| {
+        for procs in [1, 2] {
+            let runtime = runtime(procs);
+            let task = runtime.spawn(async {
+                lend().await;
+                let (open, gate) = channel();
+                let other = gmp::spawn(async move { open.send(()).unwrap() });
+                // Its thread stands still: the other task is rescued, or stolen.
+                gate.recv().unwrap();
+                other.await.unwrap();
+            });
+            runtime.block_on(task).unwrap();
+            while runtime.metrics().stuck_threads > 0 {
+                thread::yield_now();
+            }
+        }
+    });
+}
+
+/// Two tasks that wake each other do not keep the thread for ever: the pool has it back.
+#[test]
+fn r16_a_lent_thread_comes_back() {
+    limited(|| {
+        let runtime = runtime(1);
+        let (stop, stopped) = gmp::chan::bounded::<()>(1);
+        let busy = runtime.spawn(async move {
+            let lent = lend().await;
+            let mut elsewhere = false;
+            while stopped.try_recv().is_err() {
+                elsewhere |= thread::current().id() != lent;
+                gmp::task::yield_now().await;
+            }
+            elsewhere
+        });
+        while runtime.metrics().blocking_lent == 0 || runtime.metrics().blocking_idle_threads == 0 {
+            thread::yield_now();
+        }
+        runtime.block_on(stop.send(())).unwrap();
+        assert!(runtime.block_on(busy).unwrap());
+    });
+}
+
+#[test]
+fn r14_a_runtime_that_ends_in_a_task_on_a_lent_thread() {
+    limited(|| {
+        for procs in [1, 2] {
+            let drops = Drops::default();
+            let runtime = runtime(procs);
+            let handle = runtime.handle();
+            let (guard, closure) = (drops.guard(), drops.guard());
+            let (done, is_done) = channel();
+            drop(handle.spawn(async move {
+                let _guard = guard;
+                lend().await;
+                // This one is kept, and never starts.
+                drop(gmp::spawn_blocking(move || drop(closure)));
+                drop(runtime);
+                done.send(()).unwrap();
+                std::future::pending::<()>().await;
+            }));
+            is_done.recv().unwrap();
+            while drops.count() < 2 {
+                thread::yield_now();
+            }
+        }
+    });
+}
+
+#[test]
+fn r14_shutdown_waits_for_a_lent_thread_in_its_poll() {
+    limited(|| {
+        for procs in [1, 2] {
+            let runtime = runtime(procs);
+            let polls = Arc::new(AtomicUsize::new(0));
+            let (in_poll, is_in_poll) = channel();
+            let (open, gate) = channel::<()>();
+            let seen = polls.clone();
+            drop(runtime.spawn(async move {
+                lend().await;
+                in_poll.send(()).unwrap();
+                let _ = gate.recv();
+                seen.fetch_add(1, Ordering::SeqCst);
+                gmp::task::yield_now().await;
+                seen.fetch_add(1, Ordering::SeqCst);
+            }));
+            is_in_poll.recv().unwrap();
+            let left = runtime.shutdown_timeout(Duration::from_millis(1)).unwrap_err();
+            // The machine may be on its way to its end. The closure is over.
+            assert!((1..=2).contains(&left.threads), "{left}");
+            assert_eq!((left.tasks, left.blocking), (1, 0), "{left}");
+            assert_eq!(polls.load(Ordering::SeqCst), 0);
+            drop(open);
+        }
+    });
+}
+
+/// A clock that stands moves on while a task makes calls and sleeps, and never before a call has ended.
+#[test]
+fn r07_a_paused_clock_waits_for_calls_on_a_lent_thread() {
+    limited(|| {
+        let runtime = Builder::new().procs(1).start_paused(true).build().unwrap();
+        let task = runtime.spawn(async {
+            for _ in 0..50 {
+                let begun = gmp::time::Instant::now();
+                let slept = gmp::spawn(gmp::time::sleep(Duration::from_secs(1)));
+                for _ in 0..3 {
+                    gmp::spawn_blocking(thread::yield_now).await.unwrap();
+                    assert_eq!(begun.elapsed(), Duration::ZERO);
+                }
+                slept.await.unwrap();
+                assert_eq!(begun.elapsed(), Duration::from_secs(1));
+            }
+        });
+        runtime.block_on(task).unwrap();
+    });
+}
