@@ -388,7 +388,6 @@ impl Idle {
     }
 
     /// Puts a machine that never had a processor to the sleepers.
-    #[cfg(test)]
     pub(crate) fn put_to_sleep(&self, machine: &'static Machine) {
         self.lists.lock().machines.push(machine);
     }

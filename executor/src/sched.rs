@@ -38,6 +38,7 @@ use crate::blocking::{self, Pool};
 use crate::clock::{self, NEVER, PausableClock};
 use crate::context;
 use crate::cpus::Cpus;
+use crate::duty::Duty;
 use crate::idle::{HandedOff, Host, Idle};
 use crate::inject::Inject;
 use crate::machine::Machine;
@@ -115,6 +116,8 @@ pub(crate) struct Sched {
     pub(crate) waits: Waits,
     pub(crate) local_tasks: LocalTasks,
     pub(crate) sysmon: Sysmon,
+    /// Who starts it.
+    pub(crate) duty: Duty,
     pub(crate) blocking: Pool,
     pub(crate) pinned: Pinned,
     /// Threads that are not of the runtime and hold one of its processors or start one of its machines (see
@@ -232,6 +235,7 @@ impl Sched {
             waits: Waits::new(),
             local_tasks: LocalTasks::new(),
             sysmon: Sysmon::new(),
+            duty: Duty::new(),
             blocking: Pool::new(),
             pinned: Pinned::new(),
             guests: AtomicUsize::new(0),
@@ -246,7 +250,7 @@ impl Sched {
         }
     }
 
-    /// Makes this slot, which nobody else has, a runtime. The netpoller is open.
+    /// Makes this slot, which nobody else has, a runtime. The netpoller is still to be opened.
     ///
     /// With `cpus` the number of processors goes by them.
     pub(crate) fn open(&'static self, config: Config, cpus: Option<Cpus>) -> RuntimeRef {
@@ -273,6 +277,7 @@ impl Sched {
         self.poll_until.store(0, Relaxed);
         self.last_netpoll.store(clock::now(), Relaxed);
         self.sysmon.reset();
+        self.duty.open(generation);
         self.spawned_outside.reset();
         self.arena_ended_outside.reset();
         self.wakes_outside.reset();
@@ -418,7 +423,7 @@ impl Sched {
         if guest && !self.enter(|| runtime.is_open()) {
             return None;
         }
-        self.sysmon_start();
+        self.sysmon_start_if_anyones();
         let Some(slot) = self.idle.acquire(machine, slot, self) else {
             if machine.take_released() {
                 self.was_released();

@@ -229,6 +229,11 @@ impl Sysmon {
         self.wake();
     }
 
+    /// It has ended, or never was.
+    pub(crate) fn close(&self) {
+        self.alarm.close();
+    }
+
     pub(crate) fn count_into(&self, metrics: &mut Metrics) {
         metrics.sysmon_looks = self.looks.get();
         metrics.sysmon_flags = self.flags.get();
@@ -247,7 +252,22 @@ impl Sysmon {
 }
 
 impl Sched {
-    /// Starts `sysmon` if it does not run yet: before the first processor is used.
+    /// Gets the alarm. With the runtime and not when it first sleeps: a program that counts its fds is to find as many later.
+    pub(crate) fn sysmon_prepare(&self) {
+        if !self.detects() {
+            self.sysmon.alarm.open();
+        }
+    }
+
+    /// Starts `sysmon` if it does not run yet and nobody else has the duty: before the first processor is used.
+    #[inline]
+    pub(crate) fn sysmon_start_if_anyones(&'static self) {
+        if !self.sysmon.started.load(Relaxed) && !self.duty.is_kept() {
+            self.sysmon_start_once();
+        }
+    }
+
+    /// Starts `sysmon` if it does not run yet, whoever has the duty.
     #[inline]
     pub(crate) fn sysmon_start(&'static self) {
         if !self.sysmon.started.load(Relaxed) {
@@ -261,12 +281,7 @@ impl Sched {
         if self.sysmon.started.swap(true, Acquire) {
             return;
         }
-        // Now and not when it first sleeps: a program that counts its fds is to find as many later.
-        if !self.detects() {
-            self.sysmon.alarm.open();
-        }
         if self.threads.spawn(self, "sysmon", false, move || self.watch()).is_err() {
-            self.sysmon.alarm.close();
             // The next machine that starts tries again.
             // Release: pairs with the Acquire above.
             self.sysmon.started.store(false, Release);
@@ -362,7 +377,6 @@ impl Sched {
             looks_still = if looked.still || after_rescue > 0 { looks_still + 1 } else { 0 };
             trace.print_if_due(self, clock::now());
         }
-        self.sysmon.alarm.close();
     }
 
     /// Sleeps deeply, until a processor has been off the idle list for a look, or somebody wakes `sysmon`.

@@ -21,6 +21,7 @@ use super::{FORKED, SHUT_DOWN, current};
 use crate::blocking::Waiting;
 use crate::clock;
 use crate::context;
+use crate::duty::PATIENCE;
 use crate::leak::{Counted, Tally};
 use crate::machine::Machine;
 use crate::processor::{Polled, Processor};
@@ -244,12 +245,25 @@ impl Blocking {
                     runtime.sched.park_while_closing(runtime, &wait.parker);
                 } else if runtime.sched.sysmon.is_started() || !runtime.is_there() {
                     wait.parker.park();
-                } else if !wait.parker.park_timeout(UNWATCHED) {
-                    // Whoever takes a processor starts the watcher.
-                    self.acquire();
-                    self.give_up();
+                } else {
+                    self.park_unwatched();
                 }
             }
+        }
+    }
+
+    /// A wait while there is no watcher: this thread looks out for the first machine (see `duty`), or tries again to start one.
+    #[cold]
+    fn park_unwatched(&self) {
+        let RuntimeRef { sched, generation } = self.runtime;
+        // Beside a processor that cannot be given up it takes none, and so starts no watcher.
+        let looks_out = self.processor().is_none() && sched.duty.look_out(generation);
+        let woken = self.wait.parker.park_timeout(if looks_out { PATIENCE } else { UNWATCHED });
+        let has_duty = looks_out && sched.duty.look_away(generation) && !sched.sysmon.is_started();
+        if !woken || has_duty {
+            // Whoever takes a processor starts the watcher.
+            self.acquire();
+            self.give_up();
         }
     }
 }

@@ -22,6 +22,7 @@ use super::paused::Bringing;
 use super::{Sched, count_found, die};
 use crate::clock::{self, NEVER};
 use crate::context;
+use crate::duty::PATIENCE;
 use crate::idle::{Left, Rested, Retired, Served};
 use crate::inject::BATCH;
 use crate::machine::{Grant, Machine, Parked};
@@ -137,6 +138,37 @@ impl Worker {
         std::mem::forget(abort);
     }
 
+    /// [`Worker::run`] for the first machine, which is started before there is anything to do, and has the duty to start the
+    /// watcher (see `duty`).
+    pub(crate) fn run_first(&mut self, on_start: Option<&(dyn Fn() + Send + Sync)>) {
+        let abort = AbortOnPanic("a machine panicked");
+        let grant = match self.machine.park_once(Some(PATIENCE)) {
+            Parked::Granted(grant) => grant,
+            Parked::Unparked | Parked::TimeOver => {
+                self.sched.duty.take_back();
+                self.sched.sysmon_start();
+                self.machine.park()
+            }
+        };
+        if self.accept(grant) {
+            let lent = on_start.is_none() && self.sched.duty.lend();
+            if !lent {
+                self.sched.duty.take_back();
+                self.sched.sysmon_start();
+            }
+            if let Some(hook) = on_start {
+                self.run_hook(hook);
+            }
+            if !lent || self.run_next() {
+                self.sched.sysmon_start();
+                self.run_tasks();
+            }
+        } else if let Some(hook) = on_start {
+            self.run_hook(hook);
+        }
+        std::mem::forget(abort);
+    }
+
     /// The hook may block, so it is a blocking call: what waits for the processor gets it, or another one with it.
     #[cold]
     fn run_hook(&mut self, hook: &(dyn Fn() + Send + Sync)) {
@@ -156,16 +188,24 @@ impl Worker {
     }
 
     fn run_tasks(&mut self) {
-        while let Some((p, unit)) = self.find() {
-            if self.spinning {
-                self.stop_spinning();
-                if let Some(victim) = self.lone_of.take() {
-                    self.run_lone(victim, p, unit);
-                    continue;
-                }
+        while self.run_next() {}
+    }
+
+    /// Runs one task. `false`: the runtime closes.
+    #[inline]
+    fn run_next(&mut self) -> bool {
+        let Some((p, unit)) = self.find() else {
+            return false;
+        };
+        if self.spinning {
+            self.stop_spinning();
+            if let Some(victim) = self.lone_of.take() {
+                self.run_lone(victim, p, unit);
+                return true;
             }
-            self.run_task(p, unit);
         }
+        self.run_task(p, unit);
+        true
     }
 
     /// Runs a lone task of `victim`. If it was not worth the wake and waited for no long poll, `victim` wakes machines more rarely:
