@@ -95,7 +95,7 @@ enum Next {
 }
 
 impl State {
-    fn new() -> Self {
+    const fn new() -> Self {
         State {
             queue: VecDeque::new(),
             wakers: VecDeque::new(),
@@ -166,7 +166,7 @@ impl State {
 }
 
 impl Pool {
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Pool { state: Mutex::new(rank::LEAF, State::new()) }
     }
 

@@ -10,7 +10,8 @@
 //! | lent     | of that thread; the first machine runs tasks                                                          |
 //!
 //! 1 anyone's → standby: `promise` · 2 standby → anyone's: `take_back` · 3 standby → lookout: `look_out` · 4 lookout → standby,
-//! 5 lent → anyone's: `look_away` · 6 lookout → lent, standby → anyone's: `lend` · 7 lookout → anyone's: `take_back`
+//! 5 lent → anyone's: `look_away` · 6 lookout → lent, standby → anyone's: `lend` · 7 lookout → anyone's: `take_back` ·
+//! 8 lent → standby: `give_back`
 //!
 //! 1. While a thread is in user code and there is no watcher, another one that is not has the duty: it starts the watcher
 //!    within [`PATIENCE`], or before it gets to user code itself.
@@ -20,6 +21,7 @@
 use std::time::Duration;
 
 use crate::sys::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sys::const_but_in_models;
 
 /// So long, at most, tasks go without a watcher. Its own looks are further apart.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(1);
@@ -35,14 +37,10 @@ const BITS: u32 = 2;
 pub(crate) struct Duty(AtomicU64);
 
 impl Duty {
-    #[cfg(not(gmp_loom))]
-    pub(crate) const fn new() -> Self {
-        Duty(AtomicU64::new(ANYONES))
-    }
-
-    #[cfg(gmp_loom)]
-    pub(crate) fn new() -> Self {
-        Duty(AtomicU64::new(ANYONES))
+    const_but_in_models! {
+        pub(crate) fn new() -> Self {
+            Duty(AtomicU64::new(ANYONES))
+        }
     }
 
     /// Fresh for the runtime of this generation.
@@ -56,7 +54,8 @@ impl Duty {
         debug_assert_eq!(phase(before), ANYONES, "two machines are the first");
     }
 
-    /// The first machine has stood by for long enough, or could not be started.
+    /// The first machine starts the watcher: it has stood by for long enough, or has run its first task. Or it could not be
+    /// started.
     pub(crate) fn take_back(&self) {
         self.move_on(|phase| (phase != LENT).then_some(ANYONES));
     }
@@ -97,6 +96,11 @@ impl Duty {
             _ => None,
         });
         before == LOOKOUT
+    }
+
+    /// The first machine's first task has ended: what is left is to wake who joins it, and the machine then starts the watcher.
+    pub(crate) fn give_back(&self) {
+        self.move_on(|phase| (phase == LENT).then_some(STANDBY));
     }
 
     /// Gives the phase before.

@@ -131,7 +131,7 @@ struct Looked {
 }
 
 impl Sysmon {
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Sysmon {
             parker: Parker::new(),
             alarm: Alarm::new(),
@@ -141,14 +141,14 @@ impl Sysmon {
             started: AtomicBool::new(false),
             delivering: AtomicBool::new(false),
             ended: AtomicBool::new(false),
-            looks: SharedCounter::default(),
-            flags: SharedCounter::default(),
-            wakes: SharedCounter::default(),
-            rescues: SharedCounter::default(),
-            retakes: SharedCounter::default(),
-            releases: SharedCounter::default(),
-            netpolls: SharedCounter::default(),
-            refreshes: SharedCounter::default(),
+            looks: SharedCounter::new(),
+            flags: SharedCounter::new(),
+            wakes: SharedCounter::new(),
+            rescues: SharedCounter::new(),
+            retakes: SharedCounter::new(),
+            releases: SharedCounter::new(),
+            netpolls: SharedCounter::new(),
+            refreshes: SharedCounter::new(),
         }
     }
 

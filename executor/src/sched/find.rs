@@ -151,16 +151,17 @@ impl Worker {
             }
         };
         if self.accept(grant) {
-            let lent = on_start.is_none() && self.sched.duty.lend();
-            if !lent {
-                self.sched.duty.take_back();
-                self.sched.sysmon_start();
+            let mut goes_on = true;
+            if on_start.is_none() && self.sched.runs_first() {
+                goes_on = self.run_next();
+                self.sched.ran_first();
             }
+            self.sched.duty.take_back();
+            self.sched.sysmon_start();
             if let Some(hook) = on_start {
                 self.run_hook(hook);
             }
-            if !lent || self.run_next() {
-                self.sched.sysmon_start();
+            if goes_on {
                 self.run_tasks();
             }
         } else if let Some(hook) = on_start {

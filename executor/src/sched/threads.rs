@@ -69,13 +69,13 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Threads {
             held: AtomicU64::new(0),
             limit: AtomicUsize::new(LIMIT),
             started: AtomicUsize::new(0),
             failed: AtomicUsize::new(0),
-            refused: SharedCounter::default(),
+            refused: SharedCounter::new(),
             asked: AtomicBool::new(false),
             in_hooks: AtomicUsize::new(0),
             handles: Mutex::new(rank::LEAF, Vec::new()),
