@@ -9,9 +9,9 @@
 //! | lookout  | of the same; a thread that waits in a `block_on` can take the duty over                               |
 //! | lent     | of that thread; the first machine runs tasks                                                          |
 //!
-//! 1 anyone's → standby: `promise` · 2 standby → anyone's: `take_back` · 3 standby → lookout: `look_out` · 4 lookout → standby,
-//! 5 lent → anyone's: `look_away` · 6 lookout → lent, standby → anyone's: `lend` · 7 lookout → anyone's: `take_back` ·
-//! 8 lent → standby: `give_back`
+//! 1 anyone's → standby: `promise` · 2 any → anyone's: `is_done` · 3 standby → lookout: `look_out` · 4 lookout → standby,
+//! 5 lent → anyone's: `look_away` · 6 lookout → lent: `lend` ·
+//! 7 lent → standby: `give_back`
 //!
 //! 1. While a thread is in user code and there is no watcher, another one that is not has the duty: it starts the watcher
 //!    within [`PATIENCE`], or before it gets to user code itself.
@@ -54,10 +54,9 @@ impl Duty {
         debug_assert_eq!(phase(before), ANYONES, "two machines are the first");
     }
 
-    /// The first machine starts the watcher: it has stood by for long enough, or has run its first task. Or it could not be
-    /// started.
-    pub(crate) fn take_back(&self) {
-        self.move_on(|phase| (phase != LENT).then_some(ANYONES));
+    /// The watcher is being started, or the first machine could not be.
+    pub(crate) fn is_done(&self) {
+        self.move_on(|phase| (phase != ANYONES).then_some(ANYONES));
     }
 
     /// Whether somebody has the duty, who is not the caller.
@@ -90,12 +89,7 @@ impl Duty {
     /// the watcher before.
     #[must_use]
     pub(crate) fn lend(&self) -> bool {
-        let before = self.move_on(|phase| match phase {
-            STANDBY => Some(ANYONES),
-            LOOKOUT => Some(LENT),
-            _ => None,
-        });
-        before == LOOKOUT
+        self.move_on(|phase| (phase == LOOKOUT).then_some(LENT)) == LOOKOUT
     }
 
     /// The first machine's first task has ended: what is left is to wake who joins it, and the machine then starts the watcher.

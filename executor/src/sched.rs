@@ -77,6 +77,10 @@ mod work;
 /// The processor table has so many slots.
 pub(crate) const PROCS_MAX: usize = 1024;
 
+/// So long, in nanoseconds, the first machine waits for somebody to look out before it starts the watcher itself, which takes
+/// longer.
+const LOOKOUT_NS: u64 = 30_000;
+
 /// The runtime closes: shutdown waits for tasks to end. A bit of `Sched::at_end`.
 const CLOSING: u8 = 1;
 /// The first machine runs its first task, and another thread has the watcher's duty until that has ended. As above.
@@ -388,6 +392,9 @@ impl Sched {
     pub(crate) fn give_up(&'static self, p: &'static Processor) {
         p.end_poll();
         context::set_processor(None);
+        if !self.sysmon.is_started() {
+            self.leave_to_first_machine(p);
+        }
         let slot = self.slot(p.index);
         let work = self.is_work_queued(p) || self.is_timer_due();
         match self.idle.hand_off(p.index, || slot.is_current(p), work, self) {
@@ -403,6 +410,17 @@ impl Sched {
         }
         if !context::is_worker_of(self) {
             self.leave();
+        }
+    }
+
+    /// A cold start: the machine that the spawn of a lone task woke is on its way, and looks everywhere. Who hands the processor
+    /// over to bring that task to another machine would start a second thread for it, which is there later.
+    #[cold]
+    fn leave_to_first_machine(&self, p: &'static Processor) {
+        if self.idle.counts().spinning() > 0 && p.queue.len_seen() == 0 {
+            if let Some(unit) = p.queue.next.take() {
+                self.inject.push(unit);
+            }
         }
     }
 
@@ -625,11 +643,16 @@ impl Sched {
     /// that is so; then [`Sched::ran_first`] follows.
     pub(crate) fn runs_first(&self) -> bool {
         self.first_machine.store(thread_id(), Relaxed);
-        let lent = self.duty.lend();
-        if lent {
-            self.at_end.fetch_or(FIRST_RUNS, Relaxed);
+        // The thread that woke this one is about to wait for it, but for a poll that goes on for longer.
+        let until = clock::now() + LOOKOUT_NS;
+        while !self.duty.lend() {
+            if clock::now() >= until {
+                return false;
+            }
+            std::thread::yield_now();
         }
-        lent
+        self.at_end.fetch_or(FIRST_RUNS, Relaxed);
+        true
     }
 
     /// See [`Sched::runs_first`].

@@ -281,6 +281,8 @@ impl Sched {
         if self.sysmon.started.swap(true, Acquire) {
             return;
         }
+        // If it fails, whoever takes a processor next tries again.
+        self.duty.is_done();
         if self.threads.spawn(self, "sysmon", false, move || self.watch()).is_err() {
             // The next machine that starts tries again.
             // Release: pairs with the Acquire above.

@@ -145,22 +145,19 @@ impl Worker {
         let grant = match self.machine.park_once(Some(PATIENCE)) {
             Parked::Granted(grant) => grant,
             Parked::Unparked | Parked::TimeOver => {
-                self.sched.duty.take_back();
                 self.sched.sysmon_start();
                 self.machine.park()
             }
         };
         if self.accept(grant) {
-            let mut goes_on = true;
-            if on_start.is_none() && self.sched.runs_first() {
-                goes_on = self.run_next();
-                self.sched.ran_first();
-            }
-            self.sched.duty.take_back();
-            self.sched.sysmon_start();
-            if let Some(hook) = on_start {
-                self.run_hook(hook);
-            }
+            let goes_on = match on_start {
+                None => self.run_first_task(),
+                Some(hook) => {
+                    self.sched.sysmon_start();
+                    self.run_hook(hook);
+                    true
+                }
+            };
             if goes_on {
                 self.run_tasks();
             }
@@ -168,6 +165,28 @@ impl Worker {
             self.run_hook(hook);
         }
         std::mem::forget(abort);
+    }
+
+    /// Runs the first task of a cold start while the thread that waits for it has the watcher's duty, if there is one. The
+    /// watcher is started after it, when the machine has found another task, or has given its processor up: who waited wants
+    /// that one. `false`: the runtime closes.
+    #[cold]
+    fn run_first_task(&mut self) -> bool {
+        if self.sched.runs_first() {
+            let goes_on = self.run_next();
+            self.sched.ran_first();
+            if !goes_on {
+                return false;
+            }
+            let Some((p, unit)) = self.find() else {
+                return false;
+            };
+            self.sched.sysmon_start();
+            self.run_found(p, unit);
+        } else {
+            self.sched.sysmon_start();
+        }
+        true
     }
 
     /// The hook may block, so it is a blocking call: what waits for the processor gets it, or another one with it.
@@ -198,15 +217,19 @@ impl Worker {
         let Some((p, unit)) = self.find() else {
             return false;
         };
+        self.run_found(p, unit);
+        true
+    }
+
+    #[inline]
+    fn run_found(&mut self, p: &'static Processor, unit: Unit) {
         if self.spinning {
             self.stop_spinning();
             if let Some(victim) = self.lone_of.take() {
-                self.run_lone(victim, p, unit);
-                return true;
+                return self.run_lone(victim, p, unit);
             }
         }
         self.run_task(p, unit);
-        true
     }
 
     /// Runs a lone task of `victim`. If it was not worth the wake and waited for no long poll, `victim` wakes machines more rarely:
@@ -576,6 +599,8 @@ impl Worker {
 
     fn sleep_in_netpoller(&mut self) -> bool {
         let sched = self.sched;
+        // The first machine may owe it, and so in `park` (see `duty`).
+        sched.sysmon_start();
         let mut due = false;
         loop {
             let deadline = sched.publish_poll_deadline();
@@ -646,6 +671,7 @@ impl Worker {
     /// there are more machines than processors need.
     fn park(&mut self) -> bool {
         let sched = self.sched;
+        sched.sysmon_start();
         loop {
             // One more than there are processors: some machine is always on its way.
             let surplus = sched.threads.count() > sched.idle.procs() as usize + 1;
@@ -705,6 +731,8 @@ fn wake_batch(sched: &'static Sched, p: &'static Processor, wake_all: impl FnOnc
 
 /// [`wake_batch`] without the decision.
 fn wake_queued(p: &'static Processor, wake_all: impl FnOnce()) {
+    // Wakers may be the user's, and the first machine may owe the watcher (see `duty`).
+    p.sched.sysmon_start();
     p.polls_wakers();
     p.begin_poll();
     p.set_batching(true);

@@ -233,7 +233,7 @@ impl Sched {
         if start_thread(self, machine, Worker::run_first).is_ok() {
             self.idle.put_to_sleep(machine);
         } else {
-            self.duty.take_back();
+            self.duty.is_done();
             self.free_machine(machine);
             self.threads.give(Kind::Machine);
         }
