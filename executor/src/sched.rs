@@ -392,11 +392,9 @@ impl Sched {
     pub(crate) fn give_up(&'static self, p: &'static Processor) {
         p.end_poll();
         context::set_processor(None);
-        if !self.sysmon.is_started() {
-            self.leave_to_first_machine(p);
-        }
         let slot = self.slot(p.index);
-        let work = self.is_work_queued(p) || self.is_timer_due();
+        let left = !self.sysmon.is_started() && self.leave_to_first_machine(p);
+        let work = !left && (self.is_work_queued(p) || self.is_timer_due());
         match self.idle.hand_off(p.index, || slot.is_current(p), work, self) {
             HandedOff::ToMachine => {}
             HandedOff::Husk => self.return_husk(p),
@@ -414,14 +412,18 @@ impl Sched {
     }
 
     /// A cold start: the machine that the spawn of a lone task woke is on its way, and looks everywhere. Who hands the processor
-    /// over to bring that task to another machine would start a second thread for it, which is there later.
+    /// over to bring that task to another machine would start a second thread for it, which is there later. Tells whether the
+    /// task is left to the first one: there is no other work here.
     #[cold]
-    fn leave_to_first_machine(&self, p: &'static Processor) {
-        if self.idle.counts().spinning() > 0 && p.queue.len_seen() == 0 {
-            if let Some(unit) = p.queue.next.take() {
-                self.inject.push(unit);
-            }
+    fn leave_to_first_machine(&self, p: &'static Processor) -> bool {
+        if self.idle.counts().spinning() == 0 || p.queue.len_seen() > 0 {
+            return false;
         }
+        if let Some(unit) = p.queue.next.take() {
+            self.inject.push(unit);
+        }
+        // The spinner may be gone: `give_up` looks at the queues once more.
+        true
     }
 
     /// A thread that has no processor any more leaves timers or sockets behind: somebody must sleep for them, and not too

@@ -599,8 +599,6 @@ impl Worker {
 
     fn sleep_in_netpoller(&mut self) -> bool {
         let sched = self.sched;
-        // The first machine may owe it, and so in `park` (see `duty`).
-        sched.sysmon_start();
         let mut due = false;
         loop {
             let deadline = sched.publish_poll_deadline();
@@ -618,14 +616,18 @@ impl Worker {
                     left => Wait::Until(Duration::from_nanos(left)),
                 }
             };
+            let wait = if sched.sysmon.is_started() { wait } else { wait.at_most(PATIENCE) };
             if let Err(e) = sched.netpoll.wait(wait, &mut self.ready) {
                 die("the netpoller cannot be waited on", &e);
             }
+            // The first machine may owe it: not before it sleeps, as that takes a CPU from whoever it has just woken.
+            sched.sysmon_start();
             if !self.ready.is_empty() {
                 break;
             }
         }
         sched.left_netpoller();
+        sched.sysmon_start();
         let bringing = (!self.ready.is_empty()).then(|| Bringing::begin(sched));
         match sched.idle.leave_netpoller(self.machine, sched) {
             Left::Granted(grant) => {
@@ -671,14 +673,17 @@ impl Worker {
     /// there are more machines than processors need.
     fn park(&mut self) -> bool {
         let sched = self.sched;
-        sched.sysmon_start();
         loop {
             // One more than there are processors: some machine is always on its way.
             let surplus = sched.threads.count() > sched.idle.procs() as usize + 1;
             let keep_alive = surplus.then(|| sched.keep_alive());
-            match self.machine.park_once(keep_alive) {
+            // As in `sleep_in_netpoller`.
+            let watched = sched.sysmon.is_started();
+            let parked = self.machine.park_once(if watched { keep_alive } else { Some(PATIENCE) });
+            sched.sysmon_start();
+            match parked {
                 Parked::Granted(grant) => return self.accept(grant),
-                Parked::TimeOver if sched.idle.leave(self.machine) => return false,
+                Parked::TimeOver if watched && sched.idle.leave(self.machine) => return false,
                 // There may be fewer processors now.
                 Parked::TimeOver | Parked::Unparked => {}
             }
