@@ -73,16 +73,15 @@ impl Duty {
         self.0.compare_exchange(from, to, Relaxed, Relaxed).is_ok()
     }
 
-    /// See [`Duty::look_out`]. Tells whether the duty was this thread's.
-    pub(crate) fn look_away(&self, generation: u32) -> bool {
+    /// See [`Duty::look_out`].
+    pub(crate) fn look_away(&self, generation: u32) {
         let (lookout, lent) = (word(generation, LOOKOUT), word(generation, LENT));
         // Neither, if the first machine has started the watcher, or the runtime is another one.
-        let before = self.0.fetch_update(Relaxed, Relaxed, |now| match now {
+        let _ = self.0.fetch_update(Relaxed, Relaxed, |now| match now {
             _ if now == lookout => Some(word(generation, STANDBY)),
             _ if now == lent => Some(word(generation, ANYONES)),
             _ => None,
         });
-        before == Ok(lent)
     }
 
     /// The first machine is about to run something. Tells whether another thread has the duty now; else the machine starts

@@ -258,9 +258,11 @@ impl Blocking {
         let RuntimeRef { sched, generation } = self.runtime;
         // Beside a processor that cannot be given up it takes none, and so starts no watcher.
         let looks_out = self.processor().is_none() && sched.duty.look_out(generation);
-        let woken = self.wait.parker.park_timeout(if looks_out { PATIENCE } else { UNWATCHED });
-        let has_duty = looks_out && sched.duty.look_away(generation) && !sched.sysmon.is_started();
-        if !woken || has_duty {
+        self.wait.parker.park_timeout(if looks_out { PATIENCE } else { UNWATCHED });
+        if looks_out {
+            sched.duty.look_away(generation);
+        }
+        if !sched.sysmon.is_started() && !sched.duty.is_kept() {
             // Whoever takes a processor starts the watcher.
             self.acquire();
             self.give_up();
