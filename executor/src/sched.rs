@@ -53,7 +53,8 @@ use crate::sys::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use crate::sys::{
-    Lazy, Line, Mutex, count_forks, fork_count, idle_fence, rank, submit_fence, submit_fence_after_rmw, thread_id, try_print_error,
+    Lazy, Line, Mutex, count_forks, fork_count, idle_fence, rank, submit_fence, submit_fence_after_rmw, thread_id,
+    try_print_error,
 };
 use crate::sysmon::Sysmon;
 use crate::task::arena::SharedArena;

@@ -23,12 +23,14 @@ impl Model {
         Arc::new(model)
     }
 
+    /// `Sched::sysmon_start_once`.
     fn start(&self) {
         self.watcher.store(true, SeqCst);
+        self.duty.is_done();
     }
 
-    /// As `Sched::acquire_near`.
-    fn acquire(&self) {
+    /// `Sched::sysmon_start_if_anyones`.
+    fn start_if_anyones(&self) {
         if !self.watcher.load(SeqCst) && !self.duty.is_kept() {
             self.start();
         }
@@ -43,54 +45,44 @@ impl Model {
         self.inside.fetch_sub(1, SeqCst);
     }
 
-    /// The first machine has been granted a processor (`Worker::run`). `ends`: its first task does.
+    /// `Worker::run_first_task`, and the task after it, which never ends. `ends`: the first one does.
     fn machine_runs(&self, ends: bool) {
-        if !self.duty.lend() {
+        let lent = self.duty.lend();
+        if !lent {
             self.start();
         }
         self.enter_user_code();
-        if ends {
-            self.leave_user_code();
-            self.start();
-            self.enter_user_code();
+        if !ends {
+            return;
         }
-    }
-
-    /// Nobody granted it one in time.
-    fn machine_stood_by(&self) {
-        self.duty.take_back();
+        self.leave_user_code();
+        if lent {
+            self.duty.give_back();
+        }
         self.start();
+        self.enter_user_code();
     }
 
-    /// `Blocking::drive`, after its first poll: a wait, and the next poll, which never ends.
-    fn waits_and_polls(&self) {
-        let looks_out = self.duty.look_out(1);
-        if looks_out {
+    /// `Blocking::park_unwatched`, which is woken at any moment, or whose patience ends.
+    fn parks(&self) {
+        if self.duty.look_out(1) {
             self.duty.look_away(1);
         }
-        self.acquire();
-        self.enter_user_code();
+        self.start_if_anyones();
     }
 }
 
-/// The waiting thread may be woken at any moment, or its patience ends.
+/// A thread that was in its first poll waits, and then polls again, which never ends, beside a machine that runs a task of its.
 fn check(ends: bool) {
     loom::model(move || {
         let model = Model::new();
-        model.enter_user_code();
         let machine = {
             let model = model.clone();
-            thread::spawn(move || {
-                if ends {
-                    // Its task came from the thread, whose poll is over: see the model below for one that is not.
-                    model.machine_runs(true);
-                } else {
-                    model.machine_runs(false);
-                }
-            })
+            thread::spawn(move || model.machine_runs(ends))
         };
-        model.leave_user_code();
-        model.waits_and_polls();
+        model.parks();
+        model.start_if_anyones();
+        model.enter_user_code();
         machine.join().unwrap();
         assert!(model.watcher.load(SeqCst), "nobody started the watcher");
     });
@@ -106,7 +98,7 @@ fn r02_the_first_machine_starts_the_watcher_after_its_first_task() {
     check(true);
 }
 
-/// The poll of the `block_on` goes on for ever, beside a machine that was granted a processor or not.
+/// The first poll of the `block_on` never ends, beside a machine that was granted a processor or stood by for long enough.
 #[test]
 fn r02_a_first_poll_that_never_ends_gets_a_watcher() {
     for granted in [true, false] {
@@ -114,9 +106,9 @@ fn r02_a_first_poll_that_never_ends_gets_a_watcher() {
             let model = Model::new();
             let machine = {
                 let model = model.clone();
-                thread::spawn(move || if granted { model.machine_runs(false) } else { model.machine_stood_by() })
+                thread::spawn(move || if granted { model.machine_runs(false) } else { model.start() })
             };
-            model.acquire();
+            model.start_if_anyones();
             model.enter_user_code();
             machine.join().unwrap();
             assert!(model.watcher.load(SeqCst), "nobody started the watcher");
@@ -124,29 +116,17 @@ fn r02_a_first_poll_that_never_ends_gets_a_watcher() {
     }
 }
 
-/// Its patience is over in every round: it starts the watcher itself if it has the duty, whatever becomes of the machine.
+/// The thread that looked out waits for ever afterwards; the machine's first task never ends.
 #[test]
-fn r02_who_looks_out_in_vain_starts_the_watcher() {
+fn r02_who_looked_out_in_vain_starts_the_watcher() {
     loom::model(|| {
         let model = Model::new();
         let machine = {
             let model = model.clone();
-            thread::spawn(move || {
-                let lent = model.duty.lend();
-                if !lent {
-                    model.start();
-                }
-                model.enter_user_code();
-                lent
-            })
+            thread::spawn(move || model.machine_runs(false))
         };
-        let looks_out = model.duty.look_out(1);
-        if looks_out {
-            model.duty.look_away(1);
-        }
-        model.acquire();
-        let lent = machine.join().unwrap();
-        assert!(looks_out || !lent);
+        model.parks();
+        machine.join().unwrap();
         assert!(model.watcher.load(SeqCst), "nobody started the watcher");
     });
 }
@@ -157,14 +137,6 @@ fn r02_a_later_runtime_has_a_duty_of_its_own() {
     loom::model(|| {
         let model = Model::new();
         assert!(model.duty.look_out(1));
-        let late = {
-            let model = model.clone();
-            thread::spawn(move || {
-                model.duty.look_away(1);
-                assert!(!model.duty.look_out(1) || model.duty.is_kept());
-            })
-        };
-        late.join().unwrap();
         model.duty.open(2);
         model.duty.promise();
         let late = {
@@ -175,7 +147,9 @@ fn r02_a_later_runtime_has_a_duty_of_its_own() {
             })
         };
         assert!(model.duty.look_out(2));
-        late.join().unwrap();
         assert!(model.duty.lend(), "the duty was lost to a thread of the runtime before");
+        late.join().unwrap();
+        model.duty.look_away(2);
+        assert!(!model.duty.is_kept(), "nobody starts the watcher");
     });
 }
