@@ -308,59 +308,6 @@ fn r03_a_poll_that_blocks_is_found_soon_and_not_at_once() {
     });
 }
 
-/// A task that has just kept the others waiting that long gets less the next time: a look that finds it blocked, and another.
-#[test]
-fn r03_a_task_that_blocks_again_is_found_sooner() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    limited(|| {
-        let (tell, told) = channel();
-        let tell = Mutex::new(tell);
-        let hook = move |stuck: &gmp::runtime::StuckPoll| {
-            if stuck.rescued {
-                let _ = tell.lock().unwrap().send((stuck.task, stuck.polling_for));
-            }
-        };
-        let runtime = Builder::new().procs(1).on_stuck(hook).build().unwrap();
-        let (step, steps) = channel::<()>();
-        let blocks = runtime.spawn(async move {
-            while steps.recv().is_ok() {
-                yield_now().await;
-            }
-        });
-        // What waits behind it, all the time.
-        let end = Arc::new(AtomicBool::new(false));
-        let other = {
-            let end = end.clone();
-            runtime.spawn(async move {
-                while !end.load(Relaxed) {
-                    yield_now().await;
-                }
-            })
-        };
-        let next = || loop {
-            let (task, seen_for) = told.recv().unwrap();
-            if task == Some(blocks.id()) {
-                return seen_for;
-            }
-        };
-        let first = next();
-        assert!(first >= Duration::from_micros(500), "{first:?}: nothing was known of it");
-        // On a busy machine the second look may come late.
-        loop {
-            step.send(()).unwrap();
-            let again = next();
-            if again < Duration::from_micros(500) {
-                break;
-            }
-        }
-        end.store(true, Relaxed);
-        drop(step);
-        while !other.is_finished() || !blocks.is_finished() {
-            std::thread::yield_now();
-        }
-    });
-}
-
 #[test]
 fn r05_a_task_that_ticks_now_and_then_does_not_wake_the_watcher() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);

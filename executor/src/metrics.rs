@@ -215,6 +215,8 @@ pub struct Metrics {
     pub thread_refusals: u64,
     /// Times `sysmon` took a processor from a poll that was stuck.
     pub rescues: u64,
+    /// Polls of tasks that are known to block: their processor went on without them before they began.
+    pub blocker_polls: u64,
     /// Times `sysmon` took a processor from a blocking call.
     pub retakes: u64,
     /// Times `sysmon` looked how many CPUs this process may use.
@@ -293,6 +295,7 @@ impl Metrics {
             ("thread_failures", self.thread_failures),
             ("thread_refusals", self.thread_refusals),
             ("rescues", self.rescues),
+            ("blocker_polls", self.blocker_polls),
             ("retakes", self.retakes),
             ("procs_refreshes", self.procs_refreshes),
             ("releases", self.releases),

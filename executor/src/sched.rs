@@ -53,15 +53,16 @@ use crate::sys::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use crate::sys::{
-    Lazy, Line, Mutex, count_forks, fork_count, idle_fence, rank, submit_fence, submit_fence_after_rmw, thread_id,
-    try_print_error,
+    Lazy, Line, Mutex, count_forks, fork_count, idle_fence, rank, submit_fence, submit_fence_after_rmw, try_print_error,
 };
 use crate::sysmon::Sysmon;
 use crate::task::arena::SharedArena;
 use crate::task::registry::{FIRST_OUTSIDE, LocalTasks, OUTSIDE, Shard};
 use crate::waits::Waits;
+use blockers::Blockers;
 use stuck::StuckPoll;
 
+pub(crate) mod blockers;
 mod closing;
 mod counts;
 pub mod deadlock;
@@ -78,20 +79,14 @@ mod work;
 /// The processor table has so many slots.
 pub(crate) const PROCS_MAX: usize = 1024;
 
-/// So long, in nanoseconds, the first machine waits for somebody to look out before it starts the watcher itself, which takes
-/// longer.
-const LOOKOUT_NS: u64 = 30_000;
-
 /// The runtime closes: shutdown waits for tasks to end. A bit of `Sched::at_end`.
 const CLOSING: u8 = 1;
-/// The first machine runs its first task, and another thread has the watcher's duty until that has ended. As above.
-const FIRST_RUNS: u8 = 2;
 
 /// Everything of one runtime that a waker can reach. Allocated once, recycled for later runtimes, never freed.
 pub(crate) struct Sched {
     /// Names the runtime that has this slot. Goes up when a runtime is built and when it is gone; odd while one is there.
     generation: AtomicU32,
-    /// What else who ends a task has to do: [`CLOSING`], [`FIRST_RUNS`].
+    /// What else who ends a task has to do: [`CLOSING`], or as `find::first` says.
     at_end: AtomicU8,
     /// Wakers are counted, and lists kept of who waits: `Builder::detect_deadlocks`. Written when a runtime is built.
     detects: AtomicBool,
@@ -118,8 +113,9 @@ pub(crate) struct Sched {
     /// Until when the machine in the netpoller sleeps; 0 if none does.
     poll_until: AtomicU64,
     pub(crate) threads: threads::Threads,
-    /// Threads in a poll that `sysmon` has given up on.
+    /// Threads in a poll that `sysmon` has given up on, or that gave its processor away before it began.
     pub(crate) stuck: AtomicUsize,
+    pub(crate) blockers: Blockers,
     /// Threads of the runtime's own that are in the middle of a poll without a processor, but not in that slot's `block_on`:
     /// `sysmon` took it in a blocking call, or they wait in another runtime; and machines that bring wakers from the netpoller
     /// and have no processor yet.
@@ -244,6 +240,7 @@ impl Sched {
             poll_until: AtomicU64::new(0),
             threads: threads::Threads::new(),
             stuck: AtomicUsize::new(0),
+            blockers: Blockers::new(),
             away: AtomicUsize::new(0),
             waits: Waits::new(),
             local_tasks: LocalTasks::new(),
@@ -299,6 +296,7 @@ impl Sched {
         self.last_netpoll.store(clock::now(), Relaxed);
         self.sysmon.reset();
         self.duty.open(generation);
+        self.blockers.reset();
         self.spawned_outside.reset();
         self.arena_ended_outside.reset();
         self.wakes_outside.reset();
@@ -399,32 +397,21 @@ impl Sched {
         match self.idle.hand_off(p.index, || slot.is_current(p), work, self) {
             HandedOff::ToMachine => {}
             HandedOff::Husk => self.return_husk(p),
-            HandedOff::Idle if self.is_work_visible() => {
-                self.idle.wake_one(self, None);
-            }
-            HandedOff::Idle => {
-                self.attend_netpoller();
-                self.idle.stop_alarm(self);
-            }
+            HandedOff::Idle => self.left_idle(),
         }
         if !context::is_worker_of(self) {
             self.leave();
         }
     }
 
-    /// A cold start: the machine that the spawn of a lone task woke is on its way, and looks everywhere. Who hands the processor
-    /// over to bring that task to another machine would start a second thread for it, which is there later. Tells whether the
-    /// task is left to the first one: there is no other work here.
-    #[cold]
-    fn leave_to_first_machine(&self, p: &'static Processor) -> bool {
-        if self.idle.counts().spinning() == 0 || p.queue.len_seen() > 0 {
-            return false;
+    /// A processor that this thread gave up in the middle of its own work is idle.
+    fn left_idle(&'static self) {
+        if self.is_work_visible() {
+            self.idle.wake_one(self, None);
+        } else {
+            self.attend_netpoller();
+            self.idle.stop_alarm(self);
         }
-        if let Some(unit) = p.queue.next.take() {
-            self.inject.push(unit);
-        }
-        // The spinner may be gone: `give_up` looks at the queues once more.
-        true
     }
 
     /// A thread that has no processor any more leaves timers or sockets behind: somebody must sleep for them, and not too
@@ -637,30 +624,7 @@ impl Sched {
         if at_end & CLOSING != 0 {
             self.shutdown.unpark();
         }
-        if at_end & FIRST_RUNS != 0 && self.first_machine.load(Relaxed) == thread_id() {
-            self.duty.give_back();
-        }
-    }
-
-    /// This thread, that of the first machine, runs its first task while another one has the watcher's duty. Tells whether
-    /// that is so; then [`Sched::ran_first`] follows.
-    pub(crate) fn runs_first(&self) -> bool {
-        self.first_machine.store(thread_id(), Relaxed);
-        // The thread that woke this one is about to wait for it, but for a poll that goes on for longer.
-        let until = clock::now() + LOOKOUT_NS;
-        while !self.duty.lend() {
-            if clock::now() >= until {
-                return false;
-            }
-            std::thread::yield_now();
-        }
-        self.at_end.fetch_or(FIRST_RUNS, Relaxed);
-        true
-    }
-
-    /// See [`Sched::runs_first`].
-    pub(crate) fn ran_first(&self) {
-        self.at_end.fetch_and(!FIRST_RUNS, Relaxed);
+        self.has_ended_first_task(at_end);
     }
 }
 

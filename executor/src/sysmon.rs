@@ -11,6 +11,7 @@
 //! |---------------------------------------------|--------------|
 //! | a processor is off the idle list            | 5 ms         |
 //! | `sysmon` acted less than a second ago       | 1 ms         |
+//! | it rescued tasks from a poll that was blocked, less than 100 ms ago | 1 ms |
 //! | work waits behind a thread that is blocked   | 100 µs, at most 50 times in a row |
 //! | tasks were just rescued                     | 100 µs, four times |
 //! | all processors idle at 20 looks in a row    | it sleeps on its alarm, which the first one that is taken off the idle list sets |
@@ -30,10 +31,10 @@ use self::alarm::Alarm;
 use crate::clock::{self, NEVER};
 use crate::metrics::{Metrics, SharedCounter};
 use crate::park::Parker;
-use crate::processor::{Processor, QUIT, SLICE_OVER};
+use crate::processor::{Polled, Processor, QUIT, SLICE_OVER};
 use crate::sched::Sched;
 use crate::sched::deadlock::DeadlockWatch;
-use crate::sched::stuck::{Known, StuckIn, StuckPoll, Suspect, Verdict};
+use crate::sched::stuck::{StuckIn, StuckPoll, Suspect, Verdict};
 use crate::sys::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
@@ -49,6 +50,8 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Between two looks for [`ACTED`] after it did something.
 const LOOK_AFTER_ACT: Duration = Duration::from_millis(1);
 const ACTED_NS: u64 = 1_000_000_000;
+/// The same after it rescued tasks from a poll that was blocked, whose task is known from then on: others may block next.
+const LEARNT_NS: u64 = 100_000_000;
 /// Between two looks while work waits behind a thread that is blocked, and how many of them come in a row.
 const LOOK_STILL: Duration = Duration::from_micros(100);
 const LOOKS_STILL: u32 = 50;
@@ -82,8 +85,8 @@ pub(crate) struct Sysmon {
     parker: Parker,
     /// What it sleeps on deeply, if the system gives one.
     alarm: Alarm,
-    /// When it last did something; 0 if never.
-    acted_at: AtomicU64,
+    /// Until when more may come of what it last did; 0 if it did nothing.
+    wary_until: AtomicU64,
     /// When it last began a look.
     looked_at: AtomicU64,
     /// Since when all is idle, if it sleeps on its alarm. Guarded by the scheduler lock, but for the store before that.
@@ -121,7 +124,7 @@ struct Seen {
 /// What came of a look.
 #[derive(Default)]
 struct Looked {
-    /// `sysmon` did something.
+    /// `sysmon` did something else than to rescue tasks from a poll that is blocked.
     acted: bool,
     /// There is work that nobody does.
     waiting: bool,
@@ -135,7 +138,7 @@ impl Sysmon {
         Sysmon {
             parker: Parker::new(),
             alarm: Alarm::new(),
-            acted_at: AtomicU64::new(0),
+            wary_until: AtomicU64::new(0),
             looked_at: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
             started: AtomicBool::new(false),
@@ -155,12 +158,12 @@ impl Sysmon {
     pub(crate) fn reset(&self) {
         self.started.store(false, Relaxed);
         self.ended.store(false, Relaxed);
-        self.acted_at.store(0, Relaxed);
+        self.wary_until.store(0, Relaxed);
         self.looked_at.store(0, Relaxed);
         let Sysmon {
             parker: _,
             alarm: _,
-            acted_at: _,
+            wary_until: _,
             looked_at: _,
             idle_since: _,
             started: _,
@@ -216,10 +219,15 @@ impl Sysmon {
         self.alarm.stop();
     }
 
-    /// Whether it did something less than a second ago: more of that kind may come.
+    /// Whether it did something short ago: more of that kind may come.
     fn acted_lately(&self, now: u64) -> bool {
-        let at = self.acted_at.load(Relaxed);
-        at != 0 && now.saturating_sub(at) < ACTED_NS
+        now < self.wary_until.load(Relaxed)
+    }
+
+    /// It did something just now of which more may come for so long.
+    fn is_wary_for(&self, ns: u64) {
+        let until = (clock::now() + ns).max(self.wary_until.load(Relaxed));
+        self.wary_until.store(until, Relaxed);
     }
 
     /// Tells it to end.
@@ -291,7 +299,7 @@ impl Sched {
     }
 
     fn watch(&'static self) {
-        let (mut seen, mut known) = (Vec::new(), Known::default());
+        let mut seen = Vec::new();
         let (mut refresh, mut refreshed_at) = (false, clock::now());
         let mut ready = Vec::new();
         let mut warned = HashMap::new();
@@ -365,9 +373,9 @@ impl Sched {
                 break;
             }
             seen.resize(self.idle.slots() as usize, Seen::default());
-            let looked = self.look_around(&mut seen, &mut known, &mut ready, &mut warned);
-            if looked.acted {
-                self.sysmon.acted_at.store(clock::now(), Relaxed);
+            let looked = self.look_around(&mut seen, &mut ready, &mut warned);
+            if looked.acted || looked.rescued {
+                self.sysmon.is_wary_for(if looked.acted { ACTED_NS } else { LEARNT_NS });
                 watched = true;
             }
             if self.blocking_retry() | self.retry_wakers() | self.pinned_retry() | looked.waiting {
@@ -389,13 +397,7 @@ impl Sched {
         } {}
     }
 
-    fn look_around(
-        &'static self,
-        seen: &mut [Seen],
-        known: &mut Known,
-        ready: &mut Vec<Waker>,
-        warned: &mut Warned,
-    ) -> Looked {
+    fn look_around(&'static self, seen: &mut [Seen], ready: &mut Vec<Waker>, warned: &mut Warned) -> Looked {
         self.sysmon.looks.add(1);
         self.idle.sysmon_looks();
         let now = clock::now();
@@ -462,20 +464,24 @@ impl Sched {
                     p.mark_slow();
                     let verdict = if waits { suspect.look(now) } else { Verdict::Runs };
                     looked.still |= verdict == Verdict::Blocked;
+                    let was_blocked = suspect.was_blocked();
                     if verdict == Verdict::Stuck && self.rescue_or_warn(p, suspect, now, warned) {
-                        known.learn(suspect, now);
                         // The fresh processor may be at the same count of polls: what was seen is not of it.
                         *seen = Seen { since: now, ..Seen::default() };
-                        looked.acted = true;
                         looked.rescued = true;
+                        looked.acted |= !was_blocked;
                     }
                 }
                 suspect => {
-                    let suspect = suspect.insert(Suspect::new(p, polls, now, known));
+                    let suspect = suspect.insert(Suspect::new(p, polls, now));
                     looked.still |= waits && suspect.stands_still();
                 }
             }
         }
+        for stuck in self.blockers.untold(now, self.stuck_threads()) {
+            self.tell(&stuck, now, warned);
+        }
+        self.blockers.forget_old(now);
         if self.idle.is_wanted() {
             let limit = self.max_stuck();
             if limit > 0 && self.stuck_threads() >= limit {
@@ -529,10 +535,19 @@ impl Sched {
         let rescued = threads.is_some();
         let threads = threads.unwrap_or_else(|| self.stuck_threads());
         let stuck = StuckPoll::new(polled, (thread, suspect.polling_for(now)), rescued, threads);
+        if let (true, true, Polled::Task(task, _)) = (rescued, suspect.was_blocked(), polled) {
+            self.blockers.learn(task, now);
+        }
+        self.tell(&stuck, now, warned);
+        rescued
+    }
+
+    /// Tells of a stuck poll.
+    fn tell(&self, stuck: &StuckPoll, now: u64, warned: &mut Warned) {
         let config = self.config.lock().clone();
-        let traced = is_traced(&stuck);
+        let traced = is_traced(stuck);
         if let Some(hook) = &config.on_stuck {
-            swallow(|| hook(&stuck));
+            swallow(|| hook(stuck));
         } else if !traced {
             let last = warned.entry((stuck.stuck_in, stuck.location.map(std::ptr::from_ref))).or_insert(None);
             // A poll that is stuck may be so in the middle of a print, with the lock of standard error or before a pipe that is
@@ -541,7 +556,6 @@ impl Sched {
                 *last = Some(now);
             }
         }
-        rescued
     }
 }
 

@@ -27,7 +27,7 @@ use std::task::{Context, Poll};
 
 use crate::context;
 use crate::leak::Counted;
-use crate::processor::Processor;
+use crate::processor::{Polled, Processor};
 use crate::runq::Unit;
 use crate::sched::{How, RuntimeRef};
 use crate::sys::assert_no_lock_held;
@@ -316,6 +316,13 @@ unsafe fn enter(runtime: RuntimeRef, task: Task) -> bool {
 pub(crate) fn is_aborted(unit: &Unit) -> bool {
     // SAFETY: the unit keeps the task.
     unsafe { Task::of_unit(unit).is_aborted() }
+}
+
+/// What a poll of it is.
+pub(crate) fn polled(unit: &Unit) -> Polled {
+    let task = Task::of_unit(unit);
+    // SAFETY: the unit keeps the task.
+    unsafe { Polled::Task(task.id(), task.location()) }
 }
 
 /// Polls the task once, on `p` if the thread has a processor.

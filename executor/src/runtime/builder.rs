@@ -165,7 +165,9 @@ impl Builder {
     }
 
     /// Is told of each poll that is stuck, when it is rescued, and once at the limit, on `sysmon`'s thread, instead of the line
-    /// on standard error (one for each spawn location and minute). The hook must not block: nobody else watches meanwhile.
+    /// on standard error (one for each spawn location and minute). The hook must not block: nobody else watches meanwhile. A task
+    /// that was blocked when others were rescued from it gives its processor away before its next polls
+    /// ([`Metrics::blocker_polls`](crate::runtime::Metrics::blocker_polls)); of those, the ones that last until `sysmon` looks are told of.
     ///
     /// With feature `tracing` each such poll is also a `WARN` event with target `gmp`, hook or not, with the fields `stuck_in`,
     /// `task`, `spawned_at`, `thread`, `polling_for_ms`, `rescued` and `stuck_threads`. If a subscriber wants to hear of it, it

@@ -29,6 +29,7 @@ impl Sched {
             ..Metrics::default()
         };
         self.sysmon.count_into(&mut m);
+        m.blocker_polls = self.blockers.ahead.get();
         self.blocking.count_into(&mut m);
         self.pinned.count_into(&mut m);
         for (index, slot) in self.slots().enumerate() {

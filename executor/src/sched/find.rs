@@ -30,13 +30,13 @@ use crate::metrics::FoundIn;
 use crate::netpoll::Wait;
 use crate::processor::{CLOSING, ProcSlot, Processor, QUIT, SLICE_OVER};
 use crate::runq::Unit;
-use crate::runtime::block_in_place;
 use crate::sys::atomic::Ordering::Relaxed;
 use crate::sys::{idle_fence, submit_fence, submit_fence_after_rmw};
-use crate::task;
 use crate::timers::WakeBatch;
 
 mod events;
+mod first;
+mod run;
 mod steal;
 
 use events::Events;
@@ -45,9 +45,6 @@ use steal::{Behind, Theft};
 /// So many tasks with long polls, at most, give way to what became ready meanwhile. Behind more of them it waits its turn: to
 /// move them would take as long as it takes to run some.
 const YIELDERS_MAX: usize = 8;
-
-/// A stolen task that ran for less, in nanoseconds, was not worth waking a machine.
-const WORTH_NS: u64 = 20_000;
 
 /// A machine with short polls lets others want its processor for so long, in nanoseconds: to hand it over costs two thread
 /// switches. Who comes back from a wait for tasks then finds that more of them have ended.
@@ -84,15 +81,6 @@ pub(crate) struct Worker {
     due: WakeBatch,
 }
 
-/// Ends the process if it is dropped.
-struct AbortOnPanic(&'static str);
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        die(self.0, &"see the message of the panic above");
-    }
-}
-
 /// What a look around brought.
 enum Look {
     Task(Unit),
@@ -123,148 +111,11 @@ impl Worker {
         }
     }
 
-    /// Runs tasks until the runtime closes, and before them the hook of a thread that starts.
-    pub(crate) fn run(&mut self, on_start: Option<&(dyn Fn() + Send + Sync)>) {
-        // The processor would go with the thread.
-        let abort = AbortOnPanic("a machine panicked");
-        let grant = self.machine.park();
-        let goes_on = self.accept(grant);
-        if let Some(hook) = on_start {
-            self.run_hook(hook);
-        }
-        if goes_on {
-            self.run_tasks();
-        }
-        std::mem::forget(abort);
-    }
-
-    /// [`Worker::run`] for the first machine, which is started before there is anything to do, and has the duty to start the
-    /// watcher (see `duty`).
-    pub(crate) fn run_first(&mut self, on_start: Option<&(dyn Fn() + Send + Sync)>) {
-        let abort = AbortOnPanic("a machine panicked");
-        let grant = match self.machine.park_once(Some(PATIENCE)) {
-            Parked::Granted(grant) => grant,
-            Parked::Unparked | Parked::TimeOver => {
-                self.sched.sysmon_start();
-                self.machine.park()
-            }
-        };
-        if self.accept(grant) {
-            let goes_on = match on_start {
-                None => self.run_first_task(),
-                Some(hook) => {
-                    self.sched.sysmon_start();
-                    self.run_hook(hook);
-                    true
-                }
-            };
-            if goes_on {
-                self.run_tasks();
-            }
-        } else if let Some(hook) = on_start {
-            self.run_hook(hook);
-        }
-        std::mem::forget(abort);
-    }
-
-    /// Runs the first task of a cold start while the thread that waits for it has the watcher's duty, if there is one. The
-    /// watcher is started after it, when the machine has found another task, or has given its processor up: who waited wants
-    /// that one. `false`: the runtime closes.
-    #[cold]
-    fn run_first_task(&mut self) -> bool {
-        if self.sched.runs_first() {
-            let goes_on = self.run_next();
-            self.sched.ran_first();
-            if !goes_on {
-                return false;
-            }
-            let Some((p, unit)) = self.find() else {
-                return false;
-            };
-            self.sched.sysmon_start();
-            self.run_found(p, unit);
-        } else {
-            self.sched.sysmon_start();
-        }
-        true
-    }
-
-    /// The hook may block, so it is a blocking call: what waits for the processor gets it, or another one with it.
-    #[cold]
-    fn run_hook(&mut self, hook: &(dyn Fn() + Send + Sync)) {
-        if std::mem::take(&mut self.spinning) {
-            // Work that was queued before is found after the hook, or by whom the processor goes to; what is queued from here
-            // on does not rely on this machine.
-            let _ = self.sched.idle.stop_spinning();
-        }
-        if let Some(p) = self.processor() {
-            p.polls_hook();
-            p.begin_poll();
-        }
-        block_in_place(|| self.sched.threads.run_hook(hook));
-        if let Some(p) = self.processor() {
-            p.end_poll();
-        }
-    }
-
-    fn run_tasks(&mut self) {
-        while self.run_next() {}
-    }
-
-    /// Runs one task. `false`: the runtime closes.
-    #[inline]
-    fn run_next(&mut self) -> bool {
-        let Some((p, unit)) = self.find() else {
-            return false;
-        };
-        self.run_found(p, unit);
-        true
-    }
-
-    #[inline]
-    fn run_found(&mut self, p: &'static Processor, unit: Unit) {
-        if self.spinning {
-            self.stop_spinning();
-            if let Some(victim) = self.lone_of.take() {
-                return self.run_lone(victim, p, unit);
-            }
-        }
-        self.run_task(p, unit);
-    }
-
-    /// Runs a lone task of `victim`. If it was not worth the wake and waited for no long poll, `victim` wakes machines more rarely:
-    /// that processor may only have been preempted for a moment.
-    #[cold]
-    fn run_lone(&mut self, victim: &'static Processor, p: &'static Processor, unit: Unit) {
-        let start = clock::now();
-        self.run_task(p, unit);
-        let now = clock::now();
-        if now - start >= WORTH_NS || self.is_in_long_poll(victim, now) {
-            victim.reset_backoff();
-        } else {
-            victim.raise_backoff();
-        }
-    }
-
     /// The processor this machine holds. A task that blocked in the middle of its poll may have come back with another one,
     /// or, when the runtime closes, with none.
     #[inline]
     fn processor(&self) -> Option<&'static Processor> {
         context::processor_of(self.sched)
-    }
-
-    /// Runs a task on `p`, which this machine holds.
-    #[inline]
-    fn run_task(&mut self, p: &'static Processor, unit: Unit) {
-        self.owes_a_pick = false;
-        p.begin_poll();
-        p.counters().polled.add(1);
-        let abort = AbortOnPanic("a panic left a task");
-        task::run(unit, Some(p));
-        std::mem::forget(abort);
-        if let Some(p) = self.processor() {
-            p.end_poll();
-        }
     }
 
     /// The last spinner that finds work wakes the next, if there is more (Go: `resetspinning`, which does not ask).

@@ -3,7 +3,7 @@
 //!
 //! A poll is stuck if it is the same one at two looks and its thread either is blocked (asleep, in the kernel, stopped) or
 //! has computed for [`BURNT_NS`] since the look that first saw the poll. A thread that is runnable but does not run is left
-//! alone. One that is blocked is given [`BLOCKED_NS`], but not in a task that has just shown that it takes longer.
+//! alone. One that is blocked is given [`BLOCKED_NS`]; its task is a blocker from then on (see `blockers`).
 //!
 //! Rescue, all of it under the scheduler lock, which every change of a processor's owner takes but for the two steps of
 //! `block_in_place`. First: the processor is still the table's and is still in that very poll; else nothing is done. Then
@@ -30,14 +30,8 @@ use crate::task::Id;
 const BURNT_NS: u64 = 2_000_000;
 
 /// A poll whose thread is blocked is stuck after so long, in nanoseconds: a contended lock or a read that misses the page cache
-/// is over sooner. Not of a task that is [`Known`].
-const BLOCKED_NS: u64 = 500_000;
-
-/// A task is known for so long after it was rescued from, in nanoseconds.
-const KNOWN_NS: u64 = 1_000_000_000;
-
-/// So many tasks at most are known.
-const KNOWN_MAX: usize = 64;
+/// is over sooner.
+pub(super) const BLOCKED_NS: u64 = 500_000;
 
 /// A poll that was first seen so long ago, in nanoseconds, is stuck where the system does not tell what its thread does.
 const LASTED_NS: u64 = 4_000_000;
@@ -114,39 +108,10 @@ impl std::fmt::Display for StuckPoll {
     }
 }
 
-/// Tasks in whose polls a thread was blocked so long that the others were rescued. If a poll of one of them blocks again it is
-/// stuck at the second look: of several such tasks in a queue each would cost those behind it [`BLOCKED_NS`].
-#[derive(Debug, Default)]
-pub(crate) struct Known {
-    /// With when they were rescued from. Those that have been known for longest are replaced.
-    tasks: Vec<(Id, u64)>,
-}
-
-impl Known {
-    /// The poll that `suspect` names was stuck.
-    pub(crate) fn learn(&mut self, suspect: &Suspect, now: u64) {
-        let Some(task) = suspect.task.filter(|_| suspect.was_blocked) else {
-            return;
-        };
-        self.tasks.retain(|(known, at)| *known != task && now.saturating_sub(*at) < KNOWN_NS);
-        if self.tasks.len() == KNOWN_MAX {
-            self.tasks.remove(0);
-        }
-        self.tasks.push((task, now));
-    }
-
-    fn is_known(&self, task: Id, now: u64) -> bool {
-        self.tasks.iter().any(|(known, at)| *known == task && now.saturating_sub(*at) < KNOWN_NS)
-    }
-}
-
 /// What `sysmon` remembers of one poll.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Suspect {
     polls: u32,
-    /// Its task, if it is one's.
-    task: Option<Id>,
-    is_known: bool,
     /// At the last look.
     was_blocked: bool,
     tid: i32,
@@ -161,25 +126,10 @@ pub(crate) struct Suspect {
 
 impl Suspect {
     /// The first look at a poll.
-    pub(crate) fn new(p: &Processor, polls: u32, now: u64, known: &Known) -> Self {
+    pub(crate) fn new(p: &Processor, polls: u32, now: u64) -> Self {
         let tid = p.tid();
         let cpu = cpu_ns(tid);
-        let task = match p.polled() {
-            // The poll is still the same, so this is its task.
-            Polled::Task(task, _) if p.polls() == polls => Some(task),
-            _ => None,
-        };
-        Suspect {
-            polls,
-            task,
-            is_known: task.is_some_and(|task| known.is_known(task, now)),
-            was_blocked: false,
-            tid,
-            since: now,
-            cpu_first: cpu,
-            cpu_last: cpu,
-            told: false,
-        }
+        Suspect { polls, was_blocked: false, tid, since: now, cpu_first: cpu, cpu_last: cpu, told: false }
     }
 
     pub(crate) fn is(&self, polls: u32) -> bool {
@@ -188,8 +138,12 @@ impl Suspect {
 
     /// The name of the thread as the system has it.
     pub(crate) fn thread(&self) -> String {
-        let name = std::fs::read_to_string(format!("/proc/self/task/{}/comm", self.tid)).unwrap_or_default();
-        name.trim_end().to_owned()
+        thread_name(self.tid)
+    }
+
+    /// Whether the thread was blocked at the last look.
+    pub(crate) fn was_blocked(&self) -> bool {
+        self.was_blocked
     }
 
     pub(crate) fn polling_for(&self, now: u64) -> Duration {
@@ -224,7 +178,7 @@ impl Suspect {
         let is_blocked = is_blocked(self.tid);
         self.was_blocked = is_blocked == Some(true);
         match is_blocked {
-            Some(true) if lasts < BLOCKED_NS && !self.is_known => Verdict::Blocked,
+            Some(true) if lasts < BLOCKED_NS => Verdict::Blocked,
             Some(is_blocked) => stuck_if(is_blocked),
             None => stuck_if(lasts >= LASTED_NS),
         }
@@ -241,8 +195,14 @@ pub(crate) enum Verdict {
     Stuck,
 }
 
+/// The name of a thread of this process as the system has it.
+pub(super) fn thread_name(tid: i32) -> String {
+    let name = std::fs::read_to_string(format!("/proc/self/task/{tid}/comm")).unwrap_or_default();
+    name.trim_end().to_owned()
+}
+
 /// CPU time of a thread of this process, in nanoseconds.
-fn cpu_ns(tid: i32) -> Option<u64> {
+pub(super) fn cpu_ns(tid: i32) -> Option<u64> {
     // The kernel's name for the scheduler clock of one thread.
     const PER_THREAD_SCHED: i32 = 4 | 2;
     let clock = (!tid << 3) | PER_THREAD_SCHED;
@@ -269,20 +229,28 @@ impl Sched {
             if !slot.is_current(p) || !suspect.is(p.polls()) || p.is_blocking() {
                 return None;
             }
-            // AcqRel: pairs with `return_husk`, which may come as soon as the sentinel is there.
-            stuck = self.stuck.fetch_add(1, AcqRel) + 1;
             self.sysmon.rescues.add(1);
-            // 1.
-            let next = p.queue.next.condemn();
-            idle_fence();
-            // 2.
-            let queued = std::iter::from_fn(|| p.queue.steal_one());
-            self.inject.push_batch(next.into_iter().chain(queued));
-            // 3.
-            slot.renew();
-            Some(!self.inject.is_empty() || self.is_timer_due())
+            let work;
+            (stuck, work) = self.strip(p);
+            Some(work)
         });
         self.went_on(taken).then_some(stuck)
+    }
+
+    /// Makes `p`, the table's, a husk, and another processor the table's: the three steps, the scheduler lock held. Gives how many
+    /// threads are stuck then, and whether there is work for that processor.
+    pub(super) fn strip(&'static self, p: &'static Processor) -> (usize, bool) {
+        // AcqRel: pairs with `return_husk`, which may come as soon as the sentinel is there.
+        let stuck = self.stuck.fetch_add(1, AcqRel) + 1;
+        // 1.
+        let next = p.queue.next.condemn();
+        idle_fence();
+        // 2.
+        let queued = std::iter::from_fn(|| p.queue.steal_one());
+        self.inject.push_batch(next.into_iter().chain(queued));
+        // 3.
+        self.slot(p.index).renew();
+        (stuck, !self.inject.is_empty() || self.is_timer_due())
     }
 
     /// Takes the processor of `slot` from a blocking call that stood at `status` for two looks.

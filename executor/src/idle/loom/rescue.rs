@@ -131,15 +131,30 @@ impl Table {
             if !self.is_current(p) || p.polls.load(Relaxed) != polls || p.status.load(Relaxed) % 2 == 1 {
                 return None;
             }
-            self.stuck.fetch_add(1, AcqRel);
-            let next = p.queue.next.condemn();
-            idle_fence();
-            let queued = std::iter::from_fn(|| p.queue.steal_one());
-            self.inject.push_batch(next.into_iter().chain(queued));
-            self.renew();
-            Some(!self.inject.is_empty())
+            Some(self.strip(p))
         });
         self.went_on(taken)
+    }
+
+    /// Mirrors `Sched::strip`.
+    fn strip(&self, p: &'static Processor) -> bool {
+        self.stuck.fetch_add(1, AcqRel);
+        let next = p.queue.next.condemn();
+        idle_fence();
+        let queued = std::iter::from_fn(|| p.queue.steal_one());
+        self.inject.push_batch(next.into_iter().chain(queued));
+        self.renew();
+        !self.inject.is_empty()
+    }
+
+    /// Mirrors `Sched::give_away_ahead` and `left_idle`.
+    fn give_away_ahead(&'static self, p: &'static Processor) -> bool {
+        p.owned();
+        let taken = self.idle.take_away(SLOT, self, || self.is_current(p).then(|| self.strip(p)));
+        if taken == Some(HandedOff::Idle) && !self.inject.is_empty() {
+            self.idle.wake_one(self, None);
+        }
+        taken.is_some()
     }
 
     /// Mirrors `Sched::retake`.
@@ -593,5 +608,31 @@ fn r03_a_husk_is_traded_for_an_idle_processor() {
         assert!(!worker.find(false), "there is no work");
         sysmon.join().unwrap();
         table.check(1);
+    });
+}
+
+/// A machine gives its processor away before a poll that waits for the tasks that it wakes, while a rescue that was meant for the
+/// poll before catches up, and another thread submits: they run, and the processor is given away once.
+#[test]
+fn r03_a_processor_that_is_given_away_ahead_of_a_poll() {
+    bounded(2, || {
+        let table = Table::new(3);
+        let (p, polls) = polling(table);
+        table.ready_local(p, unit());
+        let sysmon = thread::spawn(move || table.rescue(p, polls));
+        let submitter = thread::spawn(move || table.ready_foreign(unit()));
+        p.bump_polls();
+        let ahead = !p.queue.next.is_condemned() && table.give_away_ahead(p);
+        // Its own poll, which may be one that was found to be stuck after all.
+        p.bump_polls();
+        table.ready_local(p, unit());
+        if ahead {
+            table.all_ran.park();
+        }
+        p.bump_polls();
+        Worker::new(table, p).run();
+        let rescued = sysmon.join().unwrap();
+        assert!(!ahead || !rescued, "a processor was given away twice");
+        submitter.join().unwrap();
     });
 }

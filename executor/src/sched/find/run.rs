@@ -1,0 +1,135 @@
+//! What a machine does with what it found, from its thread's first step to the last.
+//!
+//! 1. A panic that leaves a task or a hook would take the processor with it: it ends the process.
+//! 2. Between `begin_poll` and `end_poll` the processor may become a husk or another one (see `stuck`, `block_in_place`), or the thread
+//!    may have none: what comes after a poll asks again.
+
+use super::{Worker, die};
+use crate::clock;
+use crate::processor::{Polled, Processor};
+use crate::runq::Unit;
+use crate::runtime::block_in_place;
+use crate::task;
+
+/// A stolen task that ran for less, in nanoseconds, was not worth waking a machine.
+const WORTH_NS: u64 = 20_000;
+
+/// Ends the process if it is dropped.
+pub(super) struct AbortOnPanic(pub(super) &'static str);
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        die(self.0, &"see the message of the panic above");
+    }
+}
+
+impl Worker {
+    /// Runs tasks until the runtime closes, and before them the hook of a thread that starts.
+    pub(crate) fn run(&mut self, on_start: Option<&(dyn Fn() + Send + Sync)>) {
+        // The processor would go with the thread.
+        let abort = AbortOnPanic("a machine panicked");
+        let grant = self.machine.park();
+        let goes_on = self.accept(grant);
+        if let Some(hook) = on_start {
+            self.run_hook(hook);
+        }
+        if goes_on {
+            self.run_tasks();
+        }
+        std::mem::forget(abort);
+    }
+
+    /// The hook may block, so it is a blocking call: what waits for the processor gets it, or another one with it.
+    #[cold]
+    pub(super) fn run_hook(&mut self, hook: &(dyn Fn() + Send + Sync)) {
+        if std::mem::take(&mut self.spinning) {
+            // Work that was queued before is found after the hook, or by whom the processor goes to; what is queued from here
+            // on does not rely on this machine.
+            let _ = self.sched.idle.stop_spinning();
+        }
+        if let Some(p) = self.processor() {
+            p.polls_hook();
+            p.begin_poll();
+        }
+        block_in_place(|| self.sched.threads.run_hook(hook));
+        if let Some(p) = self.processor() {
+            p.end_poll();
+        }
+    }
+
+    pub(super) fn run_tasks(&mut self) {
+        while self.run_next() {}
+    }
+
+    /// Finds a task and runs it. `false`: the runtime closes.
+    #[inline]
+    pub(super) fn run_next(&mut self) -> bool {
+        let Some((p, unit)) = self.find() else {
+            return false;
+        };
+        self.run_found(p, unit);
+        true
+    }
+
+    #[inline]
+    pub(super) fn run_found(&mut self, p: &'static Processor, unit: Unit) {
+        if self.spinning {
+            self.stop_spinning();
+            if let Some(victim) = self.lone_of.take() {
+                return self.run_lone(victim, p, unit);
+            }
+        }
+        self.run_task(p, unit);
+    }
+
+    /// Runs a lone task of `victim`. If it was not worth the wake and waited for no long poll, `victim` wakes machines more rarely:
+    /// that processor may only have been preempted for a moment.
+    #[cold]
+    fn run_lone(&mut self, victim: &'static Processor, p: &'static Processor, unit: Unit) {
+        let start = clock::now();
+        self.run_task(p, unit);
+        let now = clock::now();
+        if now - start >= WORTH_NS || self.is_in_long_poll(victim, now) {
+            victim.reset_backoff();
+        } else {
+            victim.raise_backoff();
+        }
+    }
+
+    /// Runs a task on `p`, which this machine holds.
+    #[inline]
+    fn run_task(&mut self, p: &'static Processor, unit: Unit) {
+        if self.sched.blockers.are_there() {
+            self.run_perhaps_blocker(p, unit);
+        } else {
+            self.poll(p, unit);
+        }
+    }
+
+    /// Runs a task of which it may be known that it blocks: if so, the processor goes on without it from the start.
+    #[cold]
+    fn run_perhaps_blocker(&mut self, p: &'static Processor, unit: Unit) {
+        let (sched, polled) = (self.sched, task::polled(&unit));
+        match polled {
+            Polled::Task(task, _) if sched.blockers.is_known(task) && sched.give_away_ahead(p) => {
+                let begun = sched.blockers.begin(polled);
+                self.poll(p, unit);
+                sched.blockers.end(task, begun);
+            }
+            _ => self.poll(p, unit),
+        }
+    }
+
+    #[inline]
+    fn poll(&mut self, p: &'static Processor, unit: Unit) {
+        self.owes_a_pick = false;
+        p.begin_poll();
+        p.counters().polled.add(1);
+        let abort = AbortOnPanic("a panic left a task");
+        task::run(unit, Some(p));
+        std::mem::forget(abort);
+        if let Some(p) = self.processor() {
+            p.end_poll();
+        }
+    }
+}
