@@ -26,6 +26,10 @@ use crate::sys::const_but_in_models;
 /// So long, at most, tasks go without a watcher. Its own looks are further apart.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(1);
 
+/// When the system refuses the watcher its thread, nobody would start the threads that it refused too. So whoever sleeps tries
+/// again, every so often.
+pub(crate) const RETRY: Duration = Duration::from_millis(5);
+
 const ANYONES: u64 = 0;
 const STANDBY: u64 = 1;
 const LOOKOUT: u64 = 2;
@@ -59,7 +63,7 @@ impl Duty {
         self.move_on(|phase| (phase != ANYONES).then_some(ANYONES));
     }
 
-    /// Whether somebody has the duty, who is not the caller.
+    /// Whether somebody has the duty.
     #[inline]
     pub(crate) fn is_kept(&self) -> bool {
         phase(self.0.load(Relaxed)) != ANYONES

@@ -392,7 +392,7 @@ impl Sched {
         p.end_poll();
         context::set_processor(None);
         let slot = self.slot(p.index);
-        let left = !self.sysmon.is_started() && self.leave_to_first_machine(p);
+        let left = self.duty.is_kept() && self.leave_to_first_machine(p);
         let work = !left && (self.is_work_queued(p) || self.is_timer_due());
         match self.idle.hand_off(p.index, || slot.is_current(p), work, self) {
             HandedOff::ToMachine => {}

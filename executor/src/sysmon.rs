@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use self::alarm::Alarm;
 use crate::clock::{self, NEVER};
+use crate::duty;
 use crate::metrics::{Metrics, SharedCounter};
 use crate::park::Parker;
 use crate::processor::{Polled, Processor, QUIT, SLICE_OVER};
@@ -272,6 +273,25 @@ impl Sched {
     pub(crate) fn sysmon_start_if_anyones(&'static self) {
         if !self.sysmon.started.load(Relaxed) && !self.duty.is_kept() {
             self.sysmon_start_once();
+        }
+    }
+
+    /// So long a thread of this runtime sleeps at most before it starts `sysmon`, or tries to again; `None` if that runs.
+    pub(crate) fn unwatched_for(&self) -> Option<Duration> {
+        if self.sysmon.is_started() {
+            None
+        } else if self.duty.is_kept() {
+            Some(duty::PATIENCE)
+        } else {
+            Some(duty::RETRY)
+        }
+    }
+
+    /// Starts `sysmon` if somebody has the duty: a machine that has it may be this one.
+    #[inline]
+    pub(crate) fn sysmon_start_if_owed(&'static self) {
+        if self.duty.is_kept() {
+            self.sysmon_start();
         }
     }
 

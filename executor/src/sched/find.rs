@@ -22,7 +22,6 @@ use super::paused::Bringing;
 use super::{Sched, count_found, die};
 use crate::clock::{self, NEVER};
 use crate::context;
-use crate::duty::PATIENCE;
 use crate::idle::{Left, Rested, Retired, Served};
 use crate::inject::BATCH;
 use crate::machine::{Grant, Machine, Parked};
@@ -467,18 +466,18 @@ impl Worker {
                     left => Wait::Until(Duration::from_nanos(left)),
                 }
             };
-            let wait = if sched.sysmon.is_started() { wait } else { wait.at_most(PATIENCE) };
+            let wait = sched.unwatched_for().map_or(wait, |time| wait.at_most(time));
             if let Err(e) = sched.netpoll.wait(wait, &mut self.ready) {
                 die("the netpoller cannot be waited on", &e);
             }
-            // The first machine may owe it: not before it sleeps, as that takes a CPU from whoever it has just woken.
+            // Not before it has slept: a new thread takes a CPU from whoever this one has just woken.
             sched.sysmon_start();
             if !self.ready.is_empty() {
                 break;
             }
         }
         sched.left_netpoller();
-        sched.sysmon_start();
+        sched.sysmon_start_if_owed();
         let bringing = (!self.ready.is_empty()).then(|| Bringing::begin(sched));
         match sched.idle.leave_netpoller(self.machine, sched) {
             Left::Granted(grant) => {
@@ -529,12 +528,12 @@ impl Worker {
             let surplus = sched.threads.count() > sched.idle.procs() as usize + 1;
             let keep_alive = surplus.then(|| sched.keep_alive());
             // As in `sleep_in_netpoller`.
-            let watched = sched.sysmon.is_started();
-            let parked = self.machine.park_once(if watched { keep_alive } else { Some(PATIENCE) });
+            let unwatched = sched.unwatched_for();
+            let parked = self.machine.park_once(unwatched.or(keep_alive));
             sched.sysmon_start();
             match parked {
                 Parked::Granted(grant) => return self.accept(grant),
-                Parked::TimeOver if watched && sched.idle.leave(self.machine) => return false,
+                Parked::TimeOver if unwatched.is_none() && sched.idle.leave(self.machine) => return false,
                 // There may be fewer processors now.
                 Parked::TimeOver | Parked::Unparked => {}
             }
@@ -587,8 +586,8 @@ fn wake_batch(sched: &'static Sched, p: &'static Processor, wake_all: impl FnOnc
 
 /// [`wake_batch`] without the decision.
 fn wake_queued(p: &'static Processor, wake_all: impl FnOnce()) {
-    // Wakers may be the user's, and the first machine may owe the watcher (see `duty`).
-    p.sched.sysmon_start();
+    // Some of the wakers may be the user's.
+    p.sched.sysmon_start_if_owed();
     p.polls_wakers();
     p.begin_poll();
     p.set_batching(true);

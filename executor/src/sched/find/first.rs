@@ -4,7 +4,6 @@
 use super::Worker;
 use super::run::AbortOnPanic;
 use crate::clock;
-use crate::duty::PATIENCE;
 use crate::machine::Parked;
 use crate::processor::Processor;
 use crate::sched::Sched;
@@ -22,11 +21,10 @@ impl Worker {
     /// [`Worker::run`] for the first machine.
     pub(crate) fn run_first(&mut self, on_start: Option<&(dyn Fn() + Send + Sync)>) {
         let abort = AbortOnPanic("the first machine panicked");
-        let grant = match self.machine.park_once(Some(PATIENCE)) {
-            Parked::Granted(grant) => grant,
-            Parked::Unparked | Parked::TimeOver => {
-                self.sched.sysmon_start();
-                self.machine.park()
+        let grant = loop {
+            match self.machine.park_once(self.sched.unwatched_for()) {
+                Parked::Granted(grant) => break grant,
+                Parked::Unparked | Parked::TimeOver => self.sched.sysmon_start(),
             }
         };
         let mut goes_on = self.accept(grant);
