@@ -52,7 +52,7 @@ fn r02_a_first_poll_that_blocks_delays_no_task() {
 #[test]
 fn r02_a_first_task_and_who_it_wakes_may_both_block() {
     check(|runtime| {
-        let (ready, woken) = gmp::sync::oneshot::channel();
+        let (ready, woken) = gmp::chan::bounded(1);
         let (send_to_task, task_waits) = mpsc::channel();
         let (send_to_root, root_waits) = mpsc::channel();
         runtime.block_on(async {
@@ -61,10 +61,10 @@ fn r02_a_first_task_and_who_it_wakes_may_both_block() {
                 send_to_root.send(()).unwrap();
             });
             let first = gmp::spawn(async move {
-                ready.send(()).unwrap();
+                ready.send(()).await.unwrap();
                 task_waits.recv().unwrap();
             });
-            woken.await.unwrap();
+            woken.recv().await.unwrap();
             root_waits.recv().unwrap();
             first.await.unwrap();
             other.await.unwrap();

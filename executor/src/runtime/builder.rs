@@ -264,7 +264,7 @@ impl Builder {
         self
     }
 
-    /// Builds the runtime. Its threads start when they are first needed.
+    /// Builds the runtime. The first of its threads starts at once, the others when they are first needed.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! The threads that machines run on: started when first needed, joined at shutdown. How many there may be, those of the pool
-//! for blocking closures and of pinned tasks among them.
+//! The threads that machines run on: the first is started with the runtime, the others when first needed; all are joined at
+//! shutdown. How many there may be, those of the pool for blocking closures and of pinned tasks among them.
 //!
 //! 1. There are never more than `Builder::max_threads`, the watcher and threads of others not counted. One place is kept for
 //!    the first thread of each kind, and one for each processor against all but the first of the pool and of pinned tasks: no
