@@ -131,7 +131,8 @@ impl Worker {
     }
 
     /// The next task and the processor to run it on; `None` if the runtime closes. See the head of the file.
-    #[inline]
+    // Always: `run_tasks` is the loop that every task goes through, and `find::first` calls it too.
+    #[inline(always)]
     fn find(&mut self) -> Option<(&'static Processor, Unit)> {
         loop {
             let Some(p) = self.processor() else {

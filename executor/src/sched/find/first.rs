@@ -45,16 +45,17 @@ impl Worker {
     /// wants processor and CPU. `false`: the runtime closes.
     fn run_first_task(&mut self) -> bool {
         if self.sched.runs_first() {
-            let goes_on = self.run_next();
-            self.sched.ran_first();
-            if !goes_on {
-                return false;
+            for is_first in [true, false] {
+                let Some((p, unit)) = self.find() else {
+                    self.sched.ran_first();
+                    return false;
+                };
+                if !is_first {
+                    self.sched.sysmon_start();
+                }
+                self.run_found(p, unit);
+                self.sched.ran_first();
             }
-            let Some((p, unit)) = self.find() else {
-                return false;
-            };
-            self.sched.sysmon_start();
-            self.run_found(p, unit);
         } else {
             self.sched.sysmon_start();
         }

@@ -58,20 +58,13 @@ impl Worker {
     }
 
     pub(super) fn run_tasks(&mut self) {
-        while self.run_next() {}
+        while let Some((p, unit)) = self.find() {
+            self.run_found(p, unit);
+        }
     }
 
-    /// Finds a task and runs it. `false`: the runtime closes.
-    #[inline]
-    pub(super) fn run_next(&mut self) -> bool {
-        let Some((p, unit)) = self.find() else {
-            return false;
-        };
-        self.run_found(p, unit);
-        true
-    }
-
-    #[inline]
+    // Always: the loop above, which every task goes through, and the first machine's two steps, which cost nothing to have twice.
+    #[inline(always)]
     pub(super) fn run_found(&mut self, p: &'static Processor, unit: Unit) {
         if self.spinning {
             self.stop_spinning();
@@ -97,7 +90,7 @@ impl Worker {
     }
 
     /// Runs a task on `p`, which this machine holds.
-    #[inline]
+    #[inline(always)]
     fn run_task(&mut self, p: &'static Processor, unit: Unit) {
         if self.sched.blockers.are_there() {
             self.run_perhaps_blocker(p, unit);
