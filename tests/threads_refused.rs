@@ -25,6 +25,16 @@ fn used() -> usize {
     pages.split(' ').next().unwrap().parse::<usize>().unwrap() * 4096
 }
 
+/// A runtime whose watcher is there before the lack, and no machine.
+fn watched(builder: gmp::Builder) -> gmp::Runtime {
+    limit_memory(Some(used() + STACK / 2));
+    let runtime = builder.build().unwrap();
+    limit_memory(None);
+    runtime.block_on(async {});
+    assert_eq!(runtime.metrics().threads, 0, "the first machine was refused, and the next one is not needed");
+    runtime
+}
+
 /// One test: the limit is the process's.
 #[test]
 fn r11_what_needs_a_thread_waits_while_the_system_refuses_it() {
@@ -35,9 +45,7 @@ fn r11_what_needs_a_thread_waits_while_the_system_refuses_it() {
 fn pinned_tasks() {
     limited(|| {
         let builder = || gmp::Builder::new().procs(1).thread_stack_size(STACK);
-        // The watcher is there before the lack, and sleeps deeply or not.
-        let runtime = builder().build().unwrap();
-        runtime.block_on(async {});
+        let runtime = watched(builder());
         limit_memory(Some(used() + STACK / 2));
         let (ran, has_run) = channel();
         let spawn = |n| {
@@ -104,9 +112,7 @@ fn pinned_tasks() {
 fn closures() {
     limited(|| {
         let builder = || gmp::Builder::new().procs(1).thread_stack_size(STACK);
-        // The watcher is there before the lack.
-        let runtime = builder().build().unwrap();
-        runtime.block_on(async {});
+        let runtime = watched(builder());
         limit_memory(Some(used() + STACK / 2));
         let (ran, has_run) = channel();
         let handles: Vec<_> = (0..3)
@@ -151,8 +157,7 @@ fn closures() {
         });
         drop(runtime);
         // A machine that is refused: its processor is idle beside the task, and the watcher tries again, and again.
-        let runtime = builder().build().unwrap();
-        runtime.block_on(async {});
+        let runtime = watched(builder());
         limit_memory(Some(used() + STACK / 2));
         let task = runtime.spawn(async { 7 });
         let refused = runtime.metrics().thread_failures;
@@ -166,6 +171,19 @@ fn closures() {
             std::thread::yield_now();
         }
         assert_eq!(runtime.block_on(task).unwrap(), 7);
+        drop(runtime);
+        // The watcher is refused while the first machine stands by: that tries again, and again.
+        let runtime = builder().build().unwrap();
+        limit_memory(Some(used() + STACK / 2));
+        let closure = runtime.spawn_blocking(|| 7);
+        let refused = runtime.metrics().thread_failures;
+        while runtime.metrics().thread_failures < refused + 5 {
+            std::thread::yield_now();
+        }
+        limit_memory(None);
+        while !closure.is_finished() {
+            std::thread::yield_now();
+        }
         drop(runtime);
         // One for the task behind a blocking call, whose processor it is to go on with: the lone task stays with that
         // processor.

@@ -114,7 +114,7 @@ enum Next {
 }
 
 impl State {
-    fn new() -> Self {
+    const fn new() -> Self {
         State {
             queue: VecDeque::new(),
             wakers: VecDeque::new(),
@@ -123,7 +123,7 @@ impl State {
             wakers_seen: 0,
             idle: Vec::new(),
             coming: 0,
-            keeping: Keeping::default(),
+            keeping: Keeping::new(),
             lent: 0,
             lendings: 0,
             running: 0,
@@ -191,7 +191,7 @@ impl State {
 }
 
 impl Pool {
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Pool { state: Mutex::new(rank::LEAF, State::new()) }
     }
 
@@ -200,7 +200,7 @@ impl Pool {
         let mut state = self.state.lock();
         debug_assert_eq!(state.threads, 0, "a slot was recycled with threads of its pool");
         debug_assert!(state.queue.is_empty(), "a slot was recycled with blocking closures");
-        state.keeping = Keeping::default();
+        state.keeping = Keeping::new();
         state.lendings = 0;
         state.started = 0;
         state.limit = limit;

@@ -43,7 +43,7 @@ use crate::sys::atomic::{
     AtomicBool, AtomicU32, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
-use crate::sys::{Mutex, MutexGuard, idle_fence, rank};
+use crate::sys::{Mutex, MutexGuard, const_but_in_models, idle_fence, rank};
 
 mod outcomes;
 mod resize;
@@ -142,30 +142,32 @@ struct Wanting {
 }
 
 impl Idle {
-    pub(crate) fn new() -> Self {
-        Idle {
-            word: AtomicU64::new(0),
-            wanting: AtomicU32::new(0),
-            need_spinning: AtomicBool::new(false),
-            refused: AtomicBool::new(false),
-            stops_alarm: AtomicBool::new(false),
-            procs: AtomicU32::new(0),
-            slots: AtomicU32::new(0),
-            lists: Mutex::new(
-                rank::SCHED,
-                Lists {
-                    procs: Vec::new(),
-                    dead: Vec::new(),
-                    machines: Vec::new(),
-                    poller: None,
-                    seat_taken: false,
-                    want: VecDeque::new(),
-                    want_was_served: false,
-                    sysmon: Watch::Awake,
-                    closed: true,
-                    taken: 0,
-                },
-            ),
+    const_but_in_models! {
+        pub(crate) fn new() -> Self {
+            Idle {
+                word: AtomicU64::new(0),
+                wanting: AtomicU32::new(0),
+                need_spinning: AtomicBool::new(false),
+                refused: AtomicBool::new(false),
+                stops_alarm: AtomicBool::new(false),
+                procs: AtomicU32::new(0),
+                slots: AtomicU32::new(0),
+                lists: Mutex::new(
+                    rank::SCHED,
+                    Lists {
+                        procs: Vec::new(),
+                        dead: Vec::new(),
+                        machines: Vec::new(),
+                        poller: None,
+                        seat_taken: false,
+                        want: VecDeque::new(),
+                        want_was_served: false,
+                        sysmon: Watch::Awake,
+                        closed: true,
+                        taken: 0,
+                    },
+                ),
+            }
         }
     }
 
@@ -388,7 +390,6 @@ impl Idle {
     }
 
     /// Puts a machine that never had a processor to the sleepers.
-    #[cfg(test)]
     pub(crate) fn put_to_sleep(&self, machine: &'static Machine) {
         self.lists.lock().machines.push(machine);
     }

@@ -17,7 +17,7 @@ use crate::sys::atomic::{
     AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
-use crate::sys::{Line, Mutex, MutexGuard, OwnMutex, rank};
+use crate::sys::{Line, Mutex, MutexGuard, OwnMutex, const_but_in_models, rank};
 
 /// At most so many units leave in one batch, half of a local queue (Go: `len(pp.runq)/2`).
 pub(crate) const BATCH: usize = 128;
@@ -41,16 +41,20 @@ struct End<L> {
 }
 
 impl<L> End<L> {
-    fn new(queue: L) -> Line<End<L>> {
-        Line(End { len: AtomicUsize::new(0), queue })
+    const_but_in_models! {
+        fn new(queue: L) -> Line<End<L>> {
+            Line(End { len: AtomicUsize::new(0), queue })
+        }
     }
 }
 
 impl Inject {
-    pub(crate) fn new() -> Self {
-        Inject {
-            back: End::new(OwnMutex::new(rank::LEAF, VecDeque::new())),
-            front: End::new(Mutex::new(rank::INJECT, VecDeque::new())),
+    const_but_in_models! {
+        pub(crate) fn new() -> Self {
+            Inject {
+                back: End::new(OwnMutex::new(rank::LEAF, VecDeque::new())),
+                front: End::new(Mutex::new(rank::INJECT, VecDeque::new())),
+            }
         }
     }
 

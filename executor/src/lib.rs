@@ -29,6 +29,7 @@ mod sudog;
 #[cfg(not(gmp_loom))]
 mod waits;
 
+mod duty;
 mod gate;
 mod hchan;
 mod idle;

@@ -30,6 +30,10 @@ impl Counter {
 pub(crate) struct SharedCounter(AtomicU64);
 
 impl SharedCounter {
+    pub(crate) const fn new() -> Self {
+        SharedCounter(AtomicU64::new(0))
+    }
+
     #[inline]
     pub(crate) fn add(&self, n: u64) {
         self.0.fetch_add(n, Relaxed);

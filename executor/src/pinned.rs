@@ -60,7 +60,7 @@ pub(crate) struct Task {
 }
 
 impl Pinned {
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         let state = State { generation: 0, live: Vec::new(), waiting: VecDeque::new(), spawned: 0 };
         Pinned { threads: AtomicUsize::new(0), coming: AtomicUsize::new(0), state: Mutex::new(rank::LEAF, state) }
     }

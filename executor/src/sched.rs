@@ -38,6 +38,7 @@ use crate::blocking::{self, Pool};
 use crate::clock::{self, NEVER, PausableClock};
 use crate::context;
 use crate::cpus::Cpus;
+use crate::duty::Duty;
 use crate::idle::{HandedOff, Host, Idle};
 use crate::inject::Inject;
 use crate::machine::Machine;
@@ -48,11 +49,11 @@ use crate::pinned::Pinned;
 use crate::processor::{Polled, ProcSlot, Processor};
 
 use crate::sys::atomic::{
-    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
+    AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use crate::sys::{
-    Line, Mutex, count_forks, fork_count, idle_fence, rank, submit_fence, submit_fence_after_rmw, try_print_error,
+    Lazy, Line, Mutex, count_forks, fork_count, idle_fence, rank, submit_fence, submit_fence_after_rmw, try_print_error,
 };
 use crate::sysmon::Sysmon;
 use crate::task::arena::SharedArena;
@@ -78,11 +79,15 @@ mod work;
 /// The processor table has so many slots.
 pub(crate) const PROCS_MAX: usize = 1024;
 
+/// The runtime closes: shutdown waits for tasks to end. A bit of `Sched::at_end`.
+const CLOSING: u8 = 1;
+
 /// Everything of one runtime that a waker can reach. Allocated once, recycled for later runtimes, never freed.
 pub(crate) struct Sched {
     /// Names the runtime that has this slot. Goes up when a runtime is built and when it is gone; odd while one is there.
     generation: AtomicU32,
-    closing: AtomicBool,
+    /// What else who ends a task has to do: [`CLOSING`], or as `find::first` says.
+    at_end: AtomicU8,
     /// Wakers are counted, and lists kept of who waits: `Builder::detect_deadlocks`. Written when a runtime is built.
     detects: AtomicBool,
     /// The generation of the runtime, if tasks that are spawned on its processors need not be in the registry; else 0.
@@ -118,6 +123,10 @@ pub(crate) struct Sched {
     pub(crate) waits: Waits,
     pub(crate) local_tasks: LocalTasks,
     pub(crate) sysmon: Sysmon,
+    /// Who starts it.
+    pub(crate) duty: Duty,
+    /// The system's number of the thread of the first machine, once that runs.
+    first_machine: AtomicI32,
     pub(crate) blocking: Pool,
     pub(crate) pinned: Pinned,
     /// Threads that are not of the runtime and hold one of its processors or start one of its machines (see
@@ -127,7 +136,7 @@ pub(crate) struct Sched {
     machines: Mutex<Vec<&'static Machine>>,
     /// What the thread that shuts down sleeps on.
     pub(crate) shutdown: Parker,
-    pub(crate) config: Mutex<Arc<Config>>,
+    pub(crate) config: Lazy<Mutex<Arc<Config>>>,
     /// What the number of processors goes by; none once somebody has set it. Held while the number changes.
     cpus: Mutex<Option<Cpus>>,
     pub(crate) spawned_outside: SharedCounter,
@@ -211,17 +220,17 @@ pub(crate) enum How {
 }
 
 impl Sched {
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Sched {
             generation: AtomicU32::new(0),
-            closing: AtomicBool::new(false),
+            at_end: AtomicU8::new(0),
             detects: AtomicBool::new(false),
             in_arenas: AtomicU32::new(0),
             blocks: AtomicU64::new(0),
             forks: AtomicUsize::new(0),
             table: [const { AtomicPtr::new(std::ptr::null_mut()) }; PROCS_MAX],
-            arenas_outside: std::array::from_fn(|_| SharedArena::new()),
-            outside: std::array::from_fn(|i| Line(Shard::new(FIRST_OUTSIDE + i as u32))),
+            arenas_outside: [const { SharedArena::new() }; OUTSIDE as usize],
+            outside: Self::outside(),
             idle: Line(Idle::new()),
             inject: Line(Inject::new()),
             netpoll: Netpoll::new(),
@@ -236,21 +245,30 @@ impl Sched {
             waits: Waits::new(),
             local_tasks: LocalTasks::new(),
             sysmon: Sysmon::new(),
+            duty: Duty::new(),
+            first_machine: AtomicI32::new(0),
             blocking: Pool::new(),
             pinned: Pinned::new(),
             guests: AtomicUsize::new(0),
             machines: Mutex::new(rank::LEAF, Vec::new()),
             shutdown: Parker::new(),
-            config: Mutex::new(rank::RUNTIME, Arc::new(Config::default())),
+            config: Lazy::new(|| Mutex::new(rank::RUNTIME, Arc::new(Config::default()))),
             cpus: Mutex::new(rank::RUNTIME, None),
-            spawned_outside: SharedCounter::default(),
-            arena_ended_outside: SharedCounter::default(),
-            wakes_outside: SharedCounter::default(),
-            netpoll_breaks: SharedCounter::default(),
+            spawned_outside: SharedCounter::new(),
+            arena_ended_outside: SharedCounter::new(),
+            wakes_outside: SharedCounter::new(),
+            netpoll_breaks: SharedCounter::new(),
         }
     }
 
-    /// Makes this slot, which nobody else has, a runtime. The netpoller is open.
+    const fn outside() -> [Line<Shard>; OUTSIDE as usize] {
+        const fn shard(n: u32) -> Line<Shard> {
+            Line(Shard::new(FIRST_OUTSIDE + n))
+        }
+        [shard(0), shard(1), shard(2), shard(3), shard(4), shard(5), shard(6), shard(7)]
+    }
+
+    /// Makes this slot, which nobody else has, a runtime. The netpoller is still to be opened.
     ///
     /// With `cpus` the number of processors goes by them.
     pub(crate) fn open(&'static self, config: Config, cpus: Option<Cpus>) -> RuntimeRef {
@@ -271,12 +289,13 @@ impl Sched {
         self.away.store(0, Relaxed);
         self.local_tasks.reset();
         // Release: pairs with the Acquire in `is_closing`; whoever sees it sees that the runtime before is gone.
-        self.closing.store(false, Release);
+        self.at_end.store(0, Release);
         count_forks();
         self.forks.store(fork_count(), Relaxed);
         self.poll_until.store(0, Relaxed);
         self.last_netpoll.store(clock::now(), Relaxed);
         self.sysmon.reset();
+        self.duty.open(generation);
         self.blockers.reset();
         self.spawned_outside.reset();
         self.arena_ended_outside.reset();
@@ -305,13 +324,13 @@ impl Sched {
 
     pub(crate) fn is_closing(&self) -> bool {
         // Acquire: pairs with `start_closing`, and with the Release in `open`.
-        self.closing.load(Acquire)
+        self.at_end.load(Acquire) & CLOSING != 0
     }
 
     /// After it, whoever queues a task either has queued it before the queues are looked at, or sees that the runtime
     /// closes and unparks shutdown.
     pub(crate) fn start_closing(&self) -> bool {
-        let first = !self.closing.swap(true, AcqRel);
+        let first = self.at_end.fetch_or(CLOSING, AcqRel) & CLOSING == 0;
         self.in_arenas.store(0, Relaxed);
         idle_fence();
         first
@@ -380,7 +399,8 @@ impl Sched {
     fn hand_back(&'static self, p: &'static Processor) {
         context::set_processor(None);
         let slot = self.slot(p.index);
-        let work = self.is_work_queued(p) || self.is_timer_due();
+        let left = self.duty.is_kept() && self.leave_to_first_machine(p);
+        let work = !left && (self.is_work_queued(p) || self.is_timer_due());
         match self.idle.hand_off(p.index, || slot.is_current(p), work, self) {
             HandedOff::ToMachine => {}
             HandedOff::Husk => self.return_husk(p),
@@ -434,7 +454,7 @@ impl Sched {
         if guest && !self.enter(|| runtime.is_open()) {
             return None;
         }
-        self.sysmon_start();
+        self.sysmon_start_if_anyones();
         let Some(slot) = self.idle.acquire(machine, slot, self) else {
             if machine.take_released() {
                 self.was_released();
@@ -600,9 +620,18 @@ impl Sched {
     #[inline]
     pub(crate) fn has_ended_task(&'static self) {
         submit_fence_after_rmw();
-        if self.closing.load(Relaxed) {
+        let at_end = self.at_end.load(Relaxed);
+        if at_end != 0 {
+            self.has_ended_task_then(at_end);
+        }
+    }
+
+    #[cold]
+    fn has_ended_task_then(&self, at_end: u8) {
+        if at_end & CLOSING != 0 {
             self.shutdown.unpark();
         }
+        self.has_ended_first_task(at_end);
     }
 }
 

@@ -41,6 +41,25 @@ impl<T> std::ops::Deref for Line<T> {
     }
 }
 
+/// What is made by the first who asks for it.
+#[cfg(not(gmp_loom))]
+#[allow(clippy::disallowed_types)]
+pub(crate) type Lazy<T> = std::sync::LazyLock<T>;
+
+/// A constructor that is `const`, but in the models: loom's atomics and locks are made at run time.
+macro_rules! const_but_in_models {
+    ($(#[$attribute:meta])* $visible:vis fn $($rest:tt)*) => {
+        $(#[$attribute])*
+        #[cfg(not(gmp_loom))]
+        $visible const fn $($rest)*
+
+        $(#[$attribute])*
+        #[cfg(gmp_loom)]
+        $visible fn $($rest)*
+    };
+}
+pub(crate) use const_but_in_models;
+
 /// The ranks of all locks, lowest first: a thread that holds one takes only higher ones.
 pub(crate) mod rank {
     /// The process-wide lists: free slots, the default runtime.

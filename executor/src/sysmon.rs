@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use self::alarm::Alarm;
 use crate::clock::{self, NEVER};
+use crate::duty;
 use crate::metrics::{Metrics, SharedCounter};
 use crate::park::Parker;
 use crate::processor::{Polled, Processor, QUIT, SLICE_OVER};
@@ -134,7 +135,7 @@ struct Looked {
 }
 
 impl Sysmon {
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Sysmon {
             parker: Parker::new(),
             alarm: Alarm::new(),
@@ -144,14 +145,14 @@ impl Sysmon {
             started: AtomicBool::new(false),
             delivering: AtomicBool::new(false),
             ended: AtomicBool::new(false),
-            looks: SharedCounter::default(),
-            flags: SharedCounter::default(),
-            wakes: SharedCounter::default(),
-            rescues: SharedCounter::default(),
-            retakes: SharedCounter::default(),
-            releases: SharedCounter::default(),
-            netpolls: SharedCounter::default(),
-            refreshes: SharedCounter::default(),
+            looks: SharedCounter::new(),
+            flags: SharedCounter::new(),
+            wakes: SharedCounter::new(),
+            rescues: SharedCounter::new(),
+            retakes: SharedCounter::new(),
+            releases: SharedCounter::new(),
+            netpolls: SharedCounter::new(),
+            refreshes: SharedCounter::new(),
         }
     }
 
@@ -237,6 +238,11 @@ impl Sysmon {
         self.wake();
     }
 
+    /// It has ended, or never was.
+    pub(crate) fn close(&self) {
+        self.alarm.close();
+    }
+
     pub(crate) fn count_into(&self, metrics: &mut Metrics) {
         metrics.sysmon_looks = self.looks.get();
         metrics.sysmon_flags = self.flags.get();
@@ -255,7 +261,41 @@ impl Sysmon {
 }
 
 impl Sched {
-    /// Starts `sysmon` if it does not run yet: before the first processor is used.
+    /// Gets the alarm. With the runtime and not when it first sleeps: a program that counts its fds is to find as many later.
+    pub(crate) fn sysmon_prepare(&self) {
+        if !self.detects() {
+            self.sysmon.alarm.open();
+        }
+    }
+
+    /// Starts `sysmon` if it does not run yet and nobody else has the duty: before the first processor is used.
+    #[inline]
+    pub(crate) fn sysmon_start_if_anyones(&'static self) {
+        if !self.sysmon.started.load(Relaxed) && !self.duty.is_kept() {
+            self.sysmon_start_once();
+        }
+    }
+
+    /// So long a thread of this runtime sleeps at most before it starts `sysmon`, or tries to again; `None` if that runs.
+    pub(crate) fn unwatched_for(&self) -> Option<Duration> {
+        if self.sysmon.is_started() {
+            None
+        } else if self.duty.is_kept() {
+            Some(duty::PATIENCE)
+        } else {
+            Some(duty::RETRY)
+        }
+    }
+
+    /// Starts `sysmon` if somebody has the duty: a machine that has it may be this one.
+    #[inline]
+    pub(crate) fn sysmon_start_if_owed(&'static self) {
+        if self.duty.is_kept() {
+            self.sysmon_start();
+        }
+    }
+
+    /// Starts `sysmon` if it does not run yet, whoever has the duty.
     #[inline]
     pub(crate) fn sysmon_start(&'static self) {
         if !self.sysmon.started.load(Relaxed) {
@@ -269,12 +309,9 @@ impl Sched {
         if self.sysmon.started.swap(true, Acquire) {
             return;
         }
-        // Now and not when it first sleeps: a program that counts its fds is to find as many later.
-        if !self.detects() {
-            self.sysmon.alarm.open();
-        }
+        // If it fails, whoever takes a processor next tries again.
+        self.duty.is_done();
         if self.threads.spawn(self, "sysmon", false, move || self.watch()).is_err() {
-            self.sysmon.alarm.close();
             // The next machine that starts tries again.
             // Release: pairs with the Acquire above.
             self.sysmon.started.store(false, Release);
@@ -370,7 +407,6 @@ impl Sched {
             looks_still = if looked.still || after_rescue > 0 { looks_still + 1 } else { 0 };
             trace.print_if_due(self, clock::now());
         }
-        self.sysmon.alarm.close();
     }
 
     /// Sleeps deeply, until a processor has been off the idle list for a look, or somebody wakes `sysmon`.

@@ -170,7 +170,7 @@ impl Lists {
 }
 
 impl Waits {
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Waits(Mutex::new(rank::LEAF, Lists { waits: Vec::new(), guests: Vec::new() }))
     }
 

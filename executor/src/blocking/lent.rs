@@ -67,7 +67,6 @@ thread_local! {
 }
 
 /// What the pool knows of closures that are kept. Guarded by `Pool::state`.
-#[derive(Default)]
 pub(super) struct Keeping {
     /// Queued closures that a lent thread is to come for.
     pub(super) kept: usize,
@@ -80,6 +79,10 @@ pub(super) struct Keeping {
 }
 
 impl Keeping {
+    pub(super) const fn new() -> Self {
+        Keeping { kept: 0, round: 0, pause: 0, next_pause: 0 }
+    }
+
     pub(super) fn keep(&mut self, at: u64) -> Option<Keeps> {
         if self.pause > 0 {
             self.pause -= 1;

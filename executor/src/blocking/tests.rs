@@ -164,7 +164,7 @@ fn r16_a_look_calls_threads_for_kept_closures() {
 
 #[test]
 fn r16_closures_that_are_kept_for_long_are_kept_more_and_more_rarely() {
-    let mut keeping = Keeping::default();
+    let mut keeping = Keeping::new();
     let mut called = |waited| {
         let passed = (0..).find_map(|n| Some((n, keeping.keep(0)?)));
         let (others, keeps) = passed.unwrap();

@@ -14,7 +14,7 @@
 use super::now as process_now;
 use crate::sys::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sys::atomic::{AtomicBool, AtomicU64};
-use crate::sys::{Mutex, rank, spin_loop};
+use crate::sys::{Mutex, const_but_in_models, rank, spin_loop};
 
 const PAUSED: u64 = 1;
 /// No reading is negative, so no paused clock looks like this.
@@ -49,8 +49,10 @@ pub(crate) struct PausableClock {
 }
 
 impl PausableClock {
-    pub(crate) fn new() -> Self {
-        PausableClock { word: AtomicU64::new(0), change: Mutex::new(rank::LEAF, ()) }
+    const_but_in_models! {
+        pub(crate) fn new() -> Self {
+            PausableClock { word: AtomicU64::new(0), change: Mutex::new(rank::LEAF, ()) }
+        }
     }
 
     /// Fresh for a runtime.

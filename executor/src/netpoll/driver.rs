@@ -44,6 +44,18 @@ pub(crate) enum Wait {
     Forever,
 }
 
+impl Wait {
+    /// The same, or a shorter one.
+    #[cfg(not(gmp_loom))]
+    pub(crate) fn at_most(self, time: Duration) -> Self {
+        match self {
+            Wait::Now => Wait::Now,
+            Wait::Until(left) => Wait::Until(left.min(time)),
+            Wait::Forever => Wait::Until(time),
+        }
+    }
+}
+
 /// What a wait has done.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Outcome {

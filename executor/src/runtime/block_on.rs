@@ -15,12 +15,12 @@ use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use super::{FORKED, SHUT_DOWN, current};
 use crate::blocking::Waiting;
 use crate::clock;
 use crate::context;
+use crate::duty;
 use crate::leak::{Counted, Tally};
 use crate::machine::Machine;
 use crate::processor::{Polled, Processor};
@@ -58,10 +58,6 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         Err(e) => panic!("`block_on` has no runtime: {e}"),
     }
 }
-
-/// When the system refuses the watcher its thread, nobody would start the threads that it refused too. So whoever waits
-/// tries again, every so often.
-const UNWATCHED: Duration = Duration::from_millis(5);
 
 /// So long a thread goes on beside others that wait, in nanoseconds, since somebody last looked around on its processor. A
 /// budget of 128 is over after some microseconds, where another task would begin; here that would be another thread. And looks of
@@ -244,12 +240,27 @@ impl Blocking {
                     runtime.sched.park_while_closing(runtime, &wait.parker);
                 } else if runtime.sched.sysmon.is_started() || !runtime.is_there() {
                     wait.parker.park();
-                } else if !wait.parker.park_timeout(UNWATCHED) {
-                    // Whoever takes a processor starts the watcher.
-                    self.acquire();
-                    self.give_up();
+                } else {
+                    self.park_unwatched();
                 }
             }
+        }
+    }
+
+    /// A wait while there is no watcher: this thread looks out for the first machine (see `duty`), or tries again to start one.
+    #[cold]
+    fn park_unwatched(&self) {
+        let RuntimeRef { sched, generation } = self.runtime;
+        // Beside a processor that cannot be given up it takes none, and so starts no watcher.
+        let looks_out = self.processor().is_none() && sched.duty.look_out(generation);
+        self.wait.parker.park_timeout(if looks_out { duty::PATIENCE } else { duty::RETRY });
+        if looks_out {
+            sched.duty.look_away(generation);
+        }
+        if !sched.sysmon.is_started() && !sched.duty.is_kept() {
+            // Whoever takes a processor starts the watcher.
+            self.acquire();
+            self.give_up();
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Runtime, free_slot, take_slot};
+use super::{Runtime, take_slot};
 use crate::cpus::Cpus;
 use crate::netpoll::Backend;
 use crate::sched::stuck::StuckPoll;
@@ -264,7 +264,7 @@ impl Builder {
         self
     }
 
-    /// Builds the runtime. Its threads start when they are first needed.
+    /// Builds the runtime. The first of its threads starts at once, the others when they are first needed.
     ///
     /// # Errors
     ///
@@ -304,11 +304,12 @@ impl Builder {
         };
         let sched = take_slot();
         let backend = if self.portable_netpoll { Backend::Portable } else { Backend::Native };
-        if let Err(e) = sched.netpoll.open(backend) {
-            free_slot(sched);
-            return Err(e);
-        }
-        Ok(Runtime { runtime: sched.open(config, cpus) })
+        let runtime = Runtime { runtime: sched.open(config, cpus) };
+        // Its thread takes longer to be there than all the rest. It comes to the netpoller when it has been given work.
+        sched.start_first_machine();
+        sched.netpoll.open(backend)?;
+        sched.sysmon_prepare();
+        Ok(runtime)
     }
 }
 

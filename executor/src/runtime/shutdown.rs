@@ -190,6 +190,7 @@ fn finish(runtime: RuntimeRef) {
             drop(thread.join());
         }
     }
+    sched.sysmon.close();
     sched.wake_queued();
     // 7. Sockets and timers that were moved out of their tasks, or are waited for in a `block_on` that shutdown does not wait
     //    for, are dead from here on. Who waits for them is woken to see that. Their wakers and the hooks are the

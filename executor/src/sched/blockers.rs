@@ -60,12 +60,12 @@ struct Poll {
 }
 
 impl Blockers {
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Blockers {
             count: Line(AtomicU32::new(0)),
-            known: std::array::from_fn(|_| Entry { task: AtomicU64::new(NOBODY), at: AtomicU64::new(0) }),
+            known: [const { Entry { task: AtomicU64::new(NOBODY), at: AtomicU64::new(0) } }; KNOWN_MAX],
             polls: Mutex::new(rank::LEAF, Vec::new()),
-            ahead: SharedCounter::default(),
+            ahead: SharedCounter::new(),
         }
     }
 

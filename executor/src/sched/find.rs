@@ -34,6 +34,7 @@ use crate::sys::{idle_fence, submit_fence, submit_fence_after_rmw};
 use crate::timers::WakeBatch;
 
 mod events;
+mod first;
 mod lent;
 mod run;
 mod steal;
@@ -135,7 +136,8 @@ impl Worker {
     }
 
     /// The next task and the processor to run it on; `None` if the runtime closes. See the head of the file.
-    #[inline]
+    // Always: `run_tasks` is the loop that every task goes through, and `find::first` calls it too.
+    #[inline(always)]
     fn find(&mut self) -> Option<(&'static Processor, Unit)> {
         loop {
             let Some(p) = self.processor() else {
@@ -482,14 +484,18 @@ impl Worker {
                     left => Wait::Until(Duration::from_nanos(left)),
                 }
             };
+            let wait = sched.unwatched_for().map_or(wait, |time| wait.at_most(time));
             if let Err(e) = sched.netpoll.wait(wait, &mut self.ready) {
                 die("the netpoller cannot be waited on", &e);
             }
+            // Not before it has slept: a new thread takes a CPU from whoever this one has just woken.
+            sched.sysmon_start();
             if !self.ready.is_empty() {
                 break;
             }
         }
         sched.left_netpoller();
+        sched.sysmon_start_if_owed();
         let bringing = (!self.ready.is_empty()).then(|| Bringing::begin(sched));
         match sched.idle.leave_netpoller(self.machine, sched) {
             Left::Granted(grant) => {
@@ -539,9 +545,13 @@ impl Worker {
             // One more than there are processors: some machine is always on its way.
             let surplus = sched.threads.count() > sched.idle.procs() as usize + 1;
             let keep_alive = surplus.then(|| sched.keep_alive());
-            match self.machine.park_once(keep_alive) {
+            // As in `sleep_in_netpoller`.
+            let unwatched = sched.unwatched_for();
+            let parked = self.machine.park_once(unwatched.or(keep_alive));
+            sched.sysmon_start();
+            match parked {
                 Parked::Granted(grant) => return self.accept(grant),
-                Parked::TimeOver if sched.idle.leave(self.machine) => return false,
+                Parked::TimeOver if unwatched.is_none() && sched.idle.leave(self.machine) => return false,
                 // There may be fewer processors now.
                 Parked::TimeOver | Parked::Unparked => {}
             }
@@ -594,6 +604,8 @@ fn wake_batch(sched: &'static Sched, p: &'static Processor, wake_all: impl FnOnc
 
 /// [`wake_batch`] without the decision.
 fn wake_queued(p: &'static Processor, wake_all: impl FnOnce()) {
+    // Some of the wakers may be the user's.
+    p.sched.sysmon_start_if_owed();
     p.polls_wakers();
     p.begin_poll();
     p.set_batching(true);

@@ -1,5 +1,5 @@
-//! The threads that machines run on: started when first needed, joined at shutdown. How many there may be, those of the pool
-//! for blocking closures and of pinned tasks among them.
+//! The threads that machines run on: the first is started with the runtime, the others when first needed; all are joined at
+//! shutdown. How many there may be, those of the pool for blocking closures and of pinned tasks among them.
 //!
 //! 1. There are never more than `Builder::max_threads`, the watcher and threads of others not counted. One place is kept for
 //!    the first thread of each kind, and one for each processor against all but the first of the pool and of pinned tasks: no
@@ -12,7 +12,7 @@ use std::io;
 use std::thread::JoinHandle;
 
 use crate::context;
-use crate::machine::Grant;
+use crate::machine::{Grant, Machine};
 use crate::metrics::SharedCounter;
 use crate::pinned;
 use crate::sched::Sched;
@@ -70,13 +70,13 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Threads {
             held: AtomicU64::new(0),
             limit: AtomicUsize::new(LIMIT),
             started: AtomicUsize::new(0),
             failed: AtomicUsize::new(0),
-            refused: SharedCounter::default(),
+            refused: SharedCounter::new(),
             asked: AtomicBool::new(false),
             in_hooks: AtomicUsize::new(0),
             handles: Mutex::new(rank::LEAF, Vec::new()),
@@ -229,28 +229,15 @@ impl Threads {
 /// Starts a machine that begins with the processor `slot` (Go: `startm`, `newm`). If the limit or the system refuses the
 /// thread, the processor is idle again, and `sysmon` tries later; at once, if it is only that this thread must not.
 pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by: Option<u32>) {
-    sched.sysmon_start();
+    sched.sysmon_start_if_anyones();
     let threads = &sched.threads;
     if !threads.take(Kind::Machine, sched.idle.procs()) {
         sched.idle.give_back(slot, spinning, sched);
         return;
     }
-    let number = threads.started.fetch_add(1, Relaxed);
     let machine = sched.new_machine();
     machine.grant(Grant::Processor { slot, spinning }, woken_by);
-    let started = threads.spawn(sched, &number.to_string(), true, move || {
-        let config = sched.config.lock().clone();
-        Worker::new(sched, machine).run(config.on_thread_start.as_deref());
-        if let Some(hook) = &config.on_thread_stop {
-            swallow(hook);
-        }
-        drop(config);
-        sched.free_machine(machine);
-        sched.threads.give(Kind::Machine);
-        sched.shutdown.unpark();
-        // A closure may have been refused the place. Shutdown joins this thread before the slot is another runtime's.
-        sched.blocking_retry();
-    });
+    let started = start_thread(sched, machine, Worker::run);
     if started.is_err() {
         machine.take_grant();
         sched.free_machine(machine);
@@ -261,6 +248,48 @@ pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by: 
             sched.sysmon.wake();
         }
     }
+}
+
+impl Sched {
+    /// Starts the first machine, before there is anything to do: a thread takes 100 µs until it runs, and whoever builds a runtime
+    /// has things to do meanwhile. It stands by for its first grant. If the system refuses the thread it is started when it is
+    /// needed, like any other.
+    pub(crate) fn start_first_machine(&'static self) {
+        // Where deadlocks are looked for the watcher comes before any task.
+        if self.detects() || !self.threads.take(Kind::Machine, self.idle.procs()) {
+            return;
+        }
+        let machine = self.new_machine();
+        self.duty.promise();
+        if start_thread(self, machine, Worker::run_first).is_ok() {
+            self.idle.put_to_sleep(machine);
+        } else {
+            self.duty.is_done();
+            self.free_machine(machine);
+            self.threads.give(Kind::Machine);
+        }
+    }
+}
+
+/// What a machine's thread does, with the hook of a thread that starts.
+type Run = fn(&mut Worker, Option<&(dyn Fn() + Send + Sync)>);
+
+/// The thread of a machine that is counted.
+fn start_thread(sched: &'static Sched, machine: &'static Machine, run: Run) -> io::Result<()> {
+    let number = sched.threads.started.fetch_add(1, Relaxed);
+    sched.threads.spawn(sched, &number.to_string(), true, move || {
+        let config = sched.config.lock().clone();
+        run(&mut Worker::new(sched, machine), config.on_thread_start.as_deref());
+        if let Some(hook) = &config.on_thread_stop {
+            swallow(hook);
+        }
+        drop(config);
+        sched.free_machine(machine);
+        sched.threads.give(Kind::Machine);
+        sched.shutdown.unpark();
+        // A closure may have been refused the place. Shutdown joins this thread before the slot is another runtime's.
+        sched.blocking_retry();
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@
 //! to set a timer, and to stop it when all is idle again, are two system calls, and nobody wakes.
 //!
 //! 1. Who rings is heard: from then on the timer is neither set nor stopped by anybody until `sysmon` has woken.
-//! 2. Its fd is closed by `sysmon` alone, when it ends, or by who could not start it. Setting an alarm that is closed does nothing.
+//! 2. Its fd is there from the build of a runtime, if the system gave one, until `sysmon` has ended. Setting an alarm that is
+//!    closed does nothing.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

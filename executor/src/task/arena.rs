@@ -29,7 +29,7 @@ use crate::sys::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
-use crate::sys::{self, Mutex, OwnMutex, UnsafeCell, rank};
+use crate::sys::{self, Mutex, OwnMutex, UnsafeCell, const_but_in_models, rank};
 
 use page::{CLASSES, Cell, PAGE_LAYOUT, Page, PageOwn, class_of, size_of_class};
 use shared::Entry;
@@ -94,14 +94,16 @@ impl Arena {
         Arena::locked_by(None, owner)
     }
 
-    fn locked_by(lock: Option<OwnMutex<Entry>>, owner: *const ()) -> Self {
-        Arena {
-            lock,
-            is_spawners: AtomicBool::new(false),
-            own: UnsafeCell::new(Own { owner, first: [null_mut(); CLASSES], kept: Vec::new() }),
-            rest: AtomicPtr::new(null_mut()),
-            pages: Mutex::new(rank::LEAF, Vec::new()),
-            returned: Returned(AtomicPtr::new(null_mut())),
+    const_but_in_models! {
+        fn locked_by(lock: Option<OwnMutex<Entry>>, owner: *const ()) -> Self {
+            Arena {
+                lock,
+                is_spawners: AtomicBool::new(false),
+                own: UnsafeCell::new(Own { owner, first: [null_mut(); CLASSES], kept: Vec::new() }),
+                rest: AtomicPtr::new(null_mut()),
+                pages: Mutex::new(rank::LEAF, Vec::new()),
+                returned: Returned(AtomicPtr::new(null_mut())),
+            }
         }
     }
 

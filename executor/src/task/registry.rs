@@ -96,7 +96,7 @@ struct Locals {
 impl LocalTasks {
     const SWEEP_AT: usize = 64;
 
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         LocalTasks(Mutex::new(rank::LEAF, Locals { told: Vec::new(), sweep_at: Self::SWEEP_AT }))
     }
 
@@ -192,7 +192,7 @@ impl Slab {
 }
 
 impl Shard {
-    pub(crate) fn new(index: u32) -> Self {
+    pub(crate) const fn new(index: u32) -> Self {
         let slab = Slab { generation: 0, chunks: Vec::new(), used: 0, free: END, count: 0, told: Vec::new() };
         Shard { index, live: AtomicUsize::new(0), slab: Mutex::new(rank::REGISTRY, slab) }
     }

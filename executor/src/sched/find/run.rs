@@ -42,7 +42,7 @@ impl Worker {
 
     /// The hook may block, so it is a blocking call: what waits for the processor gets it, or another one with it.
     #[cold]
-    fn run_hook(&mut self, hook: &(dyn Fn() + Send + Sync)) {
+    pub(super) fn run_hook(&mut self, hook: &(dyn Fn() + Send + Sync)) {
         if std::mem::take(&mut self.spinning) {
             // Work that was queued before is found after the hook, or by whom the processor goes to; what is queued from here
             // on does not rely on this machine.
@@ -58,17 +58,22 @@ impl Worker {
         }
     }
 
-    fn run_tasks(&mut self) {
+    pub(super) fn run_tasks(&mut self) {
         while let Some((p, unit)) = self.find() {
-            if self.spinning {
-                self.stop_spinning();
-                if let Some(victim) = self.lone_of.take() {
-                    self.run_lone(victim, p, unit);
-                    continue;
-                }
-            }
-            self.run_task(p, unit);
+            self.run_found(p, unit);
         }
+    }
+
+    // Always: the loop above, which every task goes through, and the first machine's two steps, which cost nothing to have twice.
+    #[inline(always)]
+    pub(super) fn run_found(&mut self, p: &'static Processor, unit: Unit) {
+        if self.spinning {
+            self.stop_spinning();
+            if let Some(victim) = self.lone_of.take() {
+                return self.run_lone(victim, p, unit);
+            }
+        }
+        self.run_task(p, unit);
     }
 
     /// Runs a lone task of `victim`. If it was not worth the wake and waited for no long poll, `victim` wakes machines more rarely:
@@ -86,7 +91,7 @@ impl Worker {
     }
 
     /// Runs a task on `p`, which this machine holds.
-    #[inline]
+    #[inline(always)]
     pub(super) fn run_task(&mut self, p: &'static Processor, unit: Unit) {
         self.owes_a_pick = false;
         let blocks = if self.sched.blockers.are_there() { self.begin_if_blocker(p, &unit) } else { None };

@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 
 use super::{Arena, PUT_AWAY_BESIDE, class_of};
 use crate::sys::atomic::{AtomicU64, Ordering::Relaxed};
-use crate::sys::{self, OwnMutex, OwnMutexGuard, rank};
+use crate::sys::{self, OwnMutex, OwnMutexGuard, const_but_in_models, rank};
 
 /// What is asked of who comes in. Guarded by the arena's lock.
 pub(super) struct Entry {
@@ -33,11 +33,13 @@ pub(crate) struct SharedArena {
 }
 
 impl SharedArena {
-    pub(crate) fn new() -> Self {
-        let entry = Entry { generation: 0, next_task: 0 };
-        SharedArena {
-            arena: Arena::locked_by(Some(OwnMutex::new(rank::REGISTRY, entry)), std::ptr::null()),
-            spawned: AtomicU64::new(0),
+    const_but_in_models! {
+        pub(crate) fn new() -> Self {
+            let entry = Entry { generation: 0, next_task: 0 };
+            SharedArena {
+                arena: Arena::locked_by(Some(OwnMutex::new(rank::REGISTRY, entry)), std::ptr::null()),
+                spawned: AtomicU64::new(0),
+            }
         }
     }
 

@@ -1,0 +1,109 @@
+//! The first machine: a cold start. It is started while the runtime is built, which takes less time than a thread needs to be
+//! there, and owes the watcher (see `duty`), which it starts when the first task no longer waits for that.
+
+use super::Worker;
+use super::run::AbortOnPanic;
+use crate::clock;
+use crate::machine::Parked;
+use crate::processor::Processor;
+use crate::sched::Sched;
+use crate::sys::atomic::Ordering::Relaxed;
+use crate::sys::thread_id;
+
+/// The first machine runs its first task, and another thread has the watcher's duty until that has ended. A bit of `Sched::at_end`.
+const FIRST_RUNS: u8 = 2;
+
+/// So long, in nanoseconds, the first machine waits for somebody to look out before it starts the watcher itself, which takes
+/// longer.
+const LOOKOUT_NS: u64 = 30_000;
+
+impl Worker {
+    /// [`Worker::run`] for the first machine.
+    pub(crate) fn run_first(&mut self, on_start: Option<&(dyn Fn() + Send + Sync)>) {
+        let abort = AbortOnPanic("the first machine panicked");
+        let grant = loop {
+            match self.machine.park_once(self.sched.unwatched_for()) {
+                Parked::Granted(grant) => break grant,
+                Parked::Unparked | Parked::TimeOver => self.sched.sysmon_start(),
+            }
+        };
+        let mut goes_on = self.accept(grant);
+        if let Some(hook) = on_start {
+            self.sched.sysmon_start();
+            self.run_hook(hook);
+        } else if goes_on {
+            goes_on = self.run_first_task();
+        }
+        if goes_on {
+            self.run_tasks();
+        }
+        std::mem::forget(abort);
+    }
+
+    /// Runs the first task while the thread that waits for it has the duty, if there is one. The watcher comes when this machine
+    /// has found another task, or has given its processor up and slept for a while: its thread takes a CPU, and who waited
+    /// wants processor and CPU. `false`: the runtime closes.
+    fn run_first_task(&mut self) -> bool {
+        if self.sched.runs_first() {
+            for is_first in [true, false] {
+                let Some((p, unit)) = self.find() else {
+                    self.sched.ran_first();
+                    return false;
+                };
+                if !is_first {
+                    self.sched.sysmon_start();
+                }
+                self.run_found(p, unit);
+                self.sched.ran_first();
+            }
+        } else {
+            self.sched.sysmon_start();
+        }
+        true
+    }
+}
+
+impl Sched {
+    /// The first machine is about to run its first task. Tells whether another thread has the duty meanwhile; then
+    /// [`Sched::ran_first`] follows.
+    fn runs_first(&self) -> bool {
+        self.first_machine.store(thread_id(), Relaxed);
+        // The thread that woke this one is about to wait for it, but for a poll that goes on for longer.
+        let until = clock::now() + LOOKOUT_NS;
+        while !self.duty.lend() {
+            if clock::now() >= until {
+                return false;
+            }
+            std::thread::yield_now();
+        }
+        self.at_end.fetch_or(FIRST_RUNS, Relaxed);
+        true
+    }
+
+    fn ran_first(&self) {
+        self.at_end.fetch_and(!FIRST_RUNS, Relaxed);
+    }
+
+    /// A task has ended in this thread, and who waits for it is about to be woken. If it is the first one, which no other ends
+    /// inside, user code is left behind with it, but for that waker.
+    pub(in crate::sched) fn has_ended_first_task(&self, at_end: u8) {
+        if at_end & FIRST_RUNS != 0 && self.first_machine.load(Relaxed) == thread_id() {
+            self.duty.give_back();
+        }
+    }
+
+    /// A machine that the spawn of a lone task on `p` woke is on its way, and looks everywhere. Who hands `p` over to bring that task
+    /// to another machine would start a second thread for it, which is there later. Tells whether the task is left to the one
+    /// that comes: `p` then has no other work.
+    #[cold]
+    pub(in crate::sched) fn leave_to_first_machine(&self, p: &'static Processor) -> bool {
+        if self.idle.counts().spinning() == 0 || p.queue.len_seen() > 0 {
+            return false;
+        }
+        if let Some(unit) = p.queue.next.take() {
+            self.inject.push(unit);
+        }
+        // The spinner may be gone: who gives a processor up looks at the queues once more.
+        true
+    }
+}
