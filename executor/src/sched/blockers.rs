@@ -99,15 +99,14 @@ impl Blockers {
             return;
         }
         for entry in &self.known {
-            let task = entry.task.load(Relaxed);
-            if task != NOBODY && now.saturating_sub(entry.at.load(Relaxed)) >= KNOWN_NS {
-                self.clear(entry, task);
+            if now.saturating_sub(entry.at.load(Relaxed)) >= KNOWN_NS {
+                self.clear(entry, entry.task.load(Relaxed));
             }
         }
     }
 
     fn clear(&self, entry: &Entry, task: u64) {
-        if entry.task.compare_exchange(task, NOBODY, Relaxed, Relaxed).is_ok() {
+        if task != NOBODY && entry.task.compare_exchange(task, NOBODY, Relaxed, Relaxed).is_ok() {
             self.count.fetch_sub(1, Relaxed);
         }
     }
@@ -187,5 +186,33 @@ impl Sched {
             Some(_) => {}
         }
         true
+    }
+}
+
+#[cfg(all(test, not(gmp_loom)))]
+mod tests {
+    use super::*;
+
+    /// Else each poll would pay for the question.
+    #[test]
+    fn r03_nobody_is_known_when_all_are_forgotten() {
+        let blockers = Blockers::new();
+        blockers.reset();
+        assert!(!blockers.are_there());
+        // More than there is room for: some push others out.
+        let tasks: Vec<_> = (1..=2 * KNOWN_MAX as u64).map(Id::from_bits).collect();
+        tasks.iter().for_each(|&task| blockers.learn(task, 0));
+        assert!(blockers.are_there() && tasks.iter().any(|&task| blockers.is_known(task)));
+        tasks.iter().for_each(|&task| blockers.forget(task));
+        tasks.iter().for_each(|&task| blockers.forget(task));
+        assert!(!blockers.are_there());
+        blockers.learn(tasks[0], 1);
+        blockers.forget_old(KNOWN_NS);
+        assert!(blockers.are_there());
+        blockers.forget_old(KNOWN_NS + 1);
+        assert!(!blockers.are_there());
+        blockers.learn(tasks[0], 1);
+        blockers.reset();
+        assert!(!blockers.are_there() && !blockers.is_known(tasks[0]));
     }
 }
