@@ -91,7 +91,7 @@ fn r19_no_more_is_put_at_once_than_has_room() {
         // SAFETY: its future calls, and it is in no line.
         unsafe { hchan.put_at_once(&sudog) }
     };
-    bounded(move || {
+    bounded(2, move || {
         let hchan = Arc::new(Hchan::bounded(1));
         let other = {
             let hchan = hchan.clone();
@@ -104,7 +104,7 @@ fn r19_no_more_is_put_at_once_than_has_room() {
 /// Who waits for room gets it, also from a receiver that saw nobody wait.
 #[test]
 fn r19_what_is_taken_at_once_makes_room() {
-    bounded(|| {
+    bounded(2, || {
         let hchan = Arc::new(Hchan::bounded(1));
         assert_eq!(send(&hchan, 1), Ok(()));
         let sender = {
