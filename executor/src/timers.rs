@@ -102,15 +102,15 @@ impl Timers {
         self.earliest()
     }
 
-    /// Moves the wakers of what is due at `now` into `out`, in the order of (deadline, insertion), until `out` is full.
-    /// Tells whether more is due. The caller wakes them, without any lock. Go: checkTimers
+    /// Moves the wakers of what is due at `now` into `out`, in the order of (deadline, insertion), until it has `most` or is
+    /// full. Tells whether more is due. The caller wakes them, without any lock. Go: checkTimers
     #[must_use]
-    pub(crate) fn run_due(&self, now: u64, out: &mut WakeBatch) -> bool {
+    pub(crate) fn run_due(&self, now: u64, most: usize, out: &mut WakeBatch) -> bool {
         if self.earliest() > now {
             return false;
         }
         let mut store = self.store.lock();
-        while !out.is_full() {
+        while out.len() < most && !out.is_full() {
             let Some(node) = store.pop_due(now) else { break };
             out.push(Node::end(node, FIRED));
         }

@@ -50,8 +50,8 @@ const YIELDERS_MAX: usize = 8;
 /// switches. Who comes back from a wait for tasks then finds that more of them have ended.
 const WANTED_NS: u64 = 50_000;
 
-/// With so many tasks in its queue a machine leaves due timers where they are, in their order. What does not fit into the queue goes
-/// behind all that lies in the global one.
+/// With so many tasks in its queue a machine fires no more timers at a look than their share. The others that are due stay where
+/// they are, in their order: what does not fit into the queue goes behind all that lies in the global one.
 const QUEUED_MAX: usize = 128;
 
 /// A machine that has work comes so often at most, in nanoseconds, to memory that others gave back: a portion takes 1 to 3 µs.
@@ -257,7 +257,7 @@ impl Worker {
         }
         // 5.
         let now = clock::now();
-        self.run_own_timers(p, now);
+        self.run_own_timers(p, now, 0);
         self.look_before_sleep(p, now);
         if p.queue.len_seen() > 0 {
             return None;
@@ -306,7 +306,11 @@ impl Worker {
                 sched.wake_one_from(p, false);
             }
         }
-        let timers_wait = self.run_own_timers(p, now);
+        // What comes into a queue that is long is no more than what is picked from it: half timers, half from the global queue,
+        // which gives nothing at every second look if each pick comes after one.
+        let every = p.look_every();
+        let share = if every == 1 { usize::from(after_global) } else { every / 2 };
+        let timers_wait = self.run_own_timers(p, now, share);
         if look.netpoll && sched.netpoll_now(&mut self.ready, now) {
             p.counters().netpoll_looks.add(1);
             self.wake_ready(p);
@@ -332,7 +336,7 @@ impl Worker {
         }
         // As many as there were picks since the last look, which leaves both queues half of the picks: one would be a
         // trickle beside local tasks that never end. Timers that are due and wait for room share with them.
-        let most = if timers_wait { p.look_every().div_ceil(2) } else { p.look_every() };
+        let most = if timers_wait { every.div_ceil(2) } else { every };
         // SAFETY: this machine holds `p`.
         let first = unsafe { sched.inject.pop_batch(sched.idle.procs() as usize, most, &p.queue) };
         match first {
@@ -385,25 +389,31 @@ impl Worker {
 
     /// Wakes the tasks whose timers are due in the slot of `p`, or in one whose processor is dead: nobody else comes to it on
     /// the way. Tells whether some of them have to wait.
-    fn run_own_timers(&mut self, p: &'static Processor, now: u64) -> bool {
+    fn run_own_timers(&mut self, p: &'static Processor, now: u64, share: usize) -> bool {
         let idle = &self.sched.idle;
-        let mut slots = std::iter::once(p.index).chain(idle.procs()..idle.slots());
-        slots.any(|slot| self.run_due_timers(p, self.sched.slot(slot), now))
+        let mut wait = false;
+        for slot in std::iter::once(p.index).chain(idle.procs()..idle.slots()) {
+            wait |= self.run_due_timers(p, self.sched.slot(slot), now, share);
+        }
+        wait
     }
 
     /// Wakes the tasks whose timers in `slot` are due, those with the earliest deadlines first. They go to the tail of the local
-    /// queue of `p`. Tells whether some of them have to wait until it is shorter.
-    fn run_due_timers(&mut self, p: &'static Processor, slot: &'static ProcSlot, now: u64) -> bool {
+    /// queue of `p`: as many as there is room for, or their share. Tells whether some of them have to wait for the next look.
+    fn run_due_timers(&mut self, p: &'static Processor, slot: &'static ProcSlot, now: u64, share: usize) -> bool {
         let now = self.sched.clock.due_at(now);
         if slot.timers.earliest() > now {
             return false;
         }
         self.runs_wakers();
+        let mut fired = 0;
         loop {
-            if p.queue.len_seen() >= QUEUED_MAX {
+            let room = QUEUED_MAX.saturating_sub(p.queue.len_seen()).max(share.saturating_sub(fired));
+            if room == 0 {
                 return true;
             }
-            let more = slot.timers.run_due(now, &mut self.due);
+            let more = slot.timers.run_due(now, room, &mut self.due);
+            fired += self.due.len();
             p.counters().timers_fired.add(self.due.len() as u64);
             wake_batch(self.sched, p, || self.due.wake_all());
             if !more {
@@ -509,7 +519,7 @@ impl Worker {
                 if let Some(p) = self.processor().filter(|_| due) {
                     // Whichever slot's timer this was: a spinner would find it too, and wake another machine for it.
                     let now = clock::now();
-                    sched.slots().for_each(|slot| _ = self.run_due_timers(p, slot, now));
+                    sched.slots().for_each(|slot| _ = self.run_due_timers(p, slot, now, 0));
                 }
                 true
             }

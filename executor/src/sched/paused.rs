@@ -152,7 +152,7 @@ impl Sched {
         for slot in self.slots() {
             let mut more = true;
             while more {
-                more = slot.timers.run_due(now, &mut due);
+                more = slot.timers.run_due(now, usize::MAX, &mut due);
                 if let Some(p) = p {
                     p.counters().timers_fired.add(due.len() as u64);
                     p.set_batching(true);

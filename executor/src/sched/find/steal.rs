@@ -87,7 +87,7 @@ impl Worker {
                     }
                 }
                 if round + 1 == ROUNDS && slot.timers.earliest() != NEVER {
-                    self.run_due_timers(p, slot, clock::now());
+                    self.run_due_timers(p, slot, clock::now(), 0);
                     if p.queue.len_seen() > 0 {
                         return None;
                     }
