@@ -71,7 +71,8 @@ impl Sched {
         // The thread that woke this one is about to wait for it, but for a poll that goes on for longer.
         let until = clock::now() + LOOKOUT_NS;
         while !self.duty.lend() {
-            if clock::now() >= until {
+            // With the watcher there, or refused, nobody looks out any more.
+            if !self.duty.is_kept() || clock::now() >= until {
                 return false;
             }
             std::thread::yield_now();
