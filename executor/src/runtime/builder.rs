@@ -136,15 +136,16 @@ impl Builder {
         self
     }
 
-    /// Runs on each thread before its first task or blocking closure. While it blocks the thread's processor goes to others, as
-    /// in [`block_in_place`](super::block_in_place), but no more threads are started for that than there are processors. On a thread for blocking closures it must not block
-    /// for long: wakers that the watcher found may wait for that thread.
+    /// Runs on each thread before its first task or blocking closure; not on one that gets neither, as in a runtime that is never
+    /// used. While it blocks the thread's processor goes to others, as in [`block_in_place`](super::block_in_place), but no more
+    /// threads are started for that than there are processors. On a thread for blocking closures it must not block for long:
+    /// wakers that the watcher found may wait for that thread.
     pub fn on_thread_start(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         self.config.on_thread_start = Some(Box::new(hook));
         self
     }
 
-    /// Runs on each thread after its last task or blocking closure.
+    /// Runs on each thread after its last task or blocking closure, where [`Builder::on_thread_start`] would have run.
     pub fn on_thread_stop(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         self.config.on_thread_stop = Some(Box::new(hook));
         self

@@ -16,7 +16,7 @@ use crate::machine::{Grant, Machine};
 use crate::metrics::SharedCounter;
 use crate::pinned;
 use crate::sched::Sched;
-use crate::sched::find::Worker;
+use crate::sched::find::{Began, Worker};
 use crate::sys::atomic::{
     AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed},
@@ -272,15 +272,15 @@ impl Sched {
 }
 
 /// What a machine's thread does, with the hook of a thread that starts.
-type Run = fn(&mut Worker, Option<&(dyn Fn() + Send + Sync)>);
+type Run = fn(&mut Worker, Option<&(dyn Fn() + Send + Sync)>) -> Began;
 
 /// The thread of a machine that is counted.
 fn start_thread(sched: &'static Sched, machine: &'static Machine, run: Run) -> io::Result<()> {
     let number = sched.threads.started.fetch_add(1, Relaxed);
     sched.threads.spawn(sched, &number.to_string(), true, move || {
         let config = sched.config.lock().clone();
-        run(&mut Worker::new(sched, machine), config.on_thread_start.as_deref());
-        if let Some(hook) = &config.on_thread_stop {
+        let Began(began) = run(&mut Worker::new(sched, machine), config.on_thread_start.as_deref());
+        if let (true, Some(hook)) = (began, &config.on_thread_stop) {
             swallow(hook);
         }
         drop(config);
