@@ -272,6 +272,11 @@ impl Builder {
     /// `InvalidInput` if `procs`, `max_blocking`, `max_threads`, `GMP_PROCS` or `GMP_SCHEDTRACE` is no number in its range (the error
     /// quotes it); else those of the system for the netpoller: out of fds or memory.
     pub fn build(self) -> io::Result<Runtime> {
+        self.try_build().map_err(|failed| failed.error)
+    }
+
+    /// [`Builder::build`] for a caller that holds a lock.
+    pub(super) fn try_build(self) -> Result<Runtime, Failed> {
         let mut config = self.config;
         let mut cpus = None;
         config.procs = match self.procs {
@@ -291,10 +296,10 @@ impl Builder {
             },
         };
         if let Some(threads @ ..3) = config.max_threads {
-            return Err(bad_number("max_threads", "threads from 3 on", &threads.to_string()));
+            return Err(bad_number("max_threads", "threads from 3 on", &threads.to_string()).into());
         }
         if config.max_blocking == Some(0) {
-            return Err(bad_number("max_blocking", "closures from 1 on", "0"));
+            return Err(bad_number("max_blocking", "closures from 1 on", "0").into());
         }
         config.schedtrace_ms = match env("GMP_SCHEDTRACE")? {
             Some(text) => {
@@ -308,9 +313,26 @@ impl Builder {
         let runtime = Runtime { runtime: sched.open(config, cpus) };
         // Its thread takes longer to be there than all the rest. It comes to the netpoller when it has been given work.
         sched.start_first_machine();
-        sched.netpoll.open(backend)?;
-        sched.sysmon_prepare();
-        Ok(runtime)
+        match sched.netpoll.open(backend) {
+            Ok(()) => {
+                sched.sysmon_prepare();
+                Ok(runtime)
+            }
+            Err(error) => Err(Failed { error, unfinished: Some(runtime) }),
+        }
+    }
+}
+
+/// A runtime could not be built.
+pub(super) struct Failed {
+    pub(super) error: io::Error,
+    /// What there is of it has a thread, and is shut down when this is dropped: under no lock.
+    pub(super) unfinished: Option<Runtime>,
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Failed { error, unfinished: None }
     }
 }
 
