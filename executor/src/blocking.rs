@@ -22,9 +22,10 @@
 //! | thread  | counted in      | it leaves by                                                                |
 //! |---------|-----------------|-----------------------------------------------------------------------------|
 //! | coming  | `coming`        | `State::next`: → running, or → idle when another one was faster              |
-//! | running | `running`       | `State::next`: → running, → idle, → ended when the runtime closes            |
+//! | running | `running`       | `State::next`: → running, → idle, → ended when the runtime closes · its end wakes a task: → lent |
 //! | waiting | `running` and `waiting` | the end of its `block_on`'s wait: → running                         |
 //! | idle    | `idle`          | `State::call`: → coming · its keep-alive is over, or `Pool::close`: → ended |
+//! | lent    | `lent`, and as a machine | `lent::run` is over: as when a closure is, or → ended if its place is gone  |
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -327,8 +328,8 @@ impl Sched {
         }
     }
 
-    /// Starts the threads that the system refused before, and those for closures that are kept. Tells whether it still does: closures then wait for a thread, and
-    /// nobody else may ever start one.
+    /// Starts the threads that the system refused before, and those for closures that are kept. Tells whether it still does:
+    /// closures then wait for a thread, and nobody else may ever start one.
     pub(crate) fn blocking_retry(&'static self) -> bool {
         loop {
             let mut state = self.blocking.state.lock();

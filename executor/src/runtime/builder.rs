@@ -265,7 +265,9 @@ impl Builder {
         self
     }
 
-    /// Builds the runtime. The first of its threads starts at once, the others when they are first needed.
+    /// Builds the runtime. The first of its threads starts at once, with what a thread has from the one that starts it (its
+    /// signal mask, its CPUs) as it is here, and the watcher within a millisecond or so, also if nothing is spawned. The
+    /// others start when they are first needed; so do all, if the runtime looks for deadlocks.
     ///
     /// # Errors
     ///

@@ -1,11 +1,12 @@
-//! The threads that machines run on: the first is started with the runtime, the others when first needed; all are joined at
-//! shutdown. How many there may be, those of the pool for blocking closures and of pinned tasks among them.
+//! The threads that machines run on: the first is started with the runtime, unless that looks for deadlocks, the others when
+//! first needed; all are joined at shutdown. How many there may be, those of the pool for blocking closures and of pinned
+//! tasks among them.
 //!
 //! 1. There are never more than `Builder::max_threads`, the watcher and threads of others not counted. One place is kept for
 //!    the first thread of each kind, and one for each processor against all but the first of the pool and of pinned tasks: no
 //!    kind can keep another from ever having a thread.
-//!    A thread of the pool that runs tasks counts as a machine meanwhile; if its place is gone afterwards it ends.
-//! 2. What is refused waits: a processor is idle again, and `sysmon` tries later, as it does for a pinned task; a closure stays
+//! 2. A thread of the pool that runs tasks counts as a machine meanwhile; if its place is gone afterwards it ends.
+//! 3. What is refused waits: a processor is idle again, and `sysmon` tries later, as it does for a pinned task; a closure stays
 //!    queued until another one or a thread ends.
 
 use std::io;
@@ -255,7 +256,8 @@ impl Sched {
     /// has things to do meanwhile. It stands by for its first grant. If the system refuses the thread it is started when it is
     /// needed, like any other.
     pub(crate) fn start_first_machine(&'static self) {
-        // Where deadlocks are looked for the watcher comes before any task.
+        // Where deadlocks are looked for the watcher comes before any task. So what `#[gmp::test]` runs never starts like
+        // this: tests of a cold start build their runtimes themselves.
         if self.detects() || !self.threads.take(Kind::Machine, self.idle.procs()) {
             return;
         }
