@@ -116,8 +116,8 @@ fn r16_a_poll_may_wait_for_the_closure_that_it_has_just_called() {
     }
 }
 
-/// Until the watcher of the runtime with threads of this name sleeps so deeply that a processor which is taken for a moment does
-/// not wake it.
+/// Until the watcher sleeps so deeply that a processor which is taken for a moment does not wake it.
+/// It is that of the runtime whose threads have this name.
 fn wait_until_unwatched(name: &str, metrics: impl Fn() -> Metrics) {
     let name = format!("{name}-sysmon");
     loop {

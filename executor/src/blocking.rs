@@ -22,10 +22,9 @@
 //! | thread  | counted in      | it leaves by                                                                |
 //! |---------|-----------------|-----------------------------------------------------------------------------|
 //! | coming  | `coming`        | `State::next`: → running, or → idle when another one was faster              |
-//! | running | `running`       | `State::next`: → running, → idle, → ended when the runtime closes · its end wakes a task: → lent |
+//! | running | `running`       | `State::next`: → running, → idle, → ended when the runtime closes            |
 //! | waiting | `running` and `waiting` | the end of its `block_on`'s wait: → running                         |
 //! | idle    | `idle`          | `State::call`: → coming · its keep-alive is over, or `Pool::close`: → ended |
-//! | lent    | `lent`, and as a machine | `lent::run` is over: as when a closure is, or → ended if its place is gone  |
 
 use std::cell::Cell;
 use std::collections::VecDeque;
