@@ -314,7 +314,9 @@ fn r14_shutdown_leaves_a_closure_that_does_not_end_and_says_so() {
             match timeout {
                 Some(timeout) => {
                     let left = runtime.shutdown_timeout(timeout).unwrap_err();
-                    assert_eq!((left.tasks, left.threads, left.blocking), (0, 0, 1), "{left}");
+                    // The first machine may be on its way to its end.
+                    assert!(left.threads <= 1, "{left}");
+                    assert_eq!((left.tasks, left.blocking), (0, 1), "{left}");
                 }
                 None => drop(runtime),
             }

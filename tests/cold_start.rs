@@ -1,22 +1,40 @@
 //! The first task of a runtime, which runs before the watcher is there.
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, mpsc};
 
 use gmp::runtime::{Builder, Runtime};
+
+use limit::limited;
+
+#[path = "support/limit.rs"]
+mod limit;
 
 fn runtime(procs: usize) -> Runtime {
     Builder::new().procs(procs).build().unwrap()
 }
 
-/// Each of these hangs if nobody starts the watcher.
+/// Each of these hangs if nobody starts the watcher, be the runtime new or stood by for so long that it has one.
 fn check(f: impl Fn(&Runtime)) {
-    for procs in [1, 2] {
-        f(&runtime(procs));
+    limited(|| {
+        for procs in [1, 2] {
+            f(&runtime(procs));
+            let late = runtime(procs);
+            wait_for_watcher(&late);
+            f(&late);
+        }
+    });
+}
+
+/// The first machine starts it when it has stood by for a millisecond.
+fn wait_for_watcher(runtime: &Runtime) {
+    while runtime.metrics().sysmon_looks == 0 {
+        std::thread::yield_now();
     }
 }
 
 #[test]
-fn r02_a_first_task_that_blocks_delays_no_other() {
+fn r03_a_first_task_that_blocks_delays_no_other() {
     check(|runtime| {
         let (send, wait) = mpsc::channel();
         runtime.block_on(async {
@@ -30,7 +48,7 @@ fn r02_a_first_task_that_blocks_delays_no_other() {
 }
 
 #[test]
-fn r02_a_first_poll_that_blocks_delays_no_task() {
+fn r03_a_first_poll_that_blocks_delays_no_task() {
     check(|runtime| {
         let (send, wait) = mpsc::channel();
         runtime.block_on(async {
@@ -43,7 +61,7 @@ fn r02_a_first_poll_that_blocks_delays_no_task() {
 
 /// The thread that looked out while the first task runs is woken by it and does not come back, nor does the task.
 #[test]
-fn r02_a_first_task_and_who_it_wakes_may_both_block() {
+fn r03_a_first_task_and_who_it_wakes_may_both_block() {
     check(|runtime| {
         let (ready, woken) = gmp::chan::bounded(1);
         let (send_to_task, task_waits) = mpsc::channel();
@@ -65,31 +83,87 @@ fn r02_a_first_task_and_who_it_wakes_may_both_block() {
     });
 }
 
-/// Also from a thread that is in no `block_on`, and with a hook, which may block too.
+/// Nobody is in a `block_on`, so that nobody looks out.
 #[test]
-fn r02_a_first_task_from_outside_that_blocks_delays_no_other() {
-    let (hook_may_end, hook) = mpsc::channel();
-    let hook = std::sync::Mutex::new(Some(hook));
-    let runtime = Builder::new()
-        .procs(1)
-        .on_thread_start(move || {
-            // The first machine's waits for a task, which another machine runs.
-            let wait: Option<mpsc::Receiver<()>> = hook.lock().unwrap().take();
-            if let Some(wait) = wait {
-                wait.recv().unwrap();
-            }
-        })
-        .build()
-        .unwrap();
-    let (send, wait) = mpsc::channel();
-    let first = runtime.spawn(async move { wait.recv().unwrap() });
-    let other = runtime.spawn(async move {
-        hook_may_end.send(()).unwrap();
-        send.send(()).unwrap();
+fn r03_a_first_task_from_outside_that_blocks_delays_no_other() {
+    check(|runtime| {
+        let (send, wait) = mpsc::channel();
+        let first = runtime.spawn(async move { wait.recv().unwrap() });
+        let other = runtime.spawn(async move { send.send(()).unwrap() });
+        while !(first.is_finished() && other.is_finished()) {
+            std::thread::yield_now();
+        }
     });
-    runtime.block_on(async {
-        first.await.unwrap();
-        other.await.unwrap();
+}
+
+/// Two threads wait, of which one at most looks out. Each one's task needs the other's, so that one of the tasks blocks.
+#[test]
+fn r03_a_first_task_that_blocks_delays_no_other_block_on() {
+    check(|runtime| {
+        let (to_one, one_waits) = mpsc::channel();
+        let (to_other, other_waits) = mpsc::channel();
+        std::thread::scope(|scope| {
+            for (send, wait) in [(to_other, one_waits), (to_one, other_waits)] {
+                scope.spawn(move || {
+                    let task = runtime.spawn(async move {
+                        send.send(()).unwrap();
+                        wait.recv().unwrap();
+                    });
+                    runtime.block_on(task).unwrap();
+                });
+            }
+        });
+    });
+}
+
+/// The hook of the first machine's thread waits for a task, which another machine runs.
+#[test]
+fn r03_the_first_hook_may_wait_for_a_task() {
+    limited(|| {
+        let (hook_may_end, hook) = mpsc::channel();
+        let hook = std::sync::Mutex::new(Some(hook));
+        let runtime = Builder::new()
+            .procs(1)
+            .on_thread_start(move || {
+                let wait: Option<mpsc::Receiver<()>> = hook.lock().unwrap().take();
+                if let Some(wait) = wait {
+                    wait.recv().unwrap();
+                }
+            })
+            .build()
+            .unwrap();
+        let (send, wait) = mpsc::channel();
+        let first = runtime.spawn(async move { wait.recv().unwrap() });
+        let other = runtime.spawn(async move {
+            hook_may_end.send(()).unwrap();
+            send.send(()).unwrap();
+        });
+        while !(first.is_finished() && other.is_finished()) {
+            std::thread::yield_now();
+        }
+    });
+}
+
+/// Else one that waits for a task would keep the end of such a runtime for ever.
+#[test]
+fn r14_a_runtime_that_is_never_used_runs_no_hook() {
+    limited(|| {
+        for waits in [false, true] {
+            let hooks = Arc::new(AtomicUsize::new(0));
+            let count = |hooks: &Arc<AtomicUsize>| {
+                let hooks = hooks.clone();
+                move || {
+                    hooks.fetch_add(1, Relaxed);
+                }
+            };
+            let builder = Builder::new().procs(1).on_thread_start(count(&hooks)).on_thread_stop(count(&hooks));
+            let runtime = builder.build().unwrap();
+            if waits {
+                wait_for_watcher(&runtime);
+            }
+            drop(runtime);
+            assert_eq!(hooks.load(Relaxed), 0);
+        }
     });
 }
 

@@ -25,13 +25,20 @@ fn used() -> usize {
     pages.split(' ').next().unwrap().parse::<usize>().unwrap() * 4096
 }
 
-/// A runtime whose watcher is there before the lack, and no machine.
-fn watched(builder: gmp::Builder) -> gmp::Runtime {
+/// A runtime without a thread, and from here on none is to be had.
+fn alone(builder: gmp::Builder) -> gmp::Runtime {
     limit_memory(Some(used() + STACK / 2));
     let runtime = builder.build().unwrap();
+    assert_eq!(runtime.metrics().threads, 0, "the first machine was refused");
+    runtime
+}
+
+/// A runtime whose watcher is there before the lack, and no machine.
+fn watched(builder: gmp::Builder) -> gmp::Runtime {
+    let runtime = alone(builder);
     limit_memory(None);
     runtime.block_on(async {});
-    assert_eq!(runtime.metrics().threads, 0, "the first machine was refused, and the next one is not needed");
+    assert_eq!(runtime.metrics().threads, 0, "the next one is not needed");
     runtime
 }
 
@@ -81,9 +88,8 @@ fn pinned_tasks() {
         assert_eq!(order, [0, 1, 2, 3]);
         assert!(runtime.block_on(aborted).unwrap_err().is_cancelled());
         drop(runtime);
-        // No watcher either: whoever waits tries again.
-        let runtime = builder().build().unwrap();
-        limit_memory(Some(used() + STACK / 2));
+        // No watcher either, nor a machine: whoever waits tries again.
+        let runtime = alone(builder());
         let task = runtime.spawn_pinned(|| async { 7 });
         let refused = runtime.metrics().thread_failures;
         std::thread::scope(|scope| {
@@ -141,9 +147,8 @@ fn closures() {
         order.sort_unstable();
         assert_eq!(order, [0, 1, 2]);
         drop(runtime);
-        // No watcher either: whoever waits tries again.
-        let runtime = builder().build().unwrap();
-        limit_memory(Some(used() + STACK / 2));
+        // No watcher either, nor a machine: whoever waits tries again.
+        let runtime = alone(builder());
         let closure = runtime.spawn_blocking(|| 7);
         let refused = runtime.metrics().thread_failures;
         std::thread::scope(|scope| {
@@ -172,9 +177,10 @@ fn closures() {
         }
         assert_eq!(runtime.block_on(task).unwrap(), 7);
         drop(runtime);
-        // The watcher is refused while the first machine stands by: that tries again, and again.
+        // The watcher is refused while the first machine stands by, whose thread is the last: that tries again, and again.
+        limit_memory(Some(used() + STACK + STACK / 2));
         let runtime = builder().build().unwrap();
-        limit_memory(Some(used() + STACK / 2));
+        assert_eq!(runtime.metrics().threads, 1);
         let closure = runtime.spawn_blocking(|| 7);
         let refused = runtime.metrics().thread_failures;
         while runtime.metrics().thread_failures < refused + 5 {

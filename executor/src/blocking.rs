@@ -327,8 +327,8 @@ impl Sched {
         }
     }
 
-    /// Starts the threads that the system refused before, and those for closures that are kept. Tells whether it still does: closures then wait for a thread, and
-    /// nobody else may ever start one.
+    /// Starts the threads that the system refused before, and those for closures that are kept. Tells whether it still does:
+    /// closures then wait for a thread, and nobody else may ever start one.
     pub(crate) fn blocking_retry(&'static self) -> bool {
         loop {
             let mut state = self.blocking.state.lock();

@@ -149,7 +149,7 @@ pub struct Metrics {
     /// Processors without a machine.
     pub idle_procs: usize,
     /// Machines: threads that run tasks, busy or idle. `sysmon` and threads for blocking closures or of pinned tasks do not
-    /// count.
+    /// count, but for those of the former that run tasks after a closure, which count in `blocking_threads` too.
     pub threads: usize,
     /// Machines that are parked or wait in the netpoller.
     pub idle_threads: usize,
@@ -159,9 +159,9 @@ pub struct Metrics {
     pub spinning_threads: usize,
     /// Whether a searcher found work and no processor for it.
     pub need_spinning: bool,
-    /// Threads for blocking closures and for wakers that `sysmon` found ready, busy or idle.
+    /// Threads for blocking closures and for wakers that `sysmon` found ready, busy or idle, or running tasks after a closure.
     pub blocking_threads: usize,
-    /// Those of them without a closure.
+    /// Those of them that wait for a closure.
     pub blocking_idle_threads: usize,
     /// Blocking closures that have not started.
     pub blocking_queue: usize,

@@ -53,7 +53,7 @@ pub(crate) enum Polled {
     Task(Id, &'static Location<'static>),
     /// The future of a `block_on`, or a hook of a thread that starts.
     BlockOn,
-    /// Wakers, which may be the user's code, of due timers and ready sockets.
+    /// Wakers, which may be the user's code, of due timers and ready sockets, and what the end of a blocking closure wakes.
     Wakers,
 }
 

@@ -24,8 +24,9 @@
 //!
 //! Woken or spawned on a processor of its runtime: into that processor's run-next slot, and what was there goes to the tail
 //! of the local queue. Woken by itself, in its own poll: to the local tail, or at the end of its time slice to the global
-//! tail. Woken by the end of a task that had to queue, while others are queued: to the local tail. From any other thread: to
-//! the global queue. See DESIGN.md for why yields stay local, and why joins queue.
+//! tail. Woken by the end of a task that had to queue, while others are queued: to the local tail. Woken by the end of a blocking
+//! closure, on its thread: into the run-next slot of a processor that this thread takes, if one is idle (see `blocking`).
+//! From any other thread: to the global queue. See DESIGN.md for why yields stay local, and why joins queue.
 //!
 //! Places that must agree: what [`Sched::is_work_visible`] looks at is what `find` can take (from a processor that is spared with
 //! some patience); a path that frees a processor ends like [`Sched::give_up`]. The models in `idle/loom.rs` repeat the steps of

@@ -3,9 +3,9 @@
 //! At each look, in order: a netpoller that nobody looked at for 10 ms; processors, one by one, for a time slice that goes
 //! on too long, for a poll that is stuck or a blocking call before work, and for work behind a long poll, or several, beside an
 //! idle processor; machines that have wanted one for long while no more threads may be stuck; sockets or due timers that no
-//! machine attends; threads of any kind that could not be started; once a second, and first of all after deep sleep, how many
-//! processors there are to be (beside tasks that are so short and rare that nothing wakes it, once in ten seconds); the
-//! schedtrace line.
+//! machine attends; closures that are kept, or whose threads are slow to come, and threads of any kind that could not be started;
+//! once a second, and first of all after deep sleep, how many processors there are to be (beside tasks that are so short and
+//! rare that nothing wakes it, once in ten seconds); the schedtrace line.
 //!
 //! | state of the runtime                        | next look in |
 //! |---------------------------------------------|--------------|

@@ -89,18 +89,18 @@ fn check(ends: bool) {
 }
 
 #[test]
-fn r02_a_first_task_that_never_ends_gets_a_watcher() {
+fn r03_a_first_task_that_never_ends_gets_a_watcher() {
     check(false);
 }
 
 #[test]
-fn r02_the_first_machine_starts_the_watcher_after_its_first_task() {
+fn r03_the_first_machine_starts_the_watcher_after_its_first_task() {
     check(true);
 }
 
 /// The first poll of the `block_on` never ends, beside a machine that was granted a processor or stood by for long enough.
 #[test]
-fn r02_a_first_poll_that_never_ends_gets_a_watcher() {
+fn r03_a_first_poll_that_never_ends_gets_a_watcher() {
     for granted in [true, false] {
         loom::model(move || {
             let model = Model::new();
@@ -118,7 +118,7 @@ fn r02_a_first_poll_that_never_ends_gets_a_watcher() {
 
 /// The thread that looked out waits for ever afterwards; the machine's first task never ends.
 #[test]
-fn r02_who_looked_out_in_vain_starts_the_watcher() {
+fn r03_who_looked_out_in_vain_starts_the_watcher() {
     loom::model(|| {
         let model = Model::new();
         let machine = {
@@ -133,7 +133,7 @@ fn r02_who_looked_out_in_vain_starts_the_watcher() {
 
 /// A thread that waited for the runtime before takes no duty over, and loses none.
 #[test]
-fn r02_a_later_runtime_has_a_duty_of_its_own() {
+fn r03_a_later_runtime_has_a_duty_of_its_own() {
     loom::model(|| {
         let model = Model::new();
         assert!(model.duty.look_out(1));

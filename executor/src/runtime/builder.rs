@@ -136,15 +136,16 @@ impl Builder {
         self
     }
 
-    /// Runs on each thread before its first task or blocking closure. While it blocks the thread's processor goes to others, as
-    /// in [`block_in_place`](super::block_in_place), but no more threads are started for that than there are processors. On a thread for blocking closures it must not block
-    /// for long: wakers that the watcher found may wait for that thread.
+    /// Runs on each thread before its first task or blocking closure; not on one that gets neither, as in a runtime that is never
+    /// used. While it blocks the thread's processor goes to others, as in [`block_in_place`](super::block_in_place), but no more
+    /// threads are started for that than there are processors. On a thread for blocking closures it must not block for long:
+    /// wakers that the watcher found may wait for that thread.
     pub fn on_thread_start(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         self.config.on_thread_start = Some(Box::new(hook));
         self
     }
 
-    /// Runs on each thread after its last task or blocking closure.
+    /// Runs on each thread after its last task or blocking closure, where [`Builder::on_thread_start`] would have run.
     pub fn on_thread_stop(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         self.config.on_thread_stop = Some(Box::new(hook));
         self
@@ -264,13 +265,20 @@ impl Builder {
         self
     }
 
-    /// Builds the runtime. The first of its threads starts at once, the others when they are first needed.
+    /// Builds the runtime. The first of its threads starts at once, with what a thread has from the one that starts it (its
+    /// signal mask, its CPUs) as it is here, and the watcher within a millisecond or so, also if nothing is spawned. The
+    /// others start when they are first needed; so do all, if the runtime looks for deadlocks.
     ///
     /// # Errors
     ///
     /// `InvalidInput` if `procs`, `max_blocking`, `max_threads`, `GMP_PROCS` or `GMP_SCHEDTRACE` is no number in its range (the error
     /// quotes it); else those of the system for the netpoller: out of fds or memory.
     pub fn build(self) -> io::Result<Runtime> {
+        self.try_build().map_err(|failed| failed.error)
+    }
+
+    /// [`Builder::build`] for a caller that holds a lock.
+    pub(super) fn try_build(self) -> Result<Runtime, Failed> {
         let mut config = self.config;
         let mut cpus = None;
         config.procs = match self.procs {
@@ -290,10 +298,10 @@ impl Builder {
             },
         };
         if let Some(threads @ ..3) = config.max_threads {
-            return Err(bad_number("max_threads", "threads from 3 on", &threads.to_string()));
+            return Err(bad_number("max_threads", "threads from 3 on", &threads.to_string()).into());
         }
         if config.max_blocking == Some(0) {
-            return Err(bad_number("max_blocking", "closures from 1 on", "0"));
+            return Err(bad_number("max_blocking", "closures from 1 on", "0").into());
         }
         config.schedtrace_ms = match env("GMP_SCHEDTRACE")? {
             Some(text) => {
@@ -307,9 +315,26 @@ impl Builder {
         let runtime = Runtime { runtime: sched.open(config, cpus) };
         // Its thread takes longer to be there than all the rest. It comes to the netpoller when it has been given work.
         sched.start_first_machine();
-        sched.netpoll.open(backend)?;
-        sched.sysmon_prepare();
-        Ok(runtime)
+        match sched.netpoll.open(backend) {
+            Ok(()) => {
+                sched.sysmon_prepare();
+                Ok(runtime)
+            }
+            Err(error) => Err(Failed { error, unfinished: Some(runtime) }),
+        }
+    }
+}
+
+/// A runtime could not be built.
+pub(super) struct Failed {
+    pub(super) error: io::Error,
+    /// What there is of it has a thread, and is shut down when this is dropped: under no lock.
+    pub(super) unfinished: Option<Runtime>,
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Failed { error, unfinished: None }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::builder::Failed;
 use super::{Builder, check};
 use crate::sched::RuntimeRef;
 use crate::sys::{Mutex, rank};
@@ -16,7 +17,15 @@ pub(super) fn get() -> io::Result<RuntimeRef> {
             return Ok(runtime);
         }
     }
-    let runtime = Builder::new().build()?;
+    let runtime = match Builder::new().try_build() {
+        Ok(runtime) => runtime,
+        Err(Failed { error, unfinished }) => {
+            // Its shutdown joins a thread and wakes whoever waits.
+            drop(default);
+            drop(unfinished);
+            return Err(error);
+        }
+    };
     let reference = runtime.runtime;
     // It lives as long as the process.
     std::mem::forget(runtime);

@@ -151,12 +151,19 @@ impl Blockers {
     pub(crate) fn untold(&self, now: u64, stuck_threads: usize) -> Vec<StuckPoll> {
         let mut polls = self.polls.lock();
         let late = polls.iter_mut().filter(|poll| !poll.told && now.saturating_sub(poll.since) >= BLOCKED_NS);
-        late.map(|poll| {
-            poll.told = true;
-            let polling_for = Duration::from_nanos(now - poll.since);
-            StuckPoll::new(poll.polled, (thread_name(poll.tid), polling_for), true, stuck_threads)
-        })
-        .collect()
+        let late: Vec<_> = late
+            .map(|poll| {
+                poll.told = true;
+                (poll.polled, poll.tid, now - poll.since)
+            })
+            .collect();
+        // The name of a thread is read from a file, and each poll of a known task takes this lock.
+        drop(polls);
+        late.into_iter()
+            .map(|(polled, tid, ns)| {
+                StuckPoll::new(polled, (thread_name(tid), Duration::from_nanos(ns)), true, stuck_threads)
+            })
+            .collect()
     }
 }
 

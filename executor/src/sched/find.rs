@@ -39,6 +39,8 @@ mod lent;
 mod run;
 mod steal;
 
+pub(crate) use run::Began;
+
 use events::Events;
 use steal::{Behind, Theft};
 

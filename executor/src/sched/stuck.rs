@@ -49,7 +49,7 @@ pub enum StuckIn {
     Task,
     /// A future that a thread polls in `block_on`.
     BlockOn,
-    /// Wakers of due timers or ready sockets, some of which are not the runtime's own.
+    /// Wakers of due timers, of ready sockets, or of who waits for a blocking closure: some are not the runtime's own.
     Wakers,
 }
 
@@ -96,7 +96,7 @@ impl std::fmt::Display for StuckPoll {
             (StuckIn::Task, Some(location)) => write!(f, "a task spawned at {location} ")?,
             (StuckIn::Task, None) => f.write_str("a task ")?,
             (StuckIn::BlockOn, _) => f.write_str("a future in `block_on` ")?,
-            (StuckIn::Wakers, _) => f.write_str("a waker of a timer or a socket ")?,
+            (StuckIn::Wakers, _) => f.write_str("a waker of a timer, a socket or a blocking closure ")?,
         }
         match self.polling_for.as_millis() {
             0 => write!(f, "has been in one poll for {} µs", self.polling_for.as_micros())?,

@@ -1,11 +1,12 @@
-//! The threads that machines run on: the first is started with the runtime, the others when first needed; all are joined at
-//! shutdown. How many there may be, those of the pool for blocking closures and of pinned tasks among them.
+//! The threads that machines run on: the first is started with the runtime, unless that looks for deadlocks, the others when
+//! first needed; all are joined at shutdown. How many there may be, those of the pool for blocking closures and of pinned
+//! tasks among them.
 //!
 //! 1. There are never more than `Builder::max_threads`, the watcher and threads of others not counted. One place is kept for
 //!    the first thread of each kind, and one for each processor against all but the first of the pool and of pinned tasks: no
 //!    kind can keep another from ever having a thread.
-//!    A thread of the pool that runs tasks counts as a machine meanwhile; if its place is gone afterwards it ends.
-//! 2. What is refused waits: a processor is idle again, and `sysmon` tries later, as it does for a pinned task; a closure stays
+//! 2. A thread of the pool that runs tasks counts as a machine meanwhile; if its place is gone afterwards it ends.
+//! 3. What is refused waits: a processor is idle again, and `sysmon` tries later, as it does for a pinned task; a closure stays
 //!    queued until another one or a thread ends.
 
 use std::io;
@@ -16,7 +17,7 @@ use crate::machine::{Grant, Machine};
 use crate::metrics::SharedCounter;
 use crate::pinned;
 use crate::sched::Sched;
-use crate::sched::find::Worker;
+use crate::sched::find::{Began, Worker};
 use crate::sys::atomic::{
     AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed},
@@ -255,7 +256,8 @@ impl Sched {
     /// has things to do meanwhile. It stands by for its first grant. If the system refuses the thread it is started when it is
     /// needed, like any other.
     pub(crate) fn start_first_machine(&'static self) {
-        // Where deadlocks are looked for the watcher comes before any task.
+        // Where deadlocks are looked for the watcher comes before any task. So what `#[gmp::test]` runs never starts like
+        // this: tests of a cold start build their runtimes themselves.
         if self.detects() || !self.threads.take(Kind::Machine, self.idle.procs()) {
             return;
         }
@@ -272,15 +274,15 @@ impl Sched {
 }
 
 /// What a machine's thread does, with the hook of a thread that starts.
-type Run = fn(&mut Worker, Option<&(dyn Fn() + Send + Sync)>);
+type Run = fn(&mut Worker, Option<&(dyn Fn() + Send + Sync)>) -> Began;
 
 /// The thread of a machine that is counted.
 fn start_thread(sched: &'static Sched, machine: &'static Machine, run: Run) -> io::Result<()> {
     let number = sched.threads.started.fetch_add(1, Relaxed);
     sched.threads.spawn(sched, &number.to_string(), true, move || {
         let config = sched.config.lock().clone();
-        run(&mut Worker::new(sched, machine), config.on_thread_start.as_deref());
-        if let Some(hook) = &config.on_thread_stop {
+        let Began(began) = run(&mut Worker::new(sched, machine), config.on_thread_start.as_deref());
+        if let (true, Some(hook)) = (began, &config.on_thread_stop) {
             swallow(hook);
         }
         drop(config);

@@ -2,7 +2,7 @@
 //! there, and owes the watcher (see `duty`), which it starts when the first task no longer waits for that.
 
 use super::Worker;
-use super::run::AbortOnPanic;
+use super::run::{AbortOnPanic, Began};
 use crate::clock;
 use crate::machine::Parked;
 use crate::processor::Processor;
@@ -18,8 +18,8 @@ const FIRST_RUNS: u8 = 2;
 const LOOKOUT_NS: u64 = 30_000;
 
 impl Worker {
-    /// [`Worker::run`] for the first machine.
-    pub(crate) fn run_first(&mut self, on_start: Option<&(dyn Fn() + Send + Sync)>) {
+    /// [`Worker::run`] for the first machine, which may never be needed: then it runs no hook.
+    pub(crate) fn run_first(&mut self, on_start: Option<&(dyn Fn() + Send + Sync)>) -> Began {
         let abort = AbortOnPanic("the first machine panicked");
         let grant = loop {
             match self.machine.park_once(self.sched.unwatched_for()) {
@@ -27,17 +27,21 @@ impl Worker {
                 Parked::Unparked | Parked::TimeOver => self.sched.sysmon_start(),
             }
         };
-        let mut goes_on = self.accept(grant);
-        if let Some(hook) = on_start {
-            self.sched.sysmon_start();
-            self.run_hook(hook);
-        } else if goes_on {
-            goes_on = self.run_first_task();
-        }
-        if goes_on {
-            self.run_tasks();
+        let began = self.accept(grant);
+        if began {
+            let goes_on = if let Some(hook) = on_start {
+                self.sched.sysmon_start();
+                self.run_hook(hook);
+                true
+            } else {
+                self.run_first_task()
+            };
+            if goes_on {
+                self.run_tasks();
+            }
         }
         std::mem::forget(abort);
+        Began(began)
     }
 
     /// Runs the first task while the thread that waits for it has the duty, if there is one. The watcher comes when this machine
@@ -71,7 +75,8 @@ impl Sched {
         // The thread that woke this one is about to wait for it, but for a poll that goes on for longer.
         let until = clock::now() + LOOKOUT_NS;
         while !self.duty.lend() {
-            if clock::now() >= until {
+            // With the watcher there, or refused, nobody looks out any more.
+            if !self.duty.is_kept() || clock::now() >= until {
                 return false;
             }
             std::thread::yield_now();

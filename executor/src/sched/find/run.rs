@@ -24,20 +24,25 @@ impl Drop for AbortOnPanic {
     }
 }
 
+/// Whether a machine was given a processor before the runtime closed. A thread without one runs no hook, neither at its start
+/// nor at its end.
+pub(crate) struct Began(pub(crate) bool);
+
 impl Worker {
     /// Runs tasks until the runtime closes, and before them the hook of a thread that starts.
-    pub(crate) fn run(&mut self, on_start: Option<&(dyn Fn() + Send + Sync)>) {
+    pub(crate) fn run(&mut self, on_start: Option<&(dyn Fn() + Send + Sync)>) -> Began {
         // The processor would go with the thread.
         let abort = AbortOnPanic("a machine panicked");
         let grant = self.machine.park();
-        let goes_on = self.accept(grant);
-        if let Some(hook) = on_start {
-            self.run_hook(hook);
-        }
-        if goes_on {
+        let began = self.accept(grant);
+        if began {
+            if let Some(hook) = on_start {
+                self.run_hook(hook);
+            }
             self.run_tasks();
         }
         std::mem::forget(abort);
+        Began(began)
     }
 
     /// The hook may block, so it is a blocking call: what waits for the processor gets it, or another one with it.
