@@ -6,7 +6,7 @@ use std::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use loom::thread;
 
-use super::Duty;
+use super::{Duty, Watcher};
 
 struct Model {
     duty: Duty,
@@ -151,5 +151,31 @@ fn r02_a_later_runtime_has_a_duty_of_its_own() {
         late.join().unwrap();
         model.duty.look_away(2);
         assert!(!model.duty.is_kept(), "nobody starts the watcher");
+    });
+}
+
+/// The system refuses the watcher its thread. Who looks meanwhile whether there is one is not to sleep without a limit, as nobody
+/// else would try again.
+#[test]
+fn r17_a_watcher_that_is_refused_is_never_counted_on() {
+    loom::model(|| {
+        let watcher = Arc::new(Watcher::new());
+        let refused = {
+            let watcher = watcher.clone();
+            thread::spawn(move || {
+                if watcher.starts() {
+                    watcher.was_started(false);
+                }
+            })
+        };
+        assert!(!watcher.is_there(), "a sleeper relies on a watcher that is refused");
+        if watcher.starts() {
+            assert!(!watcher.is_there());
+            watcher.was_started(false);
+        }
+        refused.join().unwrap();
+        assert!(watcher.starts() && watcher.is_coming(), "nobody can try again");
+        watcher.was_started(true);
+        assert!(watcher.is_there() && !watcher.starts());
     });
 }
