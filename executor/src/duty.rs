@@ -98,7 +98,8 @@ impl Duty {
         self.move_on(|phase| (phase == LOOKOUT).then_some(LENT)) == LOOKOUT
     }
 
-    /// The first machine's first task has ended: what is left is to wake who joins it, and the machine then starts the watcher.
+    /// The first machine's first task has ended, and the machine then starts the watcher. What is left is to wake who joins the
+    /// task, with a waker that is none of the user's.
     pub(crate) fn give_back(&self) {
         self.move_on(|phase| (phase == LENT).then_some(STANDBY));
     }

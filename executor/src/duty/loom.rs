@@ -15,6 +15,15 @@ struct Model {
     inside: AtomicUsize,
 }
 
+/// The first task.
+#[derive(Clone, Copy, PartialEq)]
+enum First {
+    Stays,
+    Ends,
+    /// It ends, and its joiner has a waker of the user's, which never does.
+    WakesForEver,
+}
+
 impl Model {
     fn new() -> Arc<Self> {
         let model = Model { duty: Duty::new(), watcher: AtomicBool::new(false), inside: AtomicUsize::new(0) };
@@ -45,19 +54,24 @@ impl Model {
         self.inside.fetch_sub(1, SeqCst);
     }
 
-    /// `Worker::run_first_task`, and the task after it, which never ends. `ends`: the first one does.
-    fn machine_runs(&self, ends: bool) {
+    /// `Worker::run_first_task`, and the task after it, which never ends.
+    fn machine_runs(&self, first: First) {
         let lent = self.duty.lend();
         if !lent {
             self.start();
         }
         self.enter_user_code();
-        if !ends {
+        if first == First::Stays {
             return;
         }
         self.leave_user_code();
-        if lent {
+        if lent && first == First::Ends {
             self.duty.give_back();
+        }
+        // The joiner's waker.
+        if first == First::WakesForEver {
+            self.enter_user_code();
+            return;
         }
         self.start();
         self.enter_user_code();
@@ -73,12 +87,12 @@ impl Model {
 }
 
 /// A thread that was in its first poll waits, and then polls again, which never ends, beside a machine that runs a task of its.
-fn check(ends: bool) {
+fn check(first: First) {
     loom::model(move || {
         let model = Model::new();
         let machine = {
             let model = model.clone();
-            thread::spawn(move || model.machine_runs(ends))
+            thread::spawn(move || model.machine_runs(first))
         };
         model.parks();
         model.start_if_anyones();
@@ -90,12 +104,17 @@ fn check(ends: bool) {
 
 #[test]
 fn r02_a_first_task_that_never_ends_gets_a_watcher() {
-    check(false);
+    check(First::Stays);
 }
 
 #[test]
 fn r02_the_first_machine_starts_the_watcher_after_its_first_task() {
-    check(true);
+    check(First::Ends);
+}
+
+#[test]
+fn r03_a_joiner_whose_waker_never_ends_gets_a_watcher() {
+    check(First::WakesForEver);
 }
 
 /// The first poll of the `block_on` never ends, beside a machine that was granted a processor or stood by for long enough.
@@ -106,7 +125,7 @@ fn r02_a_first_poll_that_never_ends_gets_a_watcher() {
             let model = Model::new();
             let machine = {
                 let model = model.clone();
-                thread::spawn(move || if granted { model.machine_runs(false) } else { model.start() })
+                thread::spawn(move || if granted { model.machine_runs(First::Stays) } else { model.start() })
             };
             model.start_if_anyones();
             model.enter_user_code();
@@ -123,7 +142,7 @@ fn r02_who_looked_out_in_vain_starts_the_watcher() {
         let model = Model::new();
         let machine = {
             let model = model.clone();
-            thread::spawn(move || model.machine_runs(false))
+            thread::spawn(move || model.machine_runs(First::Stays))
         };
         model.parks();
         machine.join().unwrap();
