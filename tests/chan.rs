@@ -172,6 +172,29 @@ fn r19_a_dropped_receive_loses_no_message() {
     }
 }
 
+/// What a dropped receive puts back may be more than the capacity: what is taken of that makes no room.
+#[test]
+fn r19_a_message_that_came_back_makes_no_room() {
+    for capacity in [0, 1, 2] {
+        let (sender, receiver) = bounded(capacity);
+        let mut dropped = Box::pin(receiver.recv());
+        assert!(poll(dropped.as_mut()).is_pending());
+        for n in 0..=capacity {
+            sender.try_send(n).unwrap();
+        }
+        drop(dropped);
+        assert_eq!(receiver.len(), capacity + 1);
+        assert_eq!(poll(pin!(receiver.recv())), Poll::Ready(Ok(0)));
+        let mut send = pin!(sender.send(capacity + 1));
+        assert!(poll(send.as_mut()).is_pending(), "capacity {capacity}: there is no room");
+        assert_eq!(receiver.len(), capacity);
+        for n in 1..=capacity + 1 {
+            assert_eq!(poll(pin!(receiver.recv())), Poll::Ready(Ok(n)));
+        }
+        assert_eq!(poll(send), Poll::Ready(Ok(())));
+    }
+}
+
 #[test]
 fn r19_a_dropped_send_has_sent_or_not() {
     let token = Rc::new(());

@@ -1,7 +1,9 @@
 //! The first task of a runtime, which runs before the watcher is there.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
 
 use gmp::runtime::{Builder, Runtime};
 
@@ -81,6 +83,58 @@ fn r03_a_first_task_and_who_it_wakes_may_both_block() {
             other.await.unwrap();
         });
     });
+}
+
+/// A waker that wakes another one, if there is one, and then blocks.
+struct Blocks {
+    other: Mutex<Option<Waker>>,
+    until: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Wake for Blocks {
+    fn wake(self: Arc<Self>) {
+        let other = self.other.lock().unwrap().take();
+        other.into_iter().for_each(Waker::wake);
+        let _ = self.until.lock().unwrap().recv();
+    }
+}
+
+/// It is no poll that blocks, and the task has ended. The thread in `block_on` waits for another task meanwhile, or is woken by
+/// that waker and blocks too.
+#[test]
+fn r03_a_first_task_whose_joiner_blocks_when_woken_delays_no_other() {
+    for wakes_root in [false, true].repeat(10) {
+        check(|runtime| {
+            let (send, until) = mpsc::channel();
+            let mut until = Some(until);
+            let (send_to_root, root_waits) = mpsc::channel();
+            runtime.block_on(async {
+                let other = gmp::spawn(async move {
+                    // Nobody waits if the task ended before it was joined.
+                    let _ = send.send(());
+                    send_to_root.send(()).unwrap();
+                });
+                let mut first = pin!(gmp::spawn(async {}));
+                let mut is_polled = false;
+                std::future::poll_fn(|cx| {
+                    if std::mem::replace(&mut is_polled, true) {
+                        return Poll::Ready(());
+                    }
+                    // What wakes it is the waker below.
+                    let other = wakes_root.then(|| cx.waker().clone());
+                    let blocks = Blocks { other: Mutex::new(other), until: Mutex::new(until.take().unwrap()) };
+                    let waker = Waker::from(Arc::new(blocks));
+                    let joined = first.as_mut().poll(&mut Context::from_waker(&waker));
+                    if wakes_root && joined.is_pending() { Poll::Pending } else { Poll::Ready(()) }
+                })
+                .await;
+                if wakes_root {
+                    root_waits.recv().unwrap();
+                }
+                other.await.unwrap();
+            });
+        });
+    }
 }
 
 /// Nobody is in a `block_on`, so that nobody looks out.

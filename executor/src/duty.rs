@@ -20,7 +20,10 @@
 
 use std::time::Duration;
 
-use crate::sys::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sys::atomic::{
+    AtomicU8, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use crate::sys::const_but_in_models;
 
 /// So long, at most, tasks go without a watcher. Its own looks are further apart.
@@ -95,7 +98,8 @@ impl Duty {
         self.move_on(|phase| (phase == LOOKOUT).then_some(LENT)) == LOOKOUT
     }
 
-    /// The first machine's first task has ended: what is left is to wake who joins it, and the machine then starts the watcher.
+    /// The first machine's first task has ended, and the machine then starts the watcher. What is left is to wake who joins the
+    /// task, with a waker that is none of the user's.
     pub(crate) fn give_back(&self) {
         self.move_on(|phase| (phase == LENT).then_some(STANDBY));
     }
@@ -108,6 +112,50 @@ impl Duty {
         });
         let (Ok(before) | Err(before)) = moved;
         phase(before)
+    }
+}
+
+const MISSING: u8 = 0;
+const COMING: u8 = 1;
+const THERE: u8 = 2;
+
+/// Whether there is a watcher. While it is being started there is none: the system may refuse its thread, and nobody who sleeps
+/// without a limit by then would try again.
+pub(crate) struct Watcher(AtomicU8);
+
+impl Watcher {
+    const_but_in_models! {
+        pub(crate) fn new() -> Self {
+            Watcher(AtomicU8::new(MISSING))
+        }
+    }
+
+    /// Fresh for another runtime of the same slot.
+    pub(crate) fn reset(&self) {
+        self.0.store(MISSING, Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn is_there(&self) -> bool {
+        self.0.load(Relaxed) == THERE
+    }
+
+    /// Whether somebody is starting it.
+    pub(crate) fn is_coming(&self) -> bool {
+        self.0.load(Relaxed) == COMING
+    }
+
+    /// Whether this thread is the one that starts it; [`Watcher::was_started`] follows.
+    #[must_use]
+    pub(crate) fn starts(&self) -> bool {
+        // Acquire: pairs with the Release in `was_started`, so that a second try sees the end of the first one.
+        self.0.compare_exchange(MISSING, COMING, Acquire, Relaxed).is_ok()
+    }
+
+    /// Its thread was started, or else refused.
+    pub(crate) fn was_started(&self, is_there: bool) {
+        // Release: pairs with the Acquire in `starts`.
+        self.0.store(if is_there { THERE } else { MISSING }, Release);
     }
 }
 

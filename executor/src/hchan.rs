@@ -296,7 +296,8 @@ impl<T> Hchan<T> {
             return None;
         }
         let value = core.buffer.pop_front()?;
-        let hint = if core.buffer.is_empty() { CAN_PUT } else { CAN_TAKE | CAN_PUT };
+        // There may be no room even now (invariant 4).
+        let hint = hint_of(!core.buffer.is_empty(), core.buffer.len() < self.capacity);
         self.hint.store(hint, Relaxed);
         Some(value)
     }

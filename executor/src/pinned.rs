@@ -136,8 +136,11 @@ impl Sched {
         self.pinned.coming.fetch_add(1, AcqRel);
         drop(state);
         self.spawned_outside.add(1);
-        // Before the task does anything to its thread (invariant 4).
+        // Before the task does anything to its thread (invariant 4), also if another thread is just starting it.
         self.sysmon_start();
+        while self.sysmon.is_coming() {
+            std::thread::yield_now();
+        }
         if !self.pin(task, VecDeque::push_back) {
             // It may sleep deeply. Not in `pin`, which `sysmon` calls: it would keep itself awake.
             self.sysmon.wake();
@@ -199,7 +202,8 @@ thread_local! {
     static IS_PINNED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether `sysmon` is to start what this thread would start. See invariant 4.
+/// Whether `sysmon` is to start what this thread would start (invariant 4). If the system refused that one its thread, nobody else may
+/// be there to start it.
 pub(crate) fn starts_no_thread(sched: &Sched) -> bool {
     IS_PINNED.get() && sched.sysmon.is_started()
 }

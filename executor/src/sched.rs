@@ -33,6 +33,7 @@
 //! what they say they mirror, here, in `find` and in `runtime::shutdown`: a change of the order is made in both.
 
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use crate::blocking::{self, Pool};
@@ -571,7 +572,7 @@ impl Sched {
 
     /// Looks at the netpoller without waiting, unless nobody waits for I/O or somebody else looks. What is ready is added
     /// to `ready`.
-    pub(crate) fn netpoll_now(&self, ready: &mut Vec<std::task::Waker>, now: u64) -> bool {
+    pub(crate) fn netpoll_now(&self, ready: &mut Vec<Waker>, now: u64) -> bool {
         // Acquire: pairs with the Release below; the next one to look has the netpoller to itself.
         if self.netpoll.waiters() == 0 || self.is_netpoller_attended() || self.polling.swap(true, Acquire) {
             return false;
@@ -619,20 +620,20 @@ impl Sched {
     /// A task's state, which has just been changed, says that it has ended. Either shutdown sees that, or it is unparked: the
     /// other fence is in [`Sched::start_closing`].
     #[inline]
-    pub(crate) fn has_ended_task(&'static self) {
+    pub(crate) fn has_ended_task(&'static self, joiner: Option<&Waker>) {
         submit_fence_after_rmw();
         let at_end = self.at_end.load(Relaxed);
         if at_end != 0 {
-            self.has_ended_task_then(at_end);
+            self.has_ended_task_then(at_end, joiner);
         }
     }
 
     #[cold]
-    fn has_ended_task_then(&self, at_end: u8) {
+    fn has_ended_task_then(&self, at_end: u8, joiner: Option<&Waker>) {
         if at_end & CLOSING != 0 {
             self.shutdown.unpark();
         }
-        self.has_ended_first_task(at_end);
+        self.has_ended_first_task(at_end, joiner);
     }
 }
 

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use self::alarm::Alarm;
 use crate::clock::{self, NEVER};
-use crate::duty;
+use crate::duty::{self, Watcher};
 use crate::metrics::{Metrics, SharedCounter};
 use crate::park::Parker;
 use crate::processor::{Polled, Processor, QUIT, SLICE_OVER};
@@ -92,7 +92,7 @@ pub(crate) struct Sysmon {
     looked_at: AtomicU64,
     /// Since when all is idle, if it sleeps on its alarm. Guarded by the scheduler lock, but for the store before that.
     idle_since: AtomicU64,
-    started: AtomicBool,
+    watcher: Watcher,
     /// It looks at the netpoller, and wakes what that brings.
     delivering: AtomicBool,
     /// The runtime closes.
@@ -142,7 +142,7 @@ impl Sysmon {
             wary_until: AtomicU64::new(0),
             looked_at: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
-            started: AtomicBool::new(false),
+            watcher: Watcher::new(),
             delivering: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             looks: SharedCounter::new(),
@@ -157,7 +157,7 @@ impl Sysmon {
     }
 
     pub(crate) fn reset(&self) {
-        self.started.store(false, Relaxed);
+        self.watcher.reset();
         self.ended.store(false, Relaxed);
         self.wary_until.store(0, Relaxed);
         self.looked_at.store(0, Relaxed);
@@ -167,7 +167,7 @@ impl Sysmon {
             wary_until: _,
             looked_at: _,
             idle_since: _,
-            started: _,
+            watcher: _,
             delivering: _,
             ended: _,
             looks,
@@ -184,9 +184,15 @@ impl Sysmon {
             .for_each(SharedCounter::reset);
     }
 
-    /// Whether it runs, or is being started.
+    /// Whether its thread is there, or on its way for sure.
+    #[inline]
     pub(crate) fn is_started(&self) -> bool {
-        self.started.load(Relaxed)
+        self.watcher.is_there()
+    }
+
+    /// Whether its thread is being started, which the system may refuse.
+    pub(crate) fn is_coming(&self) -> bool {
+        self.watcher.is_coming()
     }
 
     /// Whether it holds wakers that it took out of the netpoller, or is about to.
@@ -271,7 +277,7 @@ impl Sched {
     /// Starts `sysmon` if it does not run yet and nobody else has the duty: before the first processor is used.
     #[inline]
     pub(crate) fn sysmon_start_if_anyones(&'static self) {
-        if !self.sysmon.started.load(Relaxed) && !self.duty.is_kept() {
+        if !self.sysmon.is_started() && !self.duty.is_kept() {
             self.sysmon_start_once();
         }
     }
@@ -298,24 +304,20 @@ impl Sched {
     /// Starts `sysmon` if it does not run yet, whoever has the duty.
     #[inline]
     pub(crate) fn sysmon_start(&'static self) {
-        if !self.sysmon.started.load(Relaxed) {
+        if !self.sysmon.is_started() {
             self.sysmon_start_once();
         }
     }
 
     #[cold]
     fn sysmon_start_once(&'static self) {
-        // Acquire: pairs with the Release below, so that a second try sees the end of the first one.
-        if self.sysmon.started.swap(true, Acquire) {
+        if !self.sysmon.watcher.starts() {
             return;
         }
-        // If it fails, whoever takes a processor next tries again.
+        // If it fails, whoever takes a processor next tries again, and whoever sleeps.
         self.duty.is_done();
-        if self.threads.spawn(self, "sysmon", false, move || self.watch()).is_err() {
-            // The next machine that starts tries again.
-            // Release: pairs with the Acquire above.
-            self.sysmon.started.store(false, Release);
-        }
+        let started = self.threads.spawn(self, "sysmon", false, move || self.watch());
+        self.sysmon.watcher.was_started(started.is_ok());
     }
 
     fn watch(&'static self) {

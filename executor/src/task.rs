@@ -33,7 +33,7 @@ use crate::runq::Unit;
 use crate::sched::{How, RuntimeRef};
 use crate::sys::assert_no_lock_held;
 
-pub(crate) use cell::wake_all_in;
+pub(crate) use cell::{is_waker, wake_all_in};
 pub use join::{AbortHandle, JoinError, JoinHandle};
 pub use local_set::{LocalEnterGuard, LocalSet, spawn_local};
 pub use yield_now::{YieldNow, yield_now};

@@ -15,9 +15,10 @@
 //! | woken          |    1    |   1   | `end` → running                                                  |
 //! | condemned      | a bit of its own | `end` → running                                           |
 
+use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::sync::Arc;
-use std::task::Wake;
+use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use crate::park::Parker;
 use crate::sys::atomic::{
@@ -89,20 +90,20 @@ impl Wait {
 
     /// Whether it was woken since the last time; then the next poll sees what the waker did before. Owner only.
     pub(crate) fn take_wake(&self) -> bool {
-        // AcqRel: pairs with `wake_by_ref`.
+        // AcqRel: pairs with `Wait::wake`.
         self.state.fetch_and(!WOKEN, AcqRel) & WOKEN != 0
     }
 
     /// The wait begins: the thread has no processor any more. Owner only.
     pub(crate) fn begin(&self) {
-        // AcqRel: pairs with `wake_by_ref`: one of the two comes first in the order of this word, and `end` or that one sees
+        // AcqRel: pairs with `Wait::wake`: one of the two comes first in the order of this word, and `end` or that one sees
         // the other.
         self.state.fetch_or(WAITING, AcqRel);
     }
 
     /// Ends the wait if the thread was woken; else it parks. Owner only.
     pub(crate) fn end(&self) -> Outcome {
-        // Acquire: pairs with `wake_by_ref` and `condemn`; the next poll sees what the waker did before.
+        // Acquire: pairs with `Wait::wake` and `condemn`; the next poll sees what the waker did before.
         if self.state.load(Acquire) == WAITING {
             return Outcome::Waits;
         }
@@ -134,17 +135,67 @@ impl Wait {
     }
 }
 
-impl Wake for Wait {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+impl Wait {
+    pub(crate) fn waker(self: &Arc<Self>) -> Waker {
+        // SAFETY: the functions of the vtable do what is asked of them, from any thread.
+        unsafe { Waker::from_raw(RawWaker::new(Arc::into_raw(self.clone()).cast(), &WAKER)) }
     }
 
-    fn wake_by_ref(self: &Arc<Self>) {
+    fn wake(&self) {
         // AcqRel: pairs with `take_wake`, `begin` and `end`.
         if self.state.fetch_or(WOKEN, AcqRel) == WAITING {
             self.parker.unpark();
         }
     }
+}
+
+/// Whether it is the waker of a thread in `block_on`: it does not block.
+pub(crate) fn is_waker(waker: &Waker) -> bool {
+    std::ptr::eq(waker.vtable(), &WAKER)
+}
+
+/// The waker of all waits. Its data is an `Arc<Wait>`, with a reference. Not `Wake`, whose vtable has no name.
+static WAKER: RawWakerVTable = RawWakerVTable::new(clone_waker, wake, wake_by_ref, drop_waker);
+
+/// # Safety
+///
+/// It is the data of a waker of ours, and the waker's reference is the caller's.
+unsafe fn of_waker(data: *const ()) -> Arc<Wait> {
+    // SAFETY: such a waker was made of an `Arc`.
+    unsafe { Arc::from_raw(data.cast()) }
+}
+
+/// # Safety
+///
+/// It is the data of a waker of ours, which is there.
+unsafe fn clone_waker(data: *const ()) -> RawWaker {
+    // SAFETY: passed on; the waker keeps its reference.
+    let wait = ManuallyDrop::new(unsafe { of_waker(data) });
+    RawWaker::new(Arc::into_raw(Arc::clone(&wait)).cast(), &WAKER)
+}
+
+/// # Safety
+///
+/// As [`of_waker`].
+unsafe fn wake(data: *const ()) {
+    // SAFETY: passed on.
+    unsafe { of_waker(data) }.wake();
+}
+
+/// # Safety
+///
+/// As [`clone_waker`].
+unsafe fn wake_by_ref(data: *const ()) {
+    // SAFETY: as there.
+    ManuallyDrop::new(unsafe { of_waker(data) }).wake();
+}
+
+/// # Safety
+///
+/// As [`of_waker`].
+unsafe fn drop_waker(data: *const ()) {
+    // SAFETY: passed on.
+    drop(unsafe { of_waker(data) });
 }
 
 /// The threads of one runtime slot that are in `block_on`, and those that have entered it.
@@ -243,5 +294,28 @@ impl Waits {
         let waiting: Vec<_> = self.0.lock().waiting(generation).cloned().collect();
         // All of them, also when one was found.
         waiting.iter().filter(|wait| wait.condemn(why)).count() > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r13_a_waker_of_a_wait_is_known_and_keeps_it() {
+        let wait = Arc::new(Wait::of_block_on(Location::caller(), 1));
+        let waker = wait.waker();
+        let clone = waker.clone();
+        assert!(is_waker(&waker) && is_waker(&clone) && waker.will_wake(&clone));
+        assert!(!is_waker(Waker::noop()));
+        assert_eq!(Arc::strong_count(&wait), 3);
+        assert!(!wait.take_wake());
+        clone.wake_by_ref();
+        assert!(wait.take_wake());
+        clone.wake();
+        assert!(wait.take_wake());
+        assert_eq!(Arc::strong_count(&wait), 2);
+        drop(waker);
+        assert_eq!(Arc::strong_count(&wait), 1);
     }
 }

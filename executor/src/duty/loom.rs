@@ -6,13 +6,22 @@ use std::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use loom::thread;
 
-use super::Duty;
+use super::{Duty, Watcher};
 
 struct Model {
     duty: Duty,
     watcher: AtomicBool,
     /// Threads in user code.
     inside: AtomicUsize,
+}
+
+/// The first task.
+#[derive(Clone, Copy, PartialEq)]
+enum First {
+    Stays,
+    Ends,
+    /// It ends, and its joiner has a waker of the user's, which never does.
+    WakesForEver,
 }
 
 impl Model {
@@ -45,19 +54,24 @@ impl Model {
         self.inside.fetch_sub(1, SeqCst);
     }
 
-    /// `Worker::run_first_task`, and the task after it, which never ends. `ends`: the first one does.
-    fn machine_runs(&self, ends: bool) {
+    /// `Worker::run_first_task`, and the task after it, which never ends.
+    fn machine_runs(&self, first: First) {
         let lent = self.duty.lend();
         if !lent {
             self.start();
         }
         self.enter_user_code();
-        if !ends {
+        if first == First::Stays {
             return;
         }
         self.leave_user_code();
-        if lent {
+        if lent && first == First::Ends {
             self.duty.give_back();
+        }
+        // The joiner's waker.
+        if first == First::WakesForEver {
+            self.enter_user_code();
+            return;
         }
         self.start();
         self.enter_user_code();
@@ -73,12 +87,12 @@ impl Model {
 }
 
 /// A thread that was in its first poll waits, and then polls again, which never ends, beside a machine that runs a task of its.
-fn check(ends: bool) {
+fn check(first: First) {
     loom::model(move || {
         let model = Model::new();
         let machine = {
             let model = model.clone();
-            thread::spawn(move || model.machine_runs(ends))
+            thread::spawn(move || model.machine_runs(first))
         };
         model.parks();
         model.start_if_anyones();
@@ -90,12 +104,17 @@ fn check(ends: bool) {
 
 #[test]
 fn r03_a_first_task_that_never_ends_gets_a_watcher() {
-    check(false);
+    check(First::Stays);
 }
 
 #[test]
 fn r03_the_first_machine_starts_the_watcher_after_its_first_task() {
-    check(true);
+    check(First::Ends);
+}
+
+#[test]
+fn r03_a_joiner_whose_waker_never_ends_gets_a_watcher() {
+    check(First::WakesForEver);
 }
 
 /// The first poll of the `block_on` never ends, beside a machine that was granted a processor or stood by for long enough.
@@ -106,7 +125,7 @@ fn r03_a_first_poll_that_never_ends_gets_a_watcher() {
             let model = Model::new();
             let machine = {
                 let model = model.clone();
-                thread::spawn(move || if granted { model.machine_runs(false) } else { model.start() })
+                thread::spawn(move || if granted { model.machine_runs(First::Stays) } else { model.start() })
             };
             model.start_if_anyones();
             model.enter_user_code();
@@ -123,7 +142,7 @@ fn r03_who_looked_out_in_vain_starts_the_watcher() {
         let model = Model::new();
         let machine = {
             let model = model.clone();
-            thread::spawn(move || model.machine_runs(false))
+            thread::spawn(move || model.machine_runs(First::Stays))
         };
         model.parks();
         machine.join().unwrap();
@@ -151,5 +170,31 @@ fn r03_a_later_runtime_has_a_duty_of_its_own() {
         late.join().unwrap();
         model.duty.look_away(2);
         assert!(!model.duty.is_kept(), "nobody starts the watcher");
+    });
+}
+
+/// The system refuses the watcher its thread. Who looks meanwhile whether there is one is not to sleep without a limit, as nobody
+/// else would try again.
+#[test]
+fn r17_a_watcher_that_is_refused_is_never_counted_on() {
+    loom::model(|| {
+        let watcher = Arc::new(Watcher::new());
+        let refused = {
+            let watcher = watcher.clone();
+            thread::spawn(move || {
+                if watcher.starts() {
+                    watcher.was_started(false);
+                }
+            })
+        };
+        assert!(!watcher.is_there(), "a sleeper relies on a watcher that is refused");
+        if watcher.starts() {
+            assert!(!watcher.is_there());
+            watcher.was_started(false);
+        }
+        refused.join().unwrap();
+        assert!(watcher.starts() && watcher.is_coming(), "nobody can try again");
+        watcher.was_started(true);
+        assert!(watcher.is_there() && !watcher.starts());
     });
 }

@@ -14,7 +14,7 @@ use std::future::poll_fn;
 use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use super::{FORKED, SHUT_DOWN, current};
 use crate::blocking::Waiting;
@@ -207,7 +207,7 @@ impl Blocking {
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>,
     ) -> Result<R, String> {
         let (runtime, wait) = (self.runtime, &self.wait);
-        let waker = Waker::from(wait.clone());
+        let waker = wait.waker();
         let mut cx = Context::from_waker(&waker);
         loop {
             self.acquire();

@@ -415,7 +415,7 @@ unsafe fn finish(task: Task, sched: &'static Sched) {
                 None
             }
         };
-        sched.has_ended_task();
+        sched.has_ended_task(joiner.as_ref());
         if let Some(joiner) = joiner {
             assert_no_lock_held();
             // It is the user's, and whoever ended the task has nothing to do with its panic.
@@ -530,6 +530,11 @@ unsafe fn abandon<F: Future>(task: Task, why: Failure) {
 unsafe fn drop_outcome<F: Future>(task: Task) {
     // SAFETY: passed on. What is in it swallows panics.
     unsafe { ManuallyDrop::drop(&mut (*task.stage::<F>()).outcome) };
+}
+
+/// Whether it is a task's waker: it queues the task, and does not block.
+pub(crate) fn is_waker(waker: &Waker) -> bool {
+    std::ptr::eq(waker.vtable(), &WAKER)
 }
 
 /// The waker of all tasks. Its data is a [`Task`], with a reference.

@@ -1,6 +1,8 @@
 //! The first machine: a cold start. It is started while the runtime is built, which takes less time than a thread needs to be
 //! there, and owes the watcher (see `duty`), which it starts when the first task no longer waits for that.
 
+use std::task::Waker;
+
 use super::Worker;
 use super::run::{AbortOnPanic, Began};
 use crate::clock;
@@ -9,6 +11,7 @@ use crate::processor::Processor;
 use crate::sched::Sched;
 use crate::sys::atomic::Ordering::Relaxed;
 use crate::sys::thread_id;
+use crate::{task, waits};
 
 /// The first machine runs its first task, and another thread has the watcher's duty until that has ended. A bit of `Sched::at_end`.
 const FIRST_RUNS: u8 = 2;
@@ -90,9 +93,11 @@ impl Sched {
     }
 
     /// A task has ended in this thread, and who waits for it is about to be woken. If it is the first one, which no other ends
-    /// inside, user code is left behind with it, but for that waker.
-    pub(in crate::sched) fn has_ended_first_task(&self, at_end: u8) {
-        if at_end & FIRST_RUNS != 0 && self.first_machine.load(Relaxed) == thread_id() {
+    /// inside, user code is left behind with it, unless that waker is the user's: it may block, and then the other thread keeps
+    /// the duty.
+    pub(in crate::sched) fn has_ended_first_task(&self, at_end: u8, joiner: Option<&Waker>) {
+        let is_ours = |waker| waits::is_waker(waker) || task::is_waker(waker);
+        if at_end & FIRST_RUNS != 0 && self.first_machine.load(Relaxed) == thread_id() && joiner.is_none_or(is_ours) {
             self.duty.give_back();
         }
     }
