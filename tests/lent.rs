@@ -214,6 +214,34 @@ fn r17_a_lent_thread_leaves_the_pool_a_place() {
     });
 }
 
+/// Nor the one that a closure is to have which it calls, while all the others are in closures that do not end.
+#[test]
+fn r17_a_lent_thread_leaves_the_pool_a_place_beside_long_closures() {
+    limited(|| {
+        for max_threads in 4..7 {
+            // With one thread left for the others, and more.
+            for long in 1..max_threads - 2 {
+                let runtime = Builder::new().procs(1).max_threads(max_threads).build().unwrap();
+                let gates: Vec<_> = (0..long)
+                    .map(|_| {
+                        let (open, gate) = channel::<()>();
+                        drop(runtime.spawn_blocking(move || gate.recv()));
+                        open
+                    })
+                    .collect();
+                let task = runtime.spawn(async {
+                    for _ in 0..3 {
+                        call_when_idle().await;
+                        assert_eq!(gmp::block_on(gmp::spawn_blocking(|| 7)).unwrap(), 7);
+                    }
+                });
+                runtime.block_on(task).unwrap();
+                drop(gates);
+            }
+        }
+    });
+}
+
 /// What a lent thread makes ready beside its own task is not left to it alone.
 #[test]
 fn r03_others_do_not_wait_for_a_lent_thread() {

@@ -24,7 +24,7 @@ impl Sched {
             return None;
         }
         // Before the closure counts as ended: shutdown sees the one or the other.
-        if !self.threads.lend() {
+        if !self.threads.lend(self.idle.procs()) {
             return None;
         }
         blocking::be_lent(self);
