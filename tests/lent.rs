@@ -1,9 +1,11 @@
 //! The thread that has run a blocking closure goes on with the task that waits for it, if a processor is idle, and with the
 //! closure that this task calls next. What that task does must not keep anything waiting.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Barrier, Mutex};
+use std::task::{Context, Wake, Waker};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -107,6 +109,68 @@ fn r16_a_poll_may_wait_for_the_closure_that_it_has_just_called() {
                     wait(receiver, closure)
                 });
                 assert_eq!(runtime.block_on(task).unwrap(), 7, "{way}");
+            });
+        }
+    }
+}
+
+/// Enters the runtime and wakes the task that waits for this, when all are idle. For a thread of the pool.
+fn wake_from_within(sender: &gmp::chan::Sender<()>) {
+    let handle = gmp::runtime::Handle::current();
+    wait_until_idle(|| handle.metrics());
+    gmp::block_on(async { gmp::task::block_in_place(|| sender.try_send(()).unwrap()) });
+}
+
+/// The destructor of a result that nobody wants.
+struct Unwanted(gmp::chan::Sender<()>);
+
+impl Drop for Unwanted {
+    fn drop(&mut self) {
+        wake_from_within(&self.0);
+    }
+}
+
+/// A waker that is not a task's.
+struct Foreign(gmp::chan::Sender<()>);
+
+impl Wake for Foreign {
+    fn wake(self: Arc<Self>) {
+        wake_from_within(&self.0);
+    }
+}
+
+/// They may do anything, so the thread is not lent while they run: it would lose the processor, and shutdown wait for it.
+#[test]
+fn r14_no_thread_is_lent_in_a_destructor_or_in_a_foreign_waker() {
+    for foreign in [false, true] {
+        for procs in [1, 2] {
+            limited(move || {
+                let runtime = runtime(procs);
+                let (sender, receiver) = gmp::chan::bounded(1);
+                let woken = runtime.spawn(async move { receiver.recv().await.unwrap() });
+                let (open, gate) = channel::<()>();
+                let result = Arc::new(Mutex::new(Some(sender)));
+                let unwanted = result.clone();
+                let mut closure = runtime.spawn_blocking(move || {
+                    let _ = gate.recv();
+                    unwanted.lock().unwrap().take().map(Unwanted)
+                });
+                let closure = if foreign {
+                    let waker = Waker::from(Arc::new(Foreign(result.lock().unwrap().take().unwrap())));
+                    assert!(Pin::new(&mut closure).poll(&mut Context::from_waker(&waker)).is_pending());
+                    Some(closure)
+                } else {
+                    drop(closure);
+                    None
+                };
+                drop(open);
+                runtime.block_on(woken).unwrap();
+                while runtime.metrics().blocking_idle_threads == 0 {
+                    thread::yield_now();
+                }
+                assert_eq!(runtime.metrics().blocking_lent, 0);
+                drop(closure);
+                runtime.shutdown_timeout(Duration::MAX).unwrap();
             });
         }
     }
