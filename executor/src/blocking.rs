@@ -44,7 +44,7 @@ use crate::task::{self, swallow};
 mod lent;
 
 use lent::{DOES, Does, Keeping};
-pub(crate) use lent::{be_lent, may_be_lent};
+pub(crate) use lent::{be_lent, keeps_a_closure, may_be_lent};
 
 /// At most so many closures run at once, unless the builder says otherwise.
 pub(crate) const LIMIT: usize = 512;

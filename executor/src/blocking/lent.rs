@@ -137,6 +137,11 @@ pub(super) fn is_lent() -> bool {
     LENT.get()
 }
 
+/// Whether a closure waits for this thread.
+pub(crate) fn keeps_a_closure() -> bool {
+    KEEPS.get().is_some()
+}
+
 impl Pool {
     /// Whether no closure and no waker waits for a thread that has done with its own.
     pub(crate) fn spares_a_thread(&self) -> bool {
@@ -175,7 +180,7 @@ impl Sched {
     /// This thread does not come for the closure that it keeps, if it does: another one is called.
     #[inline]
     pub(crate) fn call_for_kept_closure(&'static self) {
-        if KEEPS.get().is_some() {
+        if keeps_a_closure() {
             self.call_another();
         }
     }
