@@ -405,6 +405,35 @@ fn r14_shutdown_waits_for_a_lent_thread_in_its_poll() {
     });
 }
 
+/// Nor does it stand for ever when the last to stop work is a lent thread whose place was taken while its poll was stuck.
+#[test]
+fn r07_a_paused_clock_goes_on_when_a_lent_thread_ends() {
+    limited(|| {
+        let runtime = Builder::new().procs(1).max_threads(4).start_paused(true).build().unwrap();
+        let (open, gate) = channel::<()>();
+        let (slept, has_slept) = channel();
+        drop(runtime.spawn(async move {
+            while call_when_idle().await != thread::current().id() {}
+            drop(gmp::spawn(async move {
+                gmp::time::sleep(Duration::from_secs(1)).await;
+                slept.send(()).unwrap();
+            }));
+            let _ = gate.recv();
+        }));
+        while runtime.metrics().stuck_threads == 0 {
+            thread::yield_now();
+        }
+        // With another processor there are two threads too many for that one to come back.
+        runtime.block_on(runtime.spawn_blocking(|| ())).unwrap();
+        runtime.set_procs(2).unwrap();
+        while runtime.metrics().blocking_idle_threads == 0 || runtime.metrics().idle_procs < 2 {
+            thread::yield_now();
+        }
+        drop(open);
+        has_slept.recv().unwrap();
+    });
+}
+
 /// A clock that stands moves on while a task makes calls and sleeps, and never before a call has ended.
 #[test]
 fn r07_a_paused_clock_waits_for_calls_on_a_lent_thread() {

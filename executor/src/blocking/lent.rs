@@ -211,5 +211,7 @@ pub(super) fn run(sched: &'static Sched, worker: &mut Worker) -> Option<MutexGua
         return Some(state);
     }
     sched.call(state);
+    // Its last poll may have been a stuck one, and this thread goes idle nowhere.
+    sched.clock_may_advance();
     None
 }
