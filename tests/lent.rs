@@ -405,7 +405,7 @@ fn r14_shutdown_waits_for_a_lent_thread_in_its_poll() {
     });
 }
 
-/// Nor does it stand for ever when the last to stop work is a lent thread whose place was taken while its poll was stuck.
+/// A paused clock moves on when the last to stop work is a lent thread whose place was taken while its poll was stuck.
 #[test]
 fn r07_a_paused_clock_goes_on_when_a_lent_thread_ends() {
     limited(|| {

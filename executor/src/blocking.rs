@@ -433,10 +433,13 @@ fn run_closures(sched: &'static Sched, machine: &'static Machine) -> Kind {
     let mut state = pool.state.lock();
     state.coming -= 1;
     let mut has_come = true;
+    // That it keeps a paused clock no more.
+    let mut told_clock = false;
     loop {
         match state.next() {
             Next::Run(unit) => {
                 drop(state);
+                told_clock = false;
                 // Before the closure, which may last.
                 if std::mem::take(&mut has_come) {
                     (0..CALLS_EACH).for_each(|_| sched.call_beside(COMING_MANY, pool.state.lock()));
@@ -470,6 +473,7 @@ fn run_closures(sched: &'static Sched, machine: &'static Machine) -> Kind {
             Next::Wake(waker) => {
                 // It was called for a closure, perhaps, and may be gone for long.
                 sched.call(state);
+                told_clock = false;
                 DOES.set(Does::Waker);
                 wake(waker);
                 DOES.set(Does::Nothing);
@@ -479,10 +483,12 @@ fn run_closures(sched: &'static Sched, machine: &'static Machine) -> Kind {
                 sched.agent_left();
             }
             Next::Rest => {
-                if sched.clock.is_paused() {
+                // Nobody can call the thread meanwhile: it asks again what is next.
+                if sched.clock.is_paused() && !std::mem::replace(&mut told_clock, true) {
                     drop(state);
                     sched.clock_may_advance();
                     state = pool.state.lock();
+                    continue;
                 }
                 let Some(called) = rest(pool, machine, state) else {
                     return Kind::Pool;
@@ -490,6 +496,7 @@ fn run_closures(sched: &'static Sched, machine: &'static Machine) -> Kind {
                 state = called;
                 state.coming -= 1;
                 has_come = true;
+                told_clock = false;
             }
             Next::End => return Kind::Pool,
         }
