@@ -224,6 +224,29 @@ fn r12_a_panic_goes_to_the_handle_and_the_thread_goes_on() {
     });
 }
 
+/// A thread that goes to rest tells the clock, and what this makes ready calls the next closure, with no other thread to be
+/// had.
+#[test]
+fn r16_a_closure_that_comes_while_its_thread_tells_the_clock_is_run() {
+    limited(|| {
+        let builder = Builder::new().procs(1).max_threads(3).start_paused(true);
+        let runtime = builder.thread_keep_alive(Duration::MAX).build().unwrap();
+        let task = runtime.spawn(async {
+            for _ in 0..5000 {
+                let call = gmp::spawn_blocking(|| {
+                    let handle = gmp::runtime::Handle::current();
+                    while handle.metrics().idle_procs == 0 {
+                        thread::yield_now();
+                    }
+                });
+                drop(call);
+                gmp::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+        runtime.block_on(task).unwrap();
+    });
+}
+
 #[test]
 fn r16_idle_threads_end() {
     const THREADS: usize = 4;

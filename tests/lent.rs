@@ -1,9 +1,11 @@
 //! The thread that has run a blocking closure goes on with the task that waits for it, if a processor is idle, and with the
 //! closure that this task calls next. What that task does must not keep anything waiting.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Barrier, Mutex};
+use std::task::{Context, Wake, Waker};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -111,6 +113,68 @@ fn r16_a_poll_may_wait_for_the_closure_that_it_has_just_called() {
                     wait(receiver, closure)
                 });
                 assert_eq!(runtime.block_on(task).unwrap(), 7, "{way}");
+            });
+        }
+    }
+}
+
+/// Enters the runtime and wakes the task that waits for this, when all are idle. For a thread of the pool.
+fn wake_from_within(sender: &gmp::chan::Sender<()>) {
+    let handle = gmp::runtime::Handle::current();
+    wait_until_idle(|| handle.metrics());
+    gmp::block_on(async { gmp::task::block_in_place(|| sender.try_send(()).unwrap()) });
+}
+
+/// The destructor of a result that nobody wants.
+struct Unwanted(gmp::chan::Sender<()>);
+
+impl Drop for Unwanted {
+    fn drop(&mut self) {
+        wake_from_within(&self.0);
+    }
+}
+
+/// A waker that is not a task's.
+struct Foreign(gmp::chan::Sender<()>);
+
+impl Wake for Foreign {
+    fn wake(self: Arc<Self>) {
+        wake_from_within(&self.0);
+    }
+}
+
+/// They may do anything, so the thread is not lent while they run: it would lose the processor, and shutdown wait for it.
+#[test]
+fn r14_no_thread_is_lent_in_a_destructor_or_in_a_foreign_waker() {
+    for foreign in [false, true] {
+        for procs in [1, 2] {
+            limited(move || {
+                let runtime = runtime(procs);
+                let (sender, receiver) = gmp::chan::bounded(1);
+                let woken = runtime.spawn(async move { receiver.recv().await.unwrap() });
+                let (open, gate) = channel::<()>();
+                let result = Arc::new(Mutex::new(Some(sender)));
+                let unwanted = result.clone();
+                let mut closure = runtime.spawn_blocking(move || {
+                    let _ = gate.recv();
+                    unwanted.lock().unwrap().take().map(Unwanted)
+                });
+                let closure = if foreign {
+                    let waker = Waker::from(Arc::new(Foreign(result.lock().unwrap().take().unwrap())));
+                    assert!(Pin::new(&mut closure).poll(&mut Context::from_waker(&waker)).is_pending());
+                    Some(closure)
+                } else {
+                    drop(closure);
+                    None
+                };
+                drop(open);
+                runtime.block_on(woken).unwrap();
+                while runtime.metrics().blocking_idle_threads == 0 {
+                    thread::yield_now();
+                }
+                assert_eq!(runtime.metrics().blocking_lent, 0);
+                drop(closure);
+                runtime.shutdown_timeout(Duration::MAX).unwrap();
             });
         }
     }
@@ -238,6 +302,34 @@ fn r17_a_lent_thread_leaves_the_pool_a_place() {
     });
 }
 
+/// Nor the one that a closure is to have which it calls, while all the others are in closures that do not end.
+#[test]
+fn r17_a_lent_thread_leaves_the_pool_a_place_beside_long_closures() {
+    limited(|| {
+        for max_threads in 4..7 {
+            // With one thread left for the others, and more.
+            for long in 1..max_threads - 2 {
+                let runtime = Builder::new().procs(1).max_threads(max_threads).build().unwrap();
+                let gates: Vec<_> = (0..long)
+                    .map(|_| {
+                        let (open, gate) = channel::<()>();
+                        drop(runtime.spawn_blocking(move || gate.recv()));
+                        open
+                    })
+                    .collect();
+                let task = runtime.spawn(async {
+                    for _ in 0..3 {
+                        call_when_idle().await;
+                        assert_eq!(gmp::block_on(gmp::spawn_blocking(|| 7)).unwrap(), 7);
+                    }
+                });
+                runtime.block_on(task).unwrap();
+                drop(gates);
+            }
+        }
+    });
+}
+
 /// What a lent thread makes ready beside its own task is not left to it alone.
 #[test]
 fn r03_others_do_not_wait_for_a_lent_thread() {
@@ -334,6 +426,35 @@ fn r14_shutdown_waits_for_a_lent_thread_in_its_poll() {
             assert_eq!(polls.load(Ordering::SeqCst), 0);
             drop(open);
         }
+    });
+}
+
+/// A paused clock moves on when the last to stop work is a lent thread whose place was taken while its poll was stuck.
+#[test]
+fn r07_a_paused_clock_goes_on_when_a_lent_thread_ends() {
+    limited(|| {
+        let runtime = Builder::new().procs(1).max_threads(4).start_paused(true).build().unwrap();
+        let (open, gate) = channel::<()>();
+        let (slept, has_slept) = channel();
+        drop(runtime.spawn(async move {
+            while call_when_idle().await != thread::current().id() {}
+            drop(gmp::spawn(async move {
+                gmp::time::sleep(Duration::from_secs(1)).await;
+                slept.send(()).unwrap();
+            }));
+            let _ = gate.recv();
+        }));
+        while runtime.metrics().stuck_threads == 0 {
+            thread::yield_now();
+        }
+        // With another processor there are two threads too many for that one to come back.
+        runtime.block_on(runtime.spawn_blocking(|| ())).unwrap();
+        runtime.set_procs(2).unwrap();
+        while runtime.metrics().blocking_idle_threads == 0 || runtime.metrics().idle_procs < 2 {
+            thread::yield_now();
+        }
+        drop(open);
+        has_slept.recv().unwrap();
     });
 }
 

@@ -22,9 +22,10 @@
 //! | thread  | counted in      | it leaves by                                                                |
 //! |---------|-----------------|-----------------------------------------------------------------------------|
 //! | coming  | `coming`        | `State::next`: → running, or → idle when another one was faster              |
-//! | running | `running`       | `State::next`: → running, → idle, → ended when the runtime closes            |
+//! | running | `running`       | `State::next`: → running, → idle, → ended when the runtime closes · → lent   |
 //! | waiting | `running` and `waiting` | the end of its `block_on`'s wait: → running                         |
 //! | idle    | `idle`          | `State::call`: → coming · its keep-alive is over, or `Pool::close`: → ended |
+//! | lent    | `lent`          | `lent::run`: as from running, or → ended when its place is taken            |
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -43,7 +44,7 @@ use crate::task::{self, swallow};
 mod lent;
 
 use lent::{DOES, Does, Keeping};
-pub(crate) use lent::{be_lent, closure_returned, may_be_lent};
+pub(crate) use lent::{be_lent, keeps_a_closure, may_be_lent};
 
 /// At most so many closures run at once, unless the builder says otherwise.
 pub(crate) const LIMIT: usize = 512;
@@ -432,10 +433,13 @@ fn run_closures(sched: &'static Sched, machine: &'static Machine) -> Kind {
     let mut state = pool.state.lock();
     state.coming -= 1;
     let mut has_come = true;
+    // That it keeps a paused clock no more.
+    let mut told_clock = false;
     loop {
         match state.next() {
             Next::Run(unit) => {
                 drop(state);
+                told_clock = false;
                 // Before the closure, which may last.
                 if std::mem::take(&mut has_come) {
                     (0..CALLS_EACH).for_each(|_| sched.call_beside(COMING_MANY, pool.state.lock()));
@@ -443,7 +447,14 @@ fn run_closures(sched: &'static Sched, machine: &'static Machine) -> Kind {
                 // What the closure throws is in its handle by now. Should anything else come out, the thread must go on:
                 // the pool counts it.
                 DOES.set(Does::Closure);
-                swallow(|| task::run(unit, None));
+                let mut joiner = None;
+                swallow(|| joiner = task::run_closure(unit));
+                if let Some(joiner) = joiner {
+                    if task::is_waker(&joiner) {
+                        DOES.set(Does::Ends);
+                    }
+                    wake(joiner);
+                }
                 DOES.set(Does::Nothing);
                 state = pool.state.lock();
                 state.running -= 1;
@@ -462,6 +473,7 @@ fn run_closures(sched: &'static Sched, machine: &'static Machine) -> Kind {
             Next::Wake(waker) => {
                 // It was called for a closure, perhaps, and may be gone for long.
                 sched.call(state);
+                told_clock = false;
                 DOES.set(Does::Waker);
                 wake(waker);
                 DOES.set(Does::Nothing);
@@ -471,10 +483,12 @@ fn run_closures(sched: &'static Sched, machine: &'static Machine) -> Kind {
                 sched.agent_left();
             }
             Next::Rest => {
-                if sched.clock.is_paused() {
+                // Nobody can call the thread meanwhile: it asks again what is next.
+                if sched.clock.is_paused() && !std::mem::replace(&mut told_clock, true) {
                     drop(state);
                     sched.clock_may_advance();
                     state = pool.state.lock();
+                    continue;
                 }
                 let Some(called) = rest(pool, machine, state) else {
                     return Kind::Pool;
@@ -482,6 +496,7 @@ fn run_closures(sched: &'static Sched, machine: &'static Machine) -> Kind {
                 state = called;
                 state.coming -= 1;
                 has_come = true;
+                told_clock = false;
             }
             Next::End => return Kind::Pool,
         }
@@ -529,7 +544,7 @@ impl Waiting {
     /// `runtime` is that of the `block_on`.
     pub(crate) fn new(runtime: &'static Sched) -> Self {
         // A waker counts against no limit, and neither does a task that a lent thread runs.
-        let serves = SERVES.get().filter(|_| matches!(DOES.get(), Does::Closure | Does::Ends));
+        let serves = SERVES.get().filter(|_| DOES.get() == Does::Closure);
         let here = usize::from(serves.is_some_and(|own| std::ptr::eq(own, runtime)));
         if let Some(sched) = serves {
             let mut state = sched.blocking.state.lock();

@@ -23,9 +23,8 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
-use crate::blocking;
 use crate::context;
 use crate::leak::Counted;
 use crate::processor::{Polled, Processor};
@@ -260,9 +259,7 @@ where
 
         fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<R> {
             let f = self.0.take().expect("a closure was called twice");
-            let output = f();
-            blocking::closure_returned();
-            Poll::Ready(output)
+            Poll::Ready(f())
         }
     }
 
@@ -328,24 +325,26 @@ pub(crate) fn polled(unit: &Unit) -> Polled {
     unsafe { Polled::Task(task.id(), task.location()) }
 }
 
-/// Polls the task once, on `p` if the thread has a processor.
+/// Polls the task once on `p`, which this thread holds.
 #[inline]
-pub(crate) fn run(unit: Unit, p: Option<&Processor>) {
+pub(crate) fn run(unit: Unit, p: &Processor) {
     assert_no_lock_held();
     let task = Task::from_unit(unit);
-    // SAFETY: the unit was ours, and is again if the task was woken. The slot of a runtime is there for ever.
+    // SAFETY: the unit was ours, and is again if the task was woken. A processor runs the tasks of its runtime.
     unsafe {
-        let sched = match p {
-            Some(p) => {
-                p.polls_for(task.id(), task.location());
-                p.sched
-            }
-            None => task.sched(),
-        };
-        if cell::run(task, sched) {
-            sched.ready(task.into_unit(), How::Yielded);
+        p.polls_for(task.id(), task.location());
+        if cell::run(task, p.sched) {
+            p.sched.ready(task.into_unit(), How::Yielded);
         }
     }
+}
+
+/// Runs the closure of [`spawn_blocking`]. Gives the waker of who waits for it, which the caller wakes.
+pub(crate) fn run_closure(unit: Unit) -> Option<Waker> {
+    assert_no_lock_held();
+    let task = Task::from_unit(unit);
+    // SAFETY: the unit was ours, and nothing but closures is queued for the pool. The slot of a runtime is there for ever.
+    unsafe { cell::run_closure(task, task.sched()) }
 }
 
 /// Drops the task's future without polling it; its handle says "runtime shut down".

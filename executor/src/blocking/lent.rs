@@ -1,6 +1,6 @@
 //! A thread of the pool that is lent to the scheduler: its closure has returned, and it runs the task that waits for that
-//! (Go: `exitsyscall`, where the thread that comes back from a system call takes an idle processor). `sched` asks at the
-//! closure's first wake of a task; `run_closures` sends the thread there, and has it back.
+//! (Go: `exitsyscall`, where the thread that comes back from a system call takes an idle processor). `sched` asks when that
+//! task is woken; `run_closures` sends the thread there, and has it back.
 //!
 //! A call and its result are two thread wakes, of the pool's thread and of a machine, and each costs more than most closures.
 //! The thread that has just run the closure is awake and has the result in its cache. So it takes an idle processor, if there
@@ -16,12 +16,16 @@
 //!    look of `sysmon` calls threads for all closures that are kept: within a look, for the processor is not idle then.
 //! 4. Where that happens, or a kept closure waited for long, closures are kept more and more rarely: the poll that calls them
 //!    has other things to do meanwhile.
+//! 5. A thread is lent for the wake of a task that waits for its closure and for nothing else: not while the result's
+//!    destructor runs, nor for a waker of the user's. What these wake must not wait behind them, and what they run (a
+//!    `block_on`, a `block_in_place`, the end of a runtime) has its own idea of which processor the thread holds. So nobody's
+//!    code runs between the lending and `Worker::run_lent`, and a poll on a lent thread begins with nothing kept.
 //!
 //! | the thread           | `DOES`    | `LENT` | its end                                                        |
 //! |----------------------|-----------|--------|----------------------------------------------------------------|
-//! | is in a closure      | `Closure` | no     | `closure_returned`                                             |
-//! | ends the closure     | `Ends`    | no     | the first wake of a task, with a processor idle: → lent        |
-//! | lent, ends it still  | `Ends`    | yes    | the closure's outcome is with who waits for it                 |
+//! | is in a closure      | `Closure` | no     | its outcome is with who waits for it, or dropped               |
+//! | wakes who waits      | `Ends`    | no     | that task is queued, with a processor idle: → lent             |
+//! | lent, in the wake    | `Ends`    | yes    | the wake is over                                               |
 //! | lent                 | `Nothing` | yes    | `Worker::run_lent` is over: it is of the pool again, or ends   |
 
 use std::cell::Cell;
@@ -46,7 +50,7 @@ pub(super) enum Does {
     /// It is in nobody's code, or it is lent.
     Nothing,
     Closure,
-    /// The closure has returned; who waits for it is woken.
+    /// It wakes the task that waits for the closure, and is in nobody's code.
     Ends,
     /// It is in a waker.
     Waker,
@@ -115,21 +119,12 @@ impl Keeping {
     }
 }
 
-/// The closure that this thread runs has returned.
-pub(crate) fn closure_returned() {
-    if DOES.get() == Does::Closure {
-        DOES.set(Does::Ends);
-    }
-}
-
-/// Whether this thread is of the pool of `sched` and ends a closure, and may take a processor for what that wakes. One that
-/// waits in a destructor has what it needs, or had: it is in the middle of other work.
+/// Whether this thread is of the pool of `sched` and wakes the task that waits for its closure, and may take a processor to
+/// run it (invariant 5).
 pub(crate) fn may_be_lent(sched: &'static Sched) -> bool {
-    DOES.get() == Does::Ends
-        && !LENT.get()
-        && super::serves(sched)
-        && context::processor().is_none()
-        && !context::is_released()
+    let may = DOES.get() == Does::Ends && super::serves(sched);
+    debug_assert!(!may || !(LENT.get() || context::is_released() || context::processor().is_some()));
+    may
 }
 
 /// It is lent from here on, and is to find that out when it is through with the closure.
@@ -140,6 +135,11 @@ pub(crate) fn be_lent(sched: &'static Sched) {
 
 pub(super) fn is_lent() -> bool {
     LENT.get()
+}
+
+/// Whether a closure waits for this thread.
+pub(crate) fn keeps_a_closure() -> bool {
+    KEEPS.get().is_some()
 }
 
 impl Pool {
@@ -180,7 +180,7 @@ impl Sched {
     /// This thread does not come for the closure that it keeps, if it does: another one is called.
     #[inline]
     pub(crate) fn call_for_kept_closure(&'static self) {
-        if KEEPS.get().is_some() {
+        if keeps_a_closure() {
             self.call_another();
         }
     }
@@ -211,5 +211,7 @@ pub(super) fn run(sched: &'static Sched, worker: &mut Worker) -> Option<MutexGua
         return Some(state);
     }
     sched.call(state);
+    // Its last poll may have been a stuck one, and this thread goes idle nowhere.
+    sched.clock_may_advance();
     None
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::Sched;
 use super::stuck::{BLOCKED_NS, StuckPoll, cpu_ns, thread_name};
+use crate::blocking;
 use crate::clock;
 use crate::idle::HandedOff;
 use crate::metrics::SharedCounter;
@@ -179,6 +180,8 @@ impl Sched {
     /// The processor that this machine holds goes to others before a poll, which then begins on a husk. `false`: as many threads
     /// are stuck as may be, or the processor is not the table's to give away.
     pub(crate) fn give_away_ahead(&'static self, p: &'static Processor) -> bool {
+        // The poll may wait for it while nobody looks.
+        debug_assert!(!blocking::keeps_a_closure(), "a poll begins with a closure kept");
         let (slot, limit) = (self.slot(p.index), self.max_stuck());
         let taken = self.idle.take_away(p.index, self, || {
             if !slot.is_current(p) || self.stuck_threads() >= limit {

@@ -111,13 +111,16 @@ impl Threads {
         taken
     }
 
-    /// A thread of the pool is to run tasks: from here on it counts as a machine, if that leaves the pool a place.
+    /// A thread of the pool is to run tasks: it counts as a machine from here on, if the pool may have another one then.
     #[must_use]
-    pub(crate) fn lend(&self) -> bool {
+    pub(crate) fn lend(&self, procs: u32) -> bool {
         let limit = self.limit.load(Relaxed);
+        // All the others of the pool may be in closures that do not end before the one that this thread's task calls.
         let may = |held: u64| {
             let [machines, pool, pinned] = Self::counts(held);
-            machines + (pool - 1).max(1) + pinned.max(1) < limit
+            let (machines, pool) = (machines + 1, pool - 1);
+            machines + pool.max(1) + pinned.max(1) <= limit
+                && (pool == 0 || pool + machines.max(procs as usize) + pinned.max(1) < limit)
         };
         let lent = |held| may(held).then_some(held - Kind::Pool.one() + Kind::Machine.one());
         // AcqRel: pairs with `count`.
@@ -331,14 +334,18 @@ mod tests {
     fn r17_a_thread_that_is_lent_takes_nobodys_place() {
         for limit in 3..12 {
             for procs in 1..6 {
-                for machines in 0..limit {
+                for (machines, pool) in (0..limit).flat_map(|machines| (1..limit).map(move |pool| (machines, pool))) {
                     let threads = threads(limit);
-                    let began = (0..machines).all(|_| threads.take(Machine, procs)) && threads.take(Pool, procs);
-                    if !began || !threads.lend() {
+                    let began = (0..machines).all(|_| threads.take(Machine, procs))
+                        && (0..pool).all(|_| threads.take(Pool, procs));
+                    if !began || !threads.lend(procs) {
                         continue;
                     }
                     // Others take what they can get meanwhile.
-                    assert!(threads.take(Pool, procs), "the pool has no place: {machines} of {limit} beside {procs}");
+                    assert!(
+                        threads.take(Pool, procs),
+                        "the pool has no place: {machines} and {pool} of {limit} beside {procs}"
+                    );
                     while threads.take(Pool, procs) {}
                     if !threads.take_back(procs) {
                         threads.give(Machine);

@@ -366,6 +366,25 @@ pub(super) unsafe fn run(task: Task, sched: &'static Sched) -> bool {
     false
 }
 
+/// Runs a closure. Gives the waker of who waits for it, which the caller wakes.
+///
+/// # Safety
+///
+/// The caller has the unit of a task of this runtime, whose future is ready at its first poll.
+pub(super) unsafe fn run_closure(task: Task, sched: &'static Sched) -> Option<Waker> {
+    // SAFETY: as in `run`.
+    unsafe {
+        let header = task.header();
+        if header.state.start() {
+            (header.vtable.abandon)(task, Failure::ABORTED);
+        } else {
+            let ended = (header.vtable.poll)(task);
+            debug_assert!(ended, "a closure was not ready");
+        }
+        hand_over(task, sched)
+    }
+}
+
 /// Drops the task's future without polling it.
 ///
 /// # Safety
@@ -382,13 +401,28 @@ pub(super) unsafe fn discard(task: Task) {
     }
 }
 
-/// The future is gone and the outcome in the cell: hands it over.
+/// The future is gone and the outcome in the cell: hands it over, and wakes who waits for it.
 ///
 /// # Safety
 ///
 /// The caller had the unit of a task of this runtime.
 #[inline]
 unsafe fn finish(task: Task, sched: &'static Sched) {
+    // SAFETY: passed on.
+    if let Some(joiner) = unsafe { hand_over(task, sched) } {
+        assert_no_lock_held();
+        // It is the user's, and whoever ended the task has nothing to do with its panic.
+        swallow(|| joiner.wake());
+    }
+}
+
+/// [`finish`], but for the wake of who waits for the outcome.
+///
+/// # Safety
+///
+/// As [`finish`].
+#[inline]
+unsafe fn hand_over(task: Task, sched: &'static Sched) -> Option<Waker> {
     // SAFETY: ALIVE is still set, and its reference ours to end; after `complete` the cell is kept where it says so.
     unsafe {
         let header = task.header();
@@ -416,11 +450,7 @@ unsafe fn finish(task: Task, sched: &'static Sched) {
             }
         };
         sched.has_ended_task(joiner.as_ref());
-        if let Some(joiner) = joiner {
-            assert_no_lock_held();
-            // It is the user's, and whoever ended the task has nothing to do with its panic.
-            swallow(|| joiner.wake());
-        }
+        joiner
     }
 }
 

@@ -17,14 +17,14 @@ const RUNS_MAX: usize = 64;
 const RUNS_NS: u64 = 100_000;
 
 impl Sched {
-    /// A processor for a thread of the pool that ends its closure and wakes a task; `None`: it is to do so like any other
-    /// thread. In the state of a poll of wakers: those that the closure's end wakes may be the user's.
+    /// A processor for a thread of the pool that wakes the task which waits for its closure; `None`: it is to do so like any
+    /// other thread. In the state of a poll of wakers, which [`Worker::run_lent`] ends.
     pub(in crate::sched) fn processor_for_what_a_closure_wakes(&'static self) -> Option<&'static Processor> {
         if !blocking::may_be_lent(self) || self.idle.counts().idle() == 0 || !self.blocking.spares_a_thread() {
             return None;
         }
         // Before the closure counts as ended: shutdown sees the one or the other.
-        if !self.threads.lend() {
+        if !self.threads.lend(self.idle.procs()) {
             return None;
         }
         blocking::be_lent(self);

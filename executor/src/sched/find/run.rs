@@ -103,7 +103,7 @@ impl Worker {
         p.begin_poll();
         p.counters().polled.add(1);
         let abort = AbortOnPanic("a panic left a task");
-        task::run(unit, Some(p));
+        task::run(unit, p);
         std::mem::forget(abort);
         if let Some(p) = self.processor() {
             p.end_poll();
