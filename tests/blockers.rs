@@ -53,6 +53,15 @@ impl Blocker {
         open
     }
 
+    /// One that has blocked: others, which there must be, were rescued from it.
+    fn known_on(runtime: &Runtime, told: &Told) -> Self {
+        let blocker = Blocker::on(runtime);
+        let open = blocker.block();
+        blocker.is_told_of(told);
+        let_go(open, runtime);
+        blocker
+    }
+
     /// It is told that the others go on without it.
     fn is_told_of(&self, told: &Told) {
         while told.recv().unwrap() != (Some(self.task.id()), true) {}
@@ -99,13 +108,10 @@ fn r03_a_task_that_blocks_again_keeps_nobody_waiting() {
     const AGAIN: u64 = 10;
     limited(|| {
         let (runtime, told) = runtime(1, 8);
-        let blocker = Blocker::on(&runtime);
         let waits = Waits::on(&runtime);
-        let open = blocker.block();
-        blocker.is_told_of(&told);
+        let blocker = Blocker::known_on(&runtime, &told);
         let before = runtime.metrics();
         assert_eq!((before.rescues, before.blocker_polls), (1, 0), "nothing was known of it");
-        let_go(open, &runtime);
         for _ in 0..AGAIN {
             let open = blocker.block();
             // Of that poll, too.
@@ -125,13 +131,8 @@ fn r03_blockers_in_a_row_do_not_wait_for_each_other() {
     const BLOCKERS: usize = 5;
     limited(|| {
         let (runtime, told) = runtime(1, 8);
-        let blockers: Vec<_> = (0..BLOCKERS).map(|_| Blocker::on(&runtime)).collect();
         let waits = Waits::on(&runtime);
-        for blocker in &blockers {
-            let open = blocker.block();
-            blocker.is_told_of(&told);
-            let_go(open, &runtime);
-        }
+        let blockers: Vec<_> = (0..BLOCKERS).map(|_| Blocker::known_on(&runtime, &told)).collect();
         let before = runtime.metrics();
         let open: Vec<_> = blockers.iter().map(Blocker::block).collect();
         while runtime.metrics().blocker_polls < before.blocker_polls + BLOCKERS as u64 {
@@ -147,11 +148,8 @@ fn r03_blockers_in_a_row_do_not_wait_for_each_other() {
 fn r03_a_task_that_blocks_no_more_is_like_the_others() {
     limited(|| {
         let (runtime, told) = runtime(1, 8);
-        let blocker = Blocker::on(&runtime);
         let waits = Waits::on(&runtime);
-        let open = blocker.block();
-        blocker.is_told_of(&told);
-        let_go(open, &runtime);
+        let blocker = Blocker::known_on(&runtime, &told);
         // A thread that is preempted for long looks as if it was blocked, so there may be more than one.
         let mut before = 0;
         loop {
@@ -175,11 +173,8 @@ fn r03_a_task_that_blocks_no_more_is_like_the_others() {
 fn r17_at_the_limit_a_known_blocker_is_polled_like_the_others() {
     limited(|| {
         let (runtime, told) = runtime(1, 1);
-        let (known, other) = (Blocker::on(&runtime), Blocker::on(&runtime));
         let waits = Waits::on(&runtime);
-        let open = known.block();
-        known.is_told_of(&told);
-        let_go(open, &runtime);
+        let (known, other) = (Blocker::known_on(&runtime, &told), Blocker::on(&runtime));
         // Another one has the only place when it is polled again.
         let others = other.block();
         other.is_told_of(&told);

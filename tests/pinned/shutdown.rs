@@ -129,11 +129,12 @@ fn r14_shutdown_waits_for_a_poll_and_not_for_one_that_was_given_up_on() {
         // In a poll that nobody gave up on: waited for.
         let runtime = Builder::new().procs(2).rescue(None).build().unwrap();
         let (started, is_started) = channel();
-        let guard = drops.guard();
+        let (guard, handle) = (drops.guard(), runtime.handle());
         drop(runtime.spawn_pinned(move || async move {
             let _bound = Bound::new(guard);
             started.send(()).unwrap();
-            thread::sleep(Duration::from_millis(30));
+            // The runtime closes while this poll goes on.
+            until(|| handle.spawn(pending::<()>()).is_finished());
         }));
         is_started.recv().unwrap();
         drop(runtime);
