@@ -10,11 +10,10 @@
 //! | lent     | of that thread; the first machine runs tasks                                                          |
 //!
 //! 1 anyone's → standby: `promise` · 2 any → anyone's: `is_done` · 3 standby → lookout: `look_out` · 4 lookout → standby,
-//! 5 lent → anyone's: `look_away` · 6 lookout → lent: `lend` ·
-//! 7 lent → standby: `give_back`
+//! 5 lent → anyone's: `look_away` · 6 lookout → lent: `lend` · 7 lent → standby: `give_back`
 //!
 //! 1. While a thread is in user code and there is no watcher, another one that is not has the duty: it starts the watcher
-//!    within [`PATIENCE`], or before it gets to user code itself.
+//!    after [`PATIENCE`], or before it gets to user code itself.
 //! 2. Whoever takes an edge to "anyone's" starts the watcher next.
 //! 3. The word carries the generation of the runtime: a thread that waited for an earlier one of the slot changes nothing.
 
@@ -26,7 +25,8 @@ use crate::sys::atomic::{
 };
 use crate::sys::const_but_in_models;
 
-/// So long, at most, tasks go without a watcher. Its own looks are further apart.
+/// So long tasks go without a watcher, and as much longer as the system takes to wake the thread that looks out. The watcher's own
+/// looks are further apart.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(1);
 
 /// When the system refuses the watcher its thread, nobody would start the threads that it refused too. So whoever sleeps tries
@@ -72,7 +72,7 @@ impl Duty {
         phase(self.0.load(Relaxed)) != ANYONES
     }
 
-    /// This thread begins to wait, in a `block_on` of that runtime, for [`PATIENCE`] at most, and could take the duty over. If so
+    /// This thread begins to wait, in a `block_on` of that runtime, for [`PATIENCE`], and could take the duty over. If so
     /// it calls [`Duty::look_away`] when it has waited, and then takes a processor, which starts the watcher if need be.
     #[must_use]
     pub(crate) fn look_out(&self, generation: u32) -> bool {
