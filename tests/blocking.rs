@@ -224,8 +224,8 @@ fn r12_a_panic_goes_to_the_handle_and_the_thread_goes_on() {
     });
 }
 
-/// A thread that goes to rest tells the clock, and what this makes ready calls the next closure, with no other thread to be
-/// had.
+/// A thread that goes to rest tells the clock, and what this makes ready calls the next closure, with no other thread
+/// to be had.
 #[test]
 fn r16_a_closure_that_comes_while_its_thread_tells_the_clock_is_run() {
     limited(|| {

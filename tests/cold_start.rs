@@ -99,8 +99,8 @@ impl Wake for Blocks {
     }
 }
 
-/// It is no poll that blocks, and the task has ended. The thread in `block_on` waits for another task meanwhile, or is woken by
-/// that waker and blocks too.
+/// It is no poll that blocks, and the task has ended. The thread in `block_on` waits for another task meanwhile, or is
+/// woken by that waker and blocks too.
 #[test]
 fn r03_a_first_task_whose_joiner_blocks_when_woken_delays_no_other() {
     for wakes_root in [false, true].repeat(10) {
@@ -150,7 +150,8 @@ fn r03_a_first_task_from_outside_that_blocks_delays_no_other() {
     });
 }
 
-/// Two threads wait, of which one at most looks out. Each one's task needs the other's, so that one of the tasks blocks.
+/// Two threads wait, of which one at most looks out. Each one's task needs the other's, so that one of the tasks
+/// blocks.
 #[test]
 fn r03_a_first_task_that_blocks_delays_no_other_block_on() {
     check(|runtime| {
@@ -221,8 +222,8 @@ fn r14_a_runtime_that_is_never_used_runs_no_hook() {
     });
 }
 
-/// What a cold start waits for: the machine that is on its way when the task is spawned. Of several starts, as the machine may
-/// be faster than who spawned.
+/// What a cold start waits for: the machine that is on its way when the task is spawned. Of several starts, as the
+/// machine may be faster than who spawned.
 #[test]
 fn a_first_task_needs_one_thread() {
     for procs in [1, 2, 4] {

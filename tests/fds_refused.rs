@@ -1,5 +1,5 @@
-//! The system refuses fds: the runtime is not built, and what there was of it is gone. One test, as the limit holds for the
-//! whole process.
+//! The system refuses fds: the runtime is not built, and what there was of it is gone. One test, as the limit holds for
+//! the whole process.
 #![cfg(unix)]
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

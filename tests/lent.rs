@@ -1,5 +1,5 @@
-//! The thread that has run a blocking closure goes on with the task that waits for it, if a processor is idle, and with the
-//! closure that this task calls next. What that task does must not keep anything waiting.
+//! The thread that has run a blocking closure goes on with the task that waits for it, if a processor is idle, and with
+//! the closure that this task calls next. What that task does must not keep anything waiting.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,7 +37,8 @@ fn wait_until_idle(metrics: impl Fn() -> Metrics) {
 /// Comes back on a thread of the pool, which is lent to the scheduler. Gives its id.
 async fn lend() -> ThreadId {
     loop {
-        // Somebody else, as a thread that is about to wait in `block_on`, may take the processor between the look and the wake.
+        // Somebody else, as a thread that is about to wait in `block_on`, may take the processor between the look and
+        // the wake.
         let id = call_when_idle().await;
         if id == thread::current().id() {
             return id;
@@ -143,7 +144,8 @@ impl Wake for Foreign {
     }
 }
 
-/// They may do anything, so the thread is not lent while they run: it would lose the processor, and shutdown wait for it.
+/// They may do anything, so the thread is not lent while they run: it would lose the processor, and shutdown wait for
+/// it.
 #[test]
 fn r14_no_thread_is_lent_in_a_destructor_or_in_a_foreign_waker() {
     for foreign in [false, true] {
@@ -186,8 +188,8 @@ fn wait_until_unwatched(name: &str, metrics: impl Fn() -> Metrics) {
     let name = format!("{name}-sysmon");
     loop {
         let looks = metrics().sysmon_looks;
-        // If it is asleep now and later, and has not looked in between, that is one sleep, which is longer than any between looks.
-        // One that gets no CPU meanwhile is not asleep.
+        // If it is asleep now and later, and has not looked in between, that is one sleep, which is longer than any
+        // between looks. One that gets no CPU meanwhile is not asleep.
         let sleeps = is_asleep(&name);
         thread::sleep(Duration::from_millis(150));
         if sleeps && is_asleep(&name) && metrics().sysmon_looks == looks {
@@ -228,7 +230,8 @@ fn r16_a_wait_calls_for_the_kept_closure() {
     });
 }
 
-/// Nor at closures that wait for each other, and that are queued before a thread has come: those that come call the others.
+/// Nor at closures that wait for each other, and that are queued before a thread has come: those that come call the
+/// others.
 #[test]
 fn r16_closures_that_wait_for_each_other_all_start() {
     const CLOSURES: usize = 9;

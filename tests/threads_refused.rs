@@ -177,7 +177,8 @@ fn closures() {
         }
         assert_eq!(runtime.block_on(task).unwrap(), 7);
         drop(runtime);
-        // The watcher is refused while the first machine stands by, whose thread is the last: that tries again, and again.
+        // The watcher is refused while the first machine stands by, whose thread is the last: that tries again, and
+        // again.
         limit_memory(Some(used() + STACK + STACK / 2));
         let runtime = builder().build().unwrap();
         assert_eq!(runtime.metrics().threads, 1);

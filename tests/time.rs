@@ -76,8 +76,8 @@ fn r06_only_a_nearer_deadline_from_outside_breaks_the_sleep() {
     limited(|| {
         for round in 0..10 {
             let runtime = Resting::new(2);
-            // A timer in the store of each processor: what comes from outside goes to the first one's, and may be the earliest
-            // there but not of all.
+            // A timer in the store of each processor: what comes from outside goes to the first one's, and may be the
+            // earliest there but not of all.
             let both = Arc::new(Barrier::new(2));
             // The first spawned mostly runs on the first processor.
             for hours in if round % 2 == 0 { [1, 9] } else { [9, 1] } {
@@ -114,8 +114,8 @@ fn r06_only_a_nearer_deadline_from_outside_breaks_the_sleep() {
 #[test]
 fn r06_a_timer_that_was_cancelled_wakes_nobody() {
     limited(|| {
-        // One machine, which goes to sleep each time after its task has cancelled what was the nearest deadline. A second one
-        // might have gone to sleep before, when that deadline was still there.
+        // One machine, which goes to sleep each time after its task has cancelled what was the nearest deadline. A
+        // second one might have gone to sleep before, when that deadline was still there.
         let runtime = Resting::new(1);
         for round in 0..50 {
             let cancelled = runtime.spawn(async {
@@ -330,8 +330,8 @@ fn r18_a_thousand_live_timers_and_a_million_dropped_ones() {
                 flight.push_back(nap);
                 match n {
                     10_000 => flat = LIVE.get(),
-                    // Each armed timer is an item of 16 bytes, at most twice that with what was cancelled, at most four times
-                    // with the room of the heap.
+                    // Each armed timer is an item of 16 bytes, at most twice that with what was cancelled, at most four
+                    // times with the room of the heap.
                     _ if n > 10_000 && n % 1_000 == 0 => {
                         let grown = LIVE.get() - flat;
                         assert!(grown < 200_000, "{grown} bytes after {n} timers");
@@ -462,7 +462,8 @@ fn r07_the_value_of_a_future_that_is_ready_in_the_same_tick() {
     });
 }
 
-/// More are due at once than a queue takes, and the global queue is long: they come in turns with what lies there, not behind it.
+/// More are due at once than a queue takes, and the global queue is long: they come in turns with what lies there, not
+/// behind it.
 #[test]
 fn r04_due_timers_and_a_long_global_queue_take_turns() {
     const SLEEPERS: usize = 2_000;

@@ -1,16 +1,16 @@
-//! What an operation of gmp's costs in counts that no busy machine changes: instructions, those of them that are locked, system
-//! calls, allocations, wakes of threads. `.ci/run` holds them against recorded ceilings (`--gates`).
+//! What an operation of gmp's costs in counts that no busy machine changes: instructions, those of them that are
+//! locked, system calls, allocations, wakes of threads. `.ci/run` holds them against recorded ceilings (`--gates`).
 //!
-//! 1. Each count is taken of `n` operations and of `2 n`, in processes of their own, and the difference divided by `n`: what
-//!    starting and stopping cost falls out.
-//! 2. Instructions are callgrind's, of the thread that executed most of them: with one processor the one that runs tasks.
-//!    System calls are strace's, with the threads of the watcher left out: its looks are paced by the clock. Wakes are the
-//!    scheduler's own counters, with two processors.
-//! 3. The scheduler looks at its queues and sockets by the clock, which under valgrind, beside others, runs fast: of several
-//!    runs the one with the fewest instructions counts.
+//! 1. Each count is taken of `n` operations and of `2 n`, in processes of their own, and the difference divided by `n`:
+//!    what starting and stopping cost falls out.
+//! 2. Instructions are callgrind's, of the thread that executed most of them: with one processor the one that runs
+//!    tasks. System calls are strace's, with the threads of the watcher left out: its looks are paced by the clock.
+//!    Wakes are the scheduler's own counters, with two processors.
+//! 3. The scheduler looks at its queues and sockets by the clock, which under valgrind, beside others, runs fast: of
+//!    several runs the one with the fewest instructions counts.
 //! 4. There is no rescue: under valgrind every long poll would be a stuck one.
-//! 5. A count above its ceiling by 2 % fails. Instructions are those of the recorded compiler; with another one they are
-//!    printed and not compared, nor are the locked ones.
+//! 5. A count above its ceiling by 2 % fails. Instructions are those of the recorded compiler; with another one they
+//!    are printed and not compared, nor are the locked ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -27,7 +27,8 @@ use crate::scenarios::{Batch, blocking, channel, mutex, spawn, switch, timer};
 /// How far a count may be above its ceiling: this share of it.
 const MARGIN: f64 = 0.02;
 
-/// What a count of next to nothing may be above its ceiling, an operation: a doubling of some table, a look at the sockets.
+/// What a count of next to nothing may be above its ceiling, an operation: a doubling of some table, a look at the
+/// sockets.
 const SLACK: f64 = 0.01;
 
 /// Runs under callgrind of which the best counts.
@@ -216,7 +217,8 @@ fn fewest_instructions(gate: &Gate, times: u64) -> io::Result<u64> {
     Ok(fewest)
 }
 
-/// Runs a gate under callgrind, and gives the profile of the thread that executed most, with the cost of each instruction.
+/// Runs a gate under callgrind, and gives the profile of the thread that executed most, with the cost of each
+/// instruction.
 ///
 /// # Errors
 ///

@@ -1,23 +1,24 @@
-//! The pool of machines without a processor: `spawn_blocking`'s closures run there, where a thread that waits keeps no task
-//! from running. `task` queues closures, `runtime::block_on` says when one of its threads waits, `sysmon` tries again when
-//! the system refused a thread, shutdown closes the pool and drops what is queued. Wakers that `sysmon` takes out of the
-//! netpoller are woken there too, for it must not run what may block.
+//! The pool of machines without a processor: `spawn_blocking`'s closures run there, where a thread that waits keeps no
+//! task from running. `task` queues closures, `runtime::block_on` says when one of its threads waits, `sysmon` tries
+//! again when the system refused a thread, shutdown closes the pool and drops what is queued. Wakers that `sysmon`
+//! takes out of the netpoller are woken there too, for it must not run what may block.
 //!
-//! 1. A queued closure is run by one thread of the pool, or dropped: by shutdown, or by the machine that its abort sends it
-//!    to. Closures start in the order in which they came.
-//! 2. While a closure is queued, as many run as the limit allows, or a thread is coming, or the system refused one: then the
-//!    next thread that has done with its closure takes it, or `sysmon` starts one. Not each closure has a thread called: a few
-//!    are coming at once, and each that comes and finds a closure calls others before it runs that (as spinning machines do).
-//!    Many short closures so meet few threads, and many long ones as many as the limit allows. `sysmon` calls one for each that
-//!    is left at a look: a thread may be long in coming, in a hook of the user's. Or a lent thread is to come (see `lent`).
-//! 3. A closure whose thread waits in a `block_on` does not count against the limit: what it waits for may be queued behind it.
-//!    When it goes on, more than the limit run for a while.
-//! 4. While a thread is refused by `Builder::max_threads`, another one of the pool is there; when that one has done with its
-//!    closure it takes the next, and when it ends it looks whether there is room now.
-//! 5. A thread counts from the decision to start it, under the lock under which its closure was queued, until it has ended:
-//!    the runtime's slot is not recycled before.
-//! 6. Wakers go before closures and do not count against the limit: a closure may wait for them. While one blocks, the others
-//!    behind it are taken by another thread, which `sysmon` calls when two of its looks find the queue unmoved.
+//! 1. A queued closure is run by one thread of the pool, or dropped: by shutdown, or by the machine that its abort
+//!    sends it to. Closures start in the order in which they came.
+//! 2. While a closure is queued, as many run as the limit allows, or a thread is coming, or the system refused one:
+//!    then the next thread that has done with its closure takes it, or `sysmon` starts one. Not each closure has a
+//!    thread called: a few are coming at once, and each that comes and finds a closure calls others before it runs that
+//!    (as spinning machines do). Many short closures so meet few threads, and many long ones as many as the limit
+//!    allows. `sysmon` calls one for each that is left at a look: a thread may be long in coming, in a hook of the
+//!    user's. Or a lent thread is to come (see `lent`).
+//! 3. A closure whose thread waits in a `block_on` does not count against the limit: what it waits for may be queued
+//!    behind it. When it goes on, more than the limit run for a while.
+//! 4. While a thread is refused by `Builder::max_threads`, another one of the pool is there; when that one has done
+//!    with its closure it takes the next, and when it ends it looks whether there is room now.
+//! 5. A thread counts from the decision to start it, under the lock under which its closure was queued, until it has
+//!    ended: the runtime's slot is not recycled before.
+//! 6. Wakers go before closures and do not count against the limit: a closure may wait for them. While one blocks, the
+//!    others behind it are taken by another thread, which `sysmon` calls when two of its looks find the queue unmoved.
 //!
 //! | thread  | counted in      | it leaves by                                                                |
 //! |---------|-----------------|-----------------------------------------------------------------------------|
@@ -290,14 +291,14 @@ impl Sched {
         called.is_some_and(|call| self.answer(call))
     }
 
-    /// Wakes what waits for a thread of the pool, on this one: none can be had, and a wake must not be lost, though one that
-    /// is the user's may block.
+    /// Wakes what waits for a thread of the pool, on this one: none can be had, and a wake must not be lost, though one
+    /// that is the user's may block.
     pub(crate) fn wake_queued(&self) {
         std::iter::from_fn(|| self.blocking.pop_waker()).for_each(wake);
     }
 
-    /// `sysmon` looks whether a waker keeps others from being woken, and calls another thread for them. Tells whether there are
-    /// any.
+    /// `sysmon` looks whether a waker keeps others from being woken, and calls another thread for them. Tells whether
+    /// there are any.
     pub(crate) fn retry_wakers(&'static self) -> bool {
         let mut state = self.blocking.state.lock();
         if state.wakers.is_empty() || state.closed {
@@ -314,11 +315,12 @@ impl Sched {
         true
     }
 
-    /// A closure that is still queued was aborted: it goes to a machine, which drops it. Its handle need not wait until the
-    /// pool comes to it, and its destructor does not run in `abort`.
+    /// A closure that is still queued was aborted: it goes to a machine, which drops it. Its handle need not wait until
+    /// the pool comes to it, and its destructor does not run in `abort`.
     #[cold]
     pub(crate) fn abort_blocking(&'static self) {
-        // Any closure that was aborted will do: the runtime whose it was may be gone, and this be the queue of the next one.
+        // Any closure that was aborted will do: the runtime whose it was may be gone, and this be the queue of the next
+        // one.
         let mut state = self.blocking.state.lock();
         let aborted = state.queue.iter().position(task::is_aborted);
         let unit = aborted.and_then(|at| state.queue.remove(at));
@@ -328,8 +330,8 @@ impl Sched {
         }
     }
 
-    /// Starts the threads that the system refused before, and those for closures that are kept. Tells whether it still does:
-    /// closures then wait for a thread, and nobody else may ever start one.
+    /// Starts the threads that the system refused before, and those for closures that are kept. Tells whether it still
+    /// does: closures then wait for a thread, and nobody else may ever start one.
     pub(crate) fn blocking_retry(&'static self) -> bool {
         loop {
             let mut state = self.blocking.state.lock();
@@ -398,7 +400,8 @@ thread_local! {
     static SERVES: Cell<Option<&'static Sched>> = const { Cell::new(None) };
 }
 
-/// Whether this thread is one of the pool of `sched`, which counts it. While it holds a processor it is a guest besides.
+/// Whether this thread is one of the pool of `sched`, which counts it. While it holds a processor it is a guest
+/// besides.
 pub(crate) fn serves(sched: &'static Sched) -> bool {
     SERVES.get().is_some_and(|own| std::ptr::eq(own, sched))
 }
@@ -444,8 +447,8 @@ fn run_closures(sched: &'static Sched, machine: &'static Machine) -> Kind {
                 if std::mem::take(&mut has_come) {
                     (0..CALLS_EACH).for_each(|_| sched.call_beside(COMING_MANY, pool.state.lock()));
                 }
-                // What the closure throws is in its handle by now. Should anything else come out, the thread must go on:
-                // the pool counts it.
+                // What the closure throws is in its handle by now. Should anything else come out, the thread must go
+                // on: the pool counts it.
                 DOES.set(Does::Closure);
                 let mut joiner = None;
                 swallow(|| joiner = task::run_closure(unit));
@@ -522,7 +525,8 @@ fn rest<'a>(
             None => machine.parker.park(),
         }
         state = pool.state.lock();
-        // A token may be left over from an earlier use of the machine: only the list says whether the thread was called.
+        // A token may be left over from an earlier use of the machine: only the list says whether the thread was
+        // called.
         let Some(at) = state.idle.iter().position(|other| std::ptr::eq(*other, machine)) else {
             return Some(state);
         };

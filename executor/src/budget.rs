@@ -49,7 +49,8 @@ pub fn poll_charge(cx: &mut Context<'_>) -> Poll<Charge> {
     }
 }
 
-/// A time slice with a unit to spend, or a thread that has none: for leaves that first try what is done in a few instructions.
+/// A time slice with a unit to spend, or a thread that has none: for leaves that first try what is done in a few
+/// instructions.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Slice(Option<&'static Processor>);

@@ -1,13 +1,13 @@
 //! Go's channels: handles, futures and the budget around `hchan`.
 //!
-//! Many send and many receive, each message goes to one receiver, in the order of sending. A channel ends when all senders
-//! are gone, when all receivers are, or when somebody closes it; what was sent before is still received.
+//! Many send and many receive, each message goes to one receiver, in the order of sending. A channel ends when all
+//! senders are gone, when all receivers are, or when somebody closes it; what was sent before is still received.
 //!
-//! 1. A handle counts, and who takes a count to zero closes the channel. Nobody receives after the last receiver, so that one
-//!    drops what is in the buffer too: a message may hold a sender of its own channel.
+//! 1. A handle counts, and who takes a count to zero closes the channel. Nobody receives after the last receiver, so
+//!    that one drops what is in the buffer too: a message may hold a sender of its own channel.
 //! 2. A future takes its place out of its line when it is dropped, before the handle that it borrows can go.
-//! 3. The place of a [`Receiver`] as a stream is in a box of its own. Whoever receives through the handle takes over what that
-//!    place was served, so that nothing lies there while others wait.
+//! 3. The place of a [`Receiver`] as a stream is in a box of its own. Whoever receives through the handle takes over
+//!    what that place was served, so that nothing lies there while others wait.
 //!
 //! | Go               | here                                                      |
 //! |------------------|-----------------------------------------------------------|
@@ -154,8 +154,8 @@ impl<T> Sender<T> {
         })
     }
 
-    /// [`Sender::send`] that blocks the thread, for code that is not async. The tasks behind this one do not wait for it: the
-    /// thread gives its processor up while it waits.
+    /// [`Sender::send`] that blocks the thread, for code that is not async. The tasks behind this one do not wait for
+    /// it: the thread gives its processor up while it waits.
     ///
     /// # Errors
     ///
@@ -218,8 +218,8 @@ impl<T> Sender<T> {
 
 /// The receiving half of a channel. Clones receive from the same one; each message goes to one of them.
 ///
-/// It is a `futures` [`Stream`] too. One whose `poll_next` is pending keeps its place in the line, also for messages that others
-/// could have: poll it again, receive by other means, or drop it.
+/// It is a `futures` [`Stream`] too. One whose `poll_next` is pending keeps its place in the line, also for messages
+/// that others could have: poll it again, receive by other means, or drop it.
 pub struct Receiver<T> {
     shared: Arc<Shared<T>>,
     /// The place of the stream, once it had to wait.
@@ -283,8 +283,8 @@ impl<T> Receiver<T> {
         })
     }
 
-    /// [`Receiver::recv`] that blocks the thread, for code that is not async. The tasks behind this one do not wait for it: the
-    /// thread gives its processor up while it waits.
+    /// [`Receiver::recv`] that blocks the thread, for code that is not async. The tasks behind this one do not wait for
+    /// it: the thread gives its processor up while it waits.
     ///
     /// # Errors
     ///
@@ -315,8 +315,8 @@ impl<T> Receiver<T> {
     #[inline]
     fn end_stream(&self) -> Option<T> {
         let sudog = self.stream.as_ref().filter(|sudog| sudog.phase() != Phase::Out)?;
-        // SAFETY: `poll_next` has the handle to itself, so nobody polls it now, and those who come here at once take turns at
-        // the lock.
+        // SAFETY: `poll_next` has the handle to itself, so nobody polls it now, and those who come here at once take
+        // turns at the lock.
         unsafe { self.shared.hchan.end_take(sudog) }
     }
 }
@@ -324,8 +324,8 @@ impl<T> Receiver<T> {
 macro_rules! both {
     ($($handle:ident, $count:ident;)*) => {$(
         impl<T> $handle<T> {
-            /// Closes the channel for all: nothing is sent any more, what is in it is still received, and nobody waits. Tells
-            /// whether it was open. Go: `close(c)`
+            /// Closes the channel for all: nothing is sent any more, what is in it is still received, and nobody waits.
+            /// Tells whether it was open. Go: `close(c)`
             ///
             /// # Examples
             ///
@@ -508,8 +508,8 @@ fn poll_wait_take<T>(
 
 #[inline]
 fn wait_take<T>(shared: &Shared<T>, sudog: &Sudog<T>, cx: &mut Context<'_>) -> Poll<Result<T, RecvError>> {
-    // SAFETY: it is called by the future of the place or by its stream, which pin it and call `leave_take` or `end_take` before
-    // they end.
+    // SAFETY: it is called by the future of the place or by its stream, which pin it and call `leave_take` or
+    // `end_take` before they end.
     unsafe { shared.hchan.poll_take(sudog, cx.waker()) }.map_err(|_| RecvError)
 }
 

@@ -1,9 +1,9 @@
-//! What a thread is to the runtime right now: (runtime, processor or none). A worker, a `block_on`, an `enter()` guard and
-//! shutdown each put theirs in and put the former one back, so that they nest like a stack.
+//! What a thread is to the runtime right now: (runtime, processor or none). A worker, a `block_on`, an `enter()` guard
+//! and shutdown each put theirs in and put the former one back, so that they nest like a stack.
 //!
 //! 1. The cell has no destructor and is never borrowed, so that wakes in the destructor of another thread-local work.
-//! 2. `processor` is set if and only if this thread holds that processor. Nothing puts a former one back but the code that
-//!    has just got it: a guard of `enter()` may outlive the `block_on` in which it was made.
+//! 2. `processor` is set if and only if this thread holds that processor. Nothing puts a former one back but the code
+//!    that has just got it: a guard of `enter()` may outlive the `block_on` in which it was made.
 //! 3. The processor may be one of another runtime than `runtime`. The local path is taken only for its own tasks.
 
 use std::cell::Cell;
@@ -29,8 +29,8 @@ struct Current {
     runtime: Cell<Option<RuntimeRef>>,
     processor: Cell<Option<&'static Processor>>,
     unconstrained: Cell<bool>,
-    /// The runtime whose machine this thread is, for as long as the thread lives; a thread of the pool for blocking closures
-    /// is one while it runs tasks.
+    /// The runtime whose machine this thread is, for as long as the thread lives; a thread of the pool for blocking
+    /// closures is one while it runs tasks.
     worker_of: Cell<Option<&'static Sched>>,
     /// The runtime that counts this thread as stuck, because its poll goes on without a processor.
     released_by: Cell<Option<&'static Sched>>,
@@ -74,8 +74,8 @@ pub(crate) fn set(context: Context) {
     });
 }
 
-/// This thread belongs to `runtime` from now on, also in the destructors of its thread-locals: what they spawn is refused
-/// then, and starts no default runtime.
+/// This thread belongs to `runtime` from now on, also in the destructors of its thread-locals: what they spawn is
+/// refused then, and starts no default runtime.
 pub(crate) fn belong_to(runtime: RuntimeRef, as_worker: bool) {
     CURRENT.with(|c| {
         c.runtime.set(Some(runtime));
@@ -100,8 +100,8 @@ pub(crate) fn is_worker() -> bool {
     CURRENT.with(|c| c.worker_of.get()).is_some()
 }
 
-/// Which of the shared arenas of a runtime this thread goes to. All begin with the first, so that one is enough for a program
-/// that spawns on one thread at a time.
+/// Which of the shared arenas of a runtime this thread goes to. All begin with the first, so that one is enough for a
+/// program that spawns on one thread at a time.
 #[inline]
 pub(crate) fn shared_arena() -> usize {
     CURRENT.with(|c| c.shared_arena.get())
@@ -147,8 +147,8 @@ pub(crate) fn set_processor(processor: Option<&'static Processor>) {
     CURRENT.with(|c| c.processor.set(processor));
 }
 
-/// Another runtime is the current one until this is dropped; then the former one is again. Not `Send`: it belongs to the
-/// thread.
+/// Another runtime is the current one until this is dropped; then the former one is again. Not `Send`: it belongs to
+/// the thread.
 #[derive(Debug)]
 pub(crate) struct Entered {
     before: Option<RuntimeRef>,
@@ -179,8 +179,8 @@ pub(crate) fn enter_unconstrained() -> Unconstrained {
     Unconstrained(CURRENT.with(|c| c.unconstrained.replace(true)))
 }
 
-/// The time on the clock of the runtime that the free functions mean here: the current one, else the default one if there
-/// is one.
+/// The time on the clock of the runtime that the free functions mean here: the current one, else the default one if
+/// there is one.
 #[inline]
 pub(crate) fn now() -> u64 {
     let real = clock::now();
@@ -203,8 +203,8 @@ pub(crate) fn blocks_on_what_is_shut_down() -> bool {
     current().runtime.is_some_and(|runtime| !runtime.is_open() && has_this_thread(runtime))
 }
 
-/// The store that a timer of this thread goes to: that of the processor it holds, else of the first slot of its runtime.
-/// If that runtime is gone, one that is closed.
+/// The store that a timer of this thread goes to: that of the processor it holds, else of the first slot of its
+/// runtime. If that runtime is gone, one that is closed.
 #[inline]
 pub(crate) fn timer_home() -> &'static Timers {
     static GONE: Timers = Timers::closed();

@@ -1,6 +1,7 @@
-//! Whose duty it is to start the watcher while there is none. A cold start does not wait for that thread: the first machine
-//! stands by from the moment the runtime is built, and whoever waits for its first task keeps watch meanwhile. `sysmon` asks
-//! before it starts the watcher, the first machine before its first task, `runtime::block_on` when it waits.
+//! Whose duty it is to start the watcher while there is none. A cold start does not wait for that thread: the first
+//! machine stands by from the moment the runtime is built, and whoever waits for its first task keeps watch meanwhile.
+//! `sysmon` asks before it starts the watcher, the first machine before its first task, `runtime::block_on` when it
+//! waits.
 //!
 //! | phase    | whose duty it is, while there is no watcher                                                          |
 //! |----------|------------------------------------------------------------------------------------------------------|
@@ -9,13 +10,14 @@
 //! | lookout  | of the same; a thread that waits in a `block_on` can take the duty over                               |
 //! | lent     | of that thread; the first machine runs tasks                                                          |
 //!
-//! 1 anyone's → standby: `promise` · 2 any → anyone's: `is_done` · 3 standby → lookout: `look_out` · 4 lookout → standby,
-//! 5 lent → anyone's: `look_away` · 6 lookout → lent: `lend` · 7 lent → standby: `give_back`
+//! 1 anyone's → standby: `promise` · 2 any → anyone's: `is_done` · 3 standby → lookout: `look_out` · 4 lookout →
+//! standby, 5 lent → anyone's: `look_away` · 6 lookout → lent: `lend` · 7 lent → standby: `give_back`
 //!
-//! 1. While a thread is in user code and there is no watcher, another one that is not has the duty: it starts the watcher
-//!    after [`PATIENCE`], or before it gets to user code itself.
+//! 1. While a thread is in user code and there is no watcher, another one that is not has the duty: it starts the
+//!    watcher after [`PATIENCE`], or before it gets to user code itself.
 //! 2. Whoever takes an edge to "anyone's" starts the watcher next.
-//! 3. The word carries the generation of the runtime: a thread that waited for an earlier one of the slot changes nothing.
+//! 3. The word carries the generation of the runtime: a thread that waited for an earlier one of the slot changes
+//!    nothing.
 
 use std::time::Duration;
 
@@ -25,12 +27,12 @@ use crate::sys::atomic::{
 };
 use crate::sys::const_but_in_models;
 
-/// So long tasks go without a watcher, and as much longer as the system takes to wake the thread that looks out. The watcher's own
-/// looks are further apart.
+/// So long tasks go without a watcher, and as much longer as the system takes to wake the thread that looks out. The
+/// watcher's own looks are further apart.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(1);
 
-/// When the system refuses the watcher its thread, nobody would start the threads that it refused too. So whoever sleeps tries
-/// again, every so often.
+/// When the system refuses the watcher its thread, nobody would start the threads that it refused too. So whoever
+/// sleeps tries again, every so often.
 pub(crate) const RETRY: Duration = Duration::from_millis(5);
 
 const ANYONES: u64 = 0;
@@ -40,7 +42,8 @@ const LENT: u64 = 3;
 /// So many bits of the word are the phase; the generation is above them.
 const BITS: u32 = 2;
 
-/// The duty of one runtime slot. Relaxed throughout: one word, changed by read-modify-writes, says it all, and hands nothing over.
+/// The duty of one runtime slot. Relaxed throughout: one word, changed by read-modify-writes, says it all, and hands
+/// nothing over.
 pub(crate) struct Duty(AtomicU64);
 
 impl Duty {
@@ -72,8 +75,9 @@ impl Duty {
         phase(self.0.load(Relaxed)) != ANYONES
     }
 
-    /// This thread begins to wait, in a `block_on` of that runtime, for [`PATIENCE`], and could take the duty over. If so
-    /// it calls [`Duty::look_away`] when it has waited, and then takes a processor, which starts the watcher if need be.
+    /// This thread begins to wait, in a `block_on` of that runtime, for [`PATIENCE`], and could take the duty over. If
+    /// so it calls [`Duty::look_away`] when it has waited, and then takes a processor, which starts the watcher if need
+    /// be.
     #[must_use]
     pub(crate) fn look_out(&self, generation: u32) -> bool {
         let (from, to) = (word(generation, STANDBY), word(generation, LOOKOUT));
@@ -91,15 +95,15 @@ impl Duty {
         });
     }
 
-    /// The first machine is about to run something. Tells whether another thread has the duty now; else the machine starts
-    /// the watcher before.
+    /// The first machine is about to run something. Tells whether another thread has the duty now; else the machine
+    /// starts the watcher before.
     #[must_use]
     pub(crate) fn lend(&self) -> bool {
         self.move_on(|phase| (phase == LOOKOUT).then_some(LENT)) == LOOKOUT
     }
 
-    /// The first machine's first task has ended, and the machine then starts the watcher. What is left is to wake who joins the
-    /// task, with a waker that is none of the user's.
+    /// The first machine's first task has ended, and the machine then starts the watcher. What is left is to wake who
+    /// joins the task, with a waker that is none of the user's.
     pub(crate) fn give_back(&self) {
         self.move_on(|phase| (phase == LENT).then_some(STANDBY));
     }
@@ -119,8 +123,8 @@ const MISSING: u8 = 0;
 const COMING: u8 = 1;
 const THERE: u8 = 2;
 
-/// Whether there is a watcher. While it is being started there is none: the system may refuse its thread, and nobody who sleeps
-/// without a limit by then would try again.
+/// Whether there is a watcher. While it is being started there is none: the system may refuse its thread, and nobody
+/// who sleeps without a limit by then would try again.
 pub(crate) struct Watcher(AtomicU8);
 
 impl Watcher {

@@ -1,23 +1,26 @@
-//! An async lock without what it guards (Go: sync.Mutex, whose rules these are). `sync` puts the value and the guards around
-//! it.
+//! An async lock without what it guards (Go: sync.Mutex, whose rules these are). `sync` puts the value and the guards
+//! around it.
 //!
-//! 1. Who sets `HELD` has the lock, and clears it with one locked instruction. What more there is to do is behind the lock of
-//!    the line, where no user code runs.
-//! 2. `QUEUED` says that somebody stands in line, and `DUE` that the first of them has been passed by too often. Both change
-//!    under the lock of the line alone, and with the line.
-//! 3. Who lines up does so in one step with having seen that the lock is held: its holder then sees `QUEUED` when it lets go.
-//! 4. One at a time is woken to look again, and is out of line meanwhile (`WOKEN`): until it has looked nobody else is woken. It
-//!    takes the lock, or it is in the first place of the line again, or it goes away and wakes the next if the lock is free.
-//! 5. While `DUE` is set nobody takes the lock: it is handed to the first in line, `HELD` and all. Whoever is first has it
-//!    handed over after [`PASSES`] turns, at most, in which it found it taken again; how many took it from its wake to its look
-//!    does not count. Those behind it follow in their order.
-//! 6. `HOT` says that machines met here: one found the lock held, and free a moment later, so its holder was running. A hot lock
-//!    has a home, the processor where a task last took it that came for it in a poll: a lock that is only tried, or handed over, has
-//!    none, and does not cool. Who comes from another one rather stands in line than takes it: its task is woken at home then, by
-//!    who lets go, and those who contend gather on one processor, where no line of memory moves. That needs a moment in which
-//!    the lock is held (3); if a few looks see none, the lock is not busy, and is taken. `heat` counts down to the end of it.
-//!    Home and heat are guesses: the holder writes them, or who has the lock of the line, anybody reads them, and nothing but
-//!    speed relies on them. A task of another runtime than the home's is woken where it lives: that is slower, not wrong.
+//! 1. Who sets `HELD` has the lock, and clears it with one locked instruction. What more there is to do is behind the
+//!    lock of the line, where no user code runs.
+//! 2. `QUEUED` says that somebody stands in line, and `DUE` that the first of them has been passed by too often. Both
+//!    change under the lock of the line alone, and with the line.
+//! 3. Who lines up does so in one step with having seen that the lock is held: its holder then sees `QUEUED` when it
+//!    lets go.
+//! 4. One at a time is woken to look again, and is out of line meanwhile (`WOKEN`): until it has looked nobody else is
+//!    woken. It takes the lock, or it is in the first place of the line again, or it goes away and wakes the next if
+//!    the lock is free.
+//! 5. While `DUE` is set nobody takes the lock: it is handed to the first in line, `HELD` and all. Whoever is first has
+//!    it handed over after [`PASSES`] turns, at most, in which it found it taken again; how many took it from its wake
+//!    to its look does not count. Those behind it follow in their order.
+//! 6. `HOT` says that machines met here: one found the lock held, and free a moment later, so its holder was running. A
+//!    hot lock has a home, the processor where a task last took it that came for it in a poll: a lock that is only
+//!    tried, or handed over, has none, and does not cool. Who comes from another one rather stands in line than takes
+//!    it: its task is woken at home then, by who lets go, and those who contend gather on one processor, where no line
+//!    of memory moves. That needs a moment in which the lock is held (3); if a few looks see none, the lock is not
+//!    busy, and is taken. `heat` counts down to the end of it. Home and heat are guesses: the holder writes them, or
+//!    who has the lock of the line, anybody reads them, and nothing but speed relies on them. A task of another runtime
+//!    than the home's is woken where it lives: that is slower, not wrong.
 //!
 //! | HELD | DUE | the lock belongs to                               |
 //! |------|-----|---------------------------------------------------|
@@ -46,13 +49,14 @@ const PASSES: u32 = 3;
 
 /// So often is a lock taken after machines met at it until it is cold.
 const HEAT: u32 = if cfg!(gmp_loom) { 2 } else { 512 };
-/// So often does who comes from elsewhere look for the holder of a hot lock: it is taken every few nanoseconds, if it is worth
-/// to gather there.
+/// So often does who comes from elsewhere look for the holder of a hot lock: it is taken every few nanoseconds, if it
+/// is worth to gather there.
 const LOOKS: u32 = if cfg!(gmp_loom) { 1 } else { 4 };
 
 /// Where who comes for the lock runs.
 pub(crate) trait Place {
-    /// A number that no other processor has, 0 for none: a task that runs on one can be woken on another, of its runtime.
+    /// A number that no other processor has, 0 for none: a task that runs on one can be woken on another, of its
+    /// runtime.
     fn number(&self) -> u32;
     /// A task from here has lined up, to be woken at the home of the lock.
     fn task_goes_home(&self);
@@ -182,8 +186,8 @@ impl Gate {
         }
     }
 
-    /// The lock was free, and nobody was woken: the first in line gets its turn, unless somebody has taken the lock meanwhile,
-    /// who then comes here.
+    /// The lock was free, and nobody was woken: the first in line gets its turn, unless somebody has taken the lock
+    /// meanwhile, who then comes here.
     fn pass_on(&self) {
         let mut line = self.line.lock();
         let waker = loop {
@@ -194,8 +198,8 @@ impl Gate {
             let (grant, next) =
                 if state & DUE != 0 { (Grant::Handed, (state | HELD) & !DUE) } else { (Grant::Woken, state | WOKEN) };
             let next = if line.has_one() { next & !QUEUED } else { next };
-            // AcqRel: Acquire pairs with the Release in `release`, and the place that is served passes it on; Release with the
-            // Acquire of the next to take the lock.
+            // AcqRel: Acquire pairs with the Release in `release`, and the place that is served passes it on; Release
+            // with the Acquire of the next to take the lock.
             if self.state.compare_exchange(state, next, AcqRel, Relaxed).is_ok() {
                 break line.serve(|place| *place = Some(grant));
             }
@@ -324,8 +328,8 @@ impl Gate {
         waits
     }
 
-    /// The waiter goes away, with the lock or without: it was taken by [`Gate::poll_acquire`] that was ready, or nothing of it
-    /// stays with the waiter.
+    /// The waiter goes away, with the lock or without: it was taken by [`Gate::poll_acquire`] that was ready, or
+    /// nothing of it stays with the waiter.
     ///
     /// # Safety
     ///

@@ -1,27 +1,28 @@
-//! A channel without its handles (Go: hchan): the buffer and the two lines of those who wait. `chan` puts handles, futures
-//! and the budget around it.
+//! A channel without its handles (Go: hchan): the buffer and the two lines of those who wait. `chan` puts handles,
+//! futures and the budget around it.
 //!
-//! All of it is behind one lock, which is held for a few instructions and never while anything of the user's runs: messages
-//! are moved under it, and dropped outside.
+//! All of it is behind one lock, which is held for a few instructions and never while anything of the user's runs:
+//! messages are moved under it, and dropped outside.
 //!
 //! 1. A message is in one place: with its sender, in the buffer, or in the place of a receiver that was served with it.
-//! 2. A receiver stands in line only while there is nothing to receive, a sender only while there is no room: never both. So
-//!    nobody who comes later gets ahead of the line, and messages come out in the order in which they went in.
-//! 3. Who makes the reason of a wait untrue serves the first in line under the same lock: a message goes straight into the
-//!    receiver's place (Go: sendDirect), a sender's message out of its place into the buffer. Nobody is woken to look again.
-//! 4. A receiver that was served and is dropped puts the message back before all others, or into the place of the next in
-//!    line. The buffer may hold more than its capacity then; senders wait until it holds less. After the end, who asks once
-//!    more gets it.
-//! 5. Once closed, nobody stands in line. What is in the buffer is received as before, unless nobody is left to receive it:
-//!    then it is dropped.
-//! 6. A channel without a bound keeps its messages in a queue without a lock: no sender waits for a receiver whose thread stands
-//!    still, and for another sender only at the end of a block of 31, until the next block is there. The lock is for those who
-//!    wait: a receiver says that somebody does (`WAITED` in the hint), and looks into the queue again after a fence; a sender
-//!    looks for that after its push and a fence. One of the two sees the other, so a message never lies in the queue while
-//!    somebody waits.
-//! 7. Otherwise the hint is written under the lock, by whoever changes something, and says what the next operation finds. Who
-//!    reads it under the lock may rely on it. Who reads it without has a guess: whether it is worth to try at once, and to
-//!    clone the waker before the lock is taken.
+//! 2. A receiver stands in line only while there is nothing to receive, a sender only while there is no room: never
+//!    both. So nobody who comes later gets ahead of the line, and messages come out in the order in which they went in.
+//! 3. Who makes the reason of a wait untrue serves the first in line under the same lock: a message goes straight into
+//!    the receiver's place (Go: sendDirect), a sender's message out of its place into the buffer. Nobody is woken to
+//!    look again.
+//! 4. A receiver that was served and is dropped puts the message back before all others, or into the place of the next
+//!    in line. The buffer may hold more than its capacity then; senders wait until it holds less. After the end, who
+//!    asks once more gets it.
+//! 5. Once closed, nobody stands in line. What is in the buffer is received as before, unless nobody is left to receive
+//!    it: then it is dropped.
+//! 6. A channel without a bound keeps its messages in a queue without a lock: no sender waits for a receiver whose
+//!    thread stands still, and for another sender only at the end of a block of 31, until the next block is there. The
+//!    lock is for those who wait: a receiver says that somebody does (`WAITED` in the hint), and looks into the queue
+//!    again after a fence; a sender looks for that after its push and a fence. One of the two sees the other, so a
+//!    message never lies in the queue while somebody waits.
+//! 7. Otherwise the hint is written under the lock, by whoever changes something, and says what the next operation
+//!    finds. Who reads it under the lock may rely on it. Who reads it without has a guess: whether it is worth to try
+//!    at once, and to clone the waker before the lock is taken.
 
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};
@@ -223,8 +224,8 @@ impl<T> Hchan<T> {
         }
     }
 
-    /// Puts a message into the queue of a channel without a bound, or straight into the place of who waits. The error gives it
-    /// back: the channel is closed.
+    /// Puts a message into the queue of a channel without a bound, or straight into the place of who waits. The error
+    /// gives it back: the channel is closed.
     #[inline(never)]
     fn put_in_queue(&self, queue: &Queue<T>, value: T) -> Result<(), T> {
         let mut value = Some(value);
@@ -263,7 +264,8 @@ impl<T> Hchan<T> {
         std::iter::from_fn(serve_one).for_each(|((), waker)| wake(waker));
     }
 
-    /// Puts the message that is in the place if there is room and nobody waits: what happens mostly, in few instructions.
+    /// Puts the message that is in the place if there is room and nobody waits: what happens mostly, in few
+    /// instructions.
     ///
     /// # Safety
     ///
@@ -306,7 +308,8 @@ impl<T> Hchan<T> {
     ///
     /// # Safety
     ///
-    /// The caller is the future of the place, which stays where it is until [`Hchan::leave_put`], and is of this channel.
+    /// The caller is the future of the place, which stays where it is until [`Hchan::leave_put`], and is of this
+    /// channel.
     #[inline]
     pub(crate) unsafe fn poll_put(&self, sudog: &Sudog<T>, waker: &Waker) -> Poll<Result<(), T>> {
         match sudog.phase() {
@@ -369,7 +372,8 @@ impl<T> Hchan<T> {
     ///
     /// # Safety
     ///
-    /// The caller is the future of the place, which stays where it is until [`Hchan::leave_take`], and is of this channel.
+    /// The caller is the future of the place, which stays where it is until [`Hchan::leave_take`], and is of this
+    /// channel.
     #[inline]
     pub(crate) unsafe fn poll_take(&self, sudog: &Sudog<T>, waker: &Waker) -> Poll<Result<T, NotTaken>> {
         match sudog.phase() {
@@ -443,7 +447,8 @@ impl<T> Hchan<T> {
     ///
     /// # Safety
     ///
-    /// The caller is the future of the place, which stays where it is until [`Hchan::leave_closed`], and is of this channel.
+    /// The caller is the future of the place, which stays where it is until [`Hchan::leave_closed`], and is of this
+    /// channel.
     pub(crate) unsafe fn poll_closed(&self, sudog: &Sudog<T>, waker: &Waker) -> Poll<()> {
         // SAFETY: passed on.
         if sudog.phase() == Phase::InLine && unsafe { self.still_waits(sudog, waker) } {
@@ -576,8 +581,8 @@ impl<T> Hchan<T> {
         (self.hint.load(Relaxed) & can == 0).then(|| waker.clone())
     }
 
-    /// Ends the channel: nothing is put any more, and nobody waits. With `discard` nobody will take what is in it. Tells
-    /// whether it was this call that closed it (Go: closechan).
+    /// Ends the channel: nothing is put any more, and nobody waits. With `discard` nobody will take what is in it.
+    /// Tells whether it was this call that closed it (Go: closechan).
     #[cold]
     pub(crate) fn close(&self, discard: bool) -> bool {
         let (first, rest) = self.change(|core| {

@@ -4,37 +4,38 @@
 //! 1. Idle processors and `want` are never both non-empty: every path that frees a processor serves `want` first.
 //! 2. `word` counts the idle processors and the spinning machines. The idle count changes under the lock together with
 //!    the list; the spinning count changes with single locked instructions.
-//! 3. A machine is on one list at most: `machines` (asleep on its parker), `poller` (in the netpoller) or `want`. Whoever
-//!    takes it off, under the lock, writes its grant and wakes it.
-//! 4. The first machine to go idle becomes the poller, so if no machine is awake one of them sleeps in the netpoller with
-//!    the earliest deadline. It keeps the seat until it has left, also when it is off the list: of two machines in the
-//!    netpoller one would take the break that was meant for the other.
-//! 5. Those who want a processor and the queues take turns: of two processors in a row that are given up in the middle of a
-//!    poll beside queued work, one goes to a machine that runs tasks.
-//! 6. `sysmon` sleeps deeply only if every processor is idle or dead, and it has looked since a thread was refused; whoever takes
-//!    the first one off the list wakes it, or sets its alarm (see [`Watch`]).
+//! 3. A machine is on one list at most: `machines` (asleep on its parker), `poller` (in the netpoller) or `want`.
+//!    Whoever takes it off, under the lock, writes its grant and wakes it.
+//! 4. The first machine to go idle becomes the poller, so if no machine is awake one of them sleeps in the netpoller
+//!    with the earliest deadline. It keeps the seat until it has left, also when it is off the list: of two machines in
+//!    the netpoller one would take the break that was meant for the other.
+//! 5. Those who want a processor and the queues take turns: of two processors in a row that are given up in the middle
+//!    of a poll beside queued work, one goes to a machine that runs tasks.
+//! 6. `sysmon` sleeps deeply only if every processor is idle or dead, and it has looked since a thread was refused;
+//!    whoever takes the first one off the list wakes it, or sets its alarm (see [`Watch`]).
 //! 7. A processor whose slot is not among the first [`Idle::procs`] is never idle: whoever gives it up buries it (see
 //!    `resize`).
 //!
 //! # Submit and go idle
 //!
-//! The race is between a thread that publishes work and the last machine that looked for some. Submitting is three steps:
-//! publish the work, [`crate::sys::submit_fence`], and if [`Idle::should_wake`] then [`Idle::wake_one`]. Going idle is
-//! three steps: put the processor on the list and stop spinning ([`Idle::retire`]), [`crate::sys::idle_fence`] (its last
-//! act), look at all queues once more; whoever finds something comes back with [`Idle::unretire`].
+//! The race is between a thread that publishes work and the last machine that looked for some. Submitting is three
+//! steps: publish the work, [`crate::sys::submit_fence`], and if [`Idle::should_wake`] then [`Idle::wake_one`]. Going
+//! idle is three steps: put the processor on the list and stop spinning ([`Idle::retire`]), [`crate::sys::idle_fence`]
+//! (its last act), look at all queues once more; whoever finds something comes back with [`Idle::unretire`].
 //!
-//! Proof by whose fence came first. If the submitter's did, the machine's second look sees the work. If the machine's did,
-//! the submitter sees an idle processor; it wakes a machine, unless one spins, and that spinner will look at everything
-//! again after its own fence. Whoever found no processor for work that can be seen relies on who holds them: each looks at
-//! the queues after it has given its own up.
+//! Proof by whose fence came first. If the submitter's did, the machine's second look sees the work. If the machine's
+//! did, the submitter sees an idle processor; it wakes a machine, unless one spins, and that spinner will look at
+//! everything again after its own fence. Whoever found no processor for work that can be seen relies on who holds them:
+//! each looks at the queues after it has given its own up.
 //!
-//! Nor does that look see what is queued on a processor that is spared (`processor/backoff.rs`), and not each submit there
-//! wakes: the machine that has the processor comes to it, and never goes idle before; `sysmon` sees if it stands still, if its
-//! picks take long, or if no machine could be started for it.
+//! Nor does that look see what is queued on a processor that is spared (`processor/backoff.rs`), and not each submit
+//! there wakes: the machine that has the processor comes to it, and never goes idle before; `sysmon` sees if it stands
+//! still, if its picks take long, or if no machine could be started for it.
 //!
 //! It does not see lone tasks either, which only a spinner takes. So a searcher that found no processor also sets
-//! `need_spinning`: a machine that is about to give its processor up sees that under the lock and searches once more (Go:
-//! `needspinning`, issue 45867; there it is what keeps work from being lost). `sysmon` comes to lone tasks too, but late.
+//! `need_spinning`: a machine that is about to give its processor up sees that under the lock and searches once more
+//! (Go: `needspinning`, issue 45867; there it is what keeps work from being lost). `sysmon` comes to lone tasks too,
+//! but late.
 
 use std::collections::VecDeque;
 
@@ -66,15 +67,16 @@ pub(crate) trait Host {
     fn break_poller(&self);
     /// Wakes `sysmon` from deep sleep.
     fn wake_sysmon(&self);
-    /// Sets the alarm on which `sysmon` sleeps. Tells whether all was idle for so long before that the alarm is worth being
-    /// stopped when all is idle again. The scheduler lock is held.
+    /// Sets the alarm on which `sysmon` sleeps. Tells whether all was idle for so long before that the alarm is worth
+    /// being stopped when all is idle again. The scheduler lock is held.
     fn set_alarm(&self) -> bool;
     /// Stops it. The scheduler lock is held.
     fn stop_alarm(&self);
-    /// Nobody holds the processor `slot` any more: its queue goes to the front of the global one. The scheduler lock is held.
+    /// Nobody holds the processor `slot` any more: its queue goes to the front of the global one. The scheduler lock is
+    /// held.
     fn bury(&'static self, slot: u32);
-    /// Asks the machine that holds the processor `slot` to give it up, or takes it from a machine in a blocking call, and
-    /// tells whether it did. The scheduler lock is held.
+    /// Asks the machine that holds the processor `slot` to give it up, or takes it from a machine in a blocking call,
+    /// and tells whether it did. The scheduler lock is held.
     fn dismiss(&'static self, slot: u32) -> bool;
 }
 
@@ -100,8 +102,8 @@ pub(crate) struct Idle {
     wanting: AtomicU32,
     /// A searcher found work and no processor for it.
     need_spinning: AtomicBool,
-    /// A machine could not be started, and `sysmon` has not begun a look since then: before that it does not go to sleep, and its
-    /// alarm is not stopped. Set under the lock, and asked there.
+    /// A machine could not be started, and `sysmon` has not begun a look since then: before that it does not go to
+    /// sleep, and its alarm is not stopped. Set under the lock, and asked there.
     refused: AtomicBool,
     /// `sysmon` is [`Watch::Armed`], and the alarm is to be stopped when all is idle again. Written under the lock.
     stops_alarm: AtomicBool,
@@ -229,7 +231,8 @@ impl Idle {
             if Counts(word).idle() == 0 || Counts(word).spinning() != 0 {
                 return false;
             }
-            // AcqRel: pairs with `stop_spinning`, as everywhere on `word`; the proof at the head rests on fences and lock.
+            // AcqRel: pairs with `stop_spinning`, as everywhere on `word`; the proof at the head rests on fences and
+            // lock.
             match self.word.compare_exchange_weak(word, word + SPINNING, AcqRel, Relaxed) {
                 Ok(_) => break,
                 Err(now) => word = now,
@@ -237,8 +240,8 @@ impl Idle {
         }
         let mut lists = self.lists.lock();
         let Some(slot) = self.pop_proc(&mut lists, host) else {
-            // Some processor is running: the machine that gives it up next searches first. Still under the lock: a processor
-            // that became idle while we count as a spinner would leave a submitter to rely on us.
+            // Some processor is running: the machine that gives it up next searches first. Still under the lock: a
+            // processor that became idle while we count as a spinner would leave a submitter to rely on us.
             self.need_spinning.store(true, Relaxed);
             self.word.fetch_sub(SPINNING, AcqRel);
             return false;
@@ -280,11 +283,12 @@ impl Idle {
         Counts(before).spinning() == 1
     }
 
-    /// Step 1 and 2 of going idle (Go: `releasep`, `pidleput`, `mput` in `findRunnable`): puts `machine` to the sleepers
-    /// and its processor `slot` on the idle list, or gives it to a machine that wants one; stops spinning; fences.
+    /// Step 1 and 2 of going idle (Go: `releasep`, `pidleput`, `mput` in `findRunnable`): puts `machine` to the
+    /// sleepers and its processor `slot` on the idle list, or gives it to a machine that wants one; stops spinning;
+    /// fences.
     ///
-    /// Nothing is changed, and the machine stays, if nobody wants a processor and the global queue has work or a searcher
-    /// asked for a spinner, which this machine then becomes.
+    /// Nothing is changed, and the machine stays, if nobody wants a processor and the global queue has work or a
+    /// searcher asked for a spinner, which this machine then becomes.
     pub(crate) fn retire(
         &self,
         machine: &'static Machine,
@@ -332,8 +336,8 @@ impl Idle {
         Retired::Asleep { poller }
     }
 
-    /// The last look of a retired machine found work: comes back as a spinner if a processor is idle. `None`: none is, or
-    /// the machine has its grant already.
+    /// The last look of a retired machine found work: comes back as a spinner if a processor is idle. `None`: none is,
+    /// or the machine has its grant already.
     pub(crate) fn unretire(&self, machine: &'static Machine, host: &'static impl Host) -> Option<u32> {
         let mut lists = self.lists.lock();
         if lists.closed || !lists.contains(machine) {
@@ -443,8 +447,9 @@ impl Idle {
         Served::Gone
     }
 
-    /// Takes a processor that is not idle away from its machine, which is stuck or blocked, if `take` says under the lock
-    /// that it still is, and whether there is work for it: it goes where [`Idle::hand_off`] sends it. `None` if it stays.
+    /// Takes a processor that is not idle away from its machine, which is stuck or blocked, if `take` says under the
+    /// lock that it still is, and whether there is work for it: it goes where [`Idle::hand_off`] sends it. `None` if it
+    /// stays.
     pub(crate) fn take_away(
         &self,
         slot: u32,
@@ -540,7 +545,8 @@ impl Idle {
     pub(crate) fn give_back(&self, slot: u32, spinning: bool, host: &'static impl Host) {
         let mut lists = self.lists.lock();
         self.free_proc(&mut lists, slot, host);
-        // Release: pairs with the Acquire in `sysmon_looks`; that look sees the processor idle beside what it was to run.
+        // Release: pairs with the Acquire in `sysmon_looks`; that look sees the processor idle beside what it was to
+        // run.
         self.refused.store(true, Release);
         drop(lists);
         if spinning {
@@ -548,8 +554,8 @@ impl Idle {
         }
     }
 
-    /// Whether every processor is idle or dead, nobody wants one or spins, and `rest` says so too, which is asked under the lock with
-    /// whether a machine has the netpoller's seat. Gives how many processors were taken so far.
+    /// Whether every processor is idle or dead, nobody wants one or spins, and `rest` says so too, which is asked under
+    /// the lock with whether a machine has the netpoller's seat. Gives how many processors were taken so far.
     pub(crate) fn quiet(&self, rest: impl FnOnce(bool) -> bool) -> Option<u64> {
         let lists = self.lists.lock();
         let all_idle = lists.procs.len() == lists.alive() && lists.want.is_empty();
@@ -590,8 +596,8 @@ impl Idle {
     /// How many slots are in use, those of dead processors among them.
     #[inline]
     pub(crate) fn slots(&self) -> u32 {
-        // Acquire: pairs with the Release in `open` and `add_slots`. A thread of no runtime reads it too, to find a timer's
-        // store.
+        // Acquire: pairs with the Release in `open` and `add_slots`. A thread of no runtime reads it too, to find a
+        // timer's store.
         self.slots.load(Acquire)
     }
 
@@ -618,7 +624,8 @@ impl Idle {
         Some(slot)
     }
 
-    /// Puts a processor on the idle list, or gives it to the first in `want` (invariant 1), or buries it if it is dying.
+    /// Puts a processor on the idle list, or gives it to the first in `want` (invariant 1), or buries it if it is
+    /// dying.
     fn free_proc(&self, lists: &mut MutexGuard<'_, Lists>, slot: u32, host: &'static impl Host) {
         if self.is_dying(lists, slot) {
             self.bury(lists, slot, host);

@@ -1,14 +1,14 @@
 //! The global queue (Go: `sched.runq`): where tasks come from threads without a processor, and where full local queues
 //! overflow. `sched` fills and empties it; the one file that knows its form.
 //!
-//! It has two ends, each with its lock: units come in at one, and when the other has none left what has come in becomes the other,
-//! all of it in one step. So who pushes waits for nobody who takes a batch.
+//! It has two ends, each with its lock: units come in at one, and when the other has none left what has come in becomes
+//! the other, all of it in one step. So who pushes waits for nobody who takes a batch.
 //!
 //! 1. Units leave in the order in which they came; those of a processor that dies go before all.
-//! 2. The length of an end is changed under its lock together with it, so a reader without the lock sees a length that was true.
-//!    After [`crate::sys::idle_fence`] it sees every push whose [`crate::sys::submit_fence`] came earlier.
-//! 3. Units that move from one end to the other are seen at both for a moment, and never at none: they are counted where they
-//!    go before they cease to count where they were, and a reader looks in the other order.
+//! 2. The length of an end is changed under its lock together with it, so a reader without the lock sees a length that
+//!    was true. After [`crate::sys::idle_fence`] it sees every push whose [`crate::sys::submit_fence`] came earlier.
+//! 3. Units that move from one end to the other are seen at both for a moment, and never at none: they are counted
+//!    where they go before they cease to count where they were, and a reader looks in the other order.
 
 use std::collections::VecDeque;
 
@@ -109,8 +109,8 @@ impl Inject {
         unit
     }
 
-    /// Takes `min(most, size, size / procs + 1)` units, at least one, and no more than there is room for: the first is the answer,
-    /// the others go to `into` in order (Go: `globrunqgetbatch`).
+    /// Takes `min(most, size, size / procs + 1)` units, at least one, and no more than there is room for: the first is
+    /// the answer, the others go to `into` in order (Go: `globrunqgetbatch`).
     ///
     /// # Safety
     ///

@@ -144,12 +144,13 @@ impl Counters {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {
-    /// Processors that there are to be. Those that are too many after `set_procs` count nowhere, but for what they have done.
+    /// Processors that there are to be. Those that are too many after `set_procs` count nowhere, but for what they have
+    /// done.
     pub procs: usize,
     /// Processors without a machine.
     pub idle_procs: usize,
-    /// Machines: threads that run tasks, busy or idle. `sysmon` and threads for blocking closures or of pinned tasks do not
-    /// count, but for those of the former that run tasks after a closure, which count in `blocking_threads` too.
+    /// Machines: threads that run tasks, busy or idle. `sysmon` and threads for blocking closures or of pinned tasks do
+    /// not count, but for those of the former that run tasks after a closure, which count in `blocking_threads` too.
     pub threads: usize,
     /// Machines that are parked or wait in the netpoller.
     pub idle_threads: usize,
@@ -159,14 +160,15 @@ pub struct Metrics {
     pub spinning_threads: usize,
     /// Whether a searcher found work and no processor for it.
     pub need_spinning: bool,
-    /// Threads for blocking closures and for wakers that `sysmon` found ready, busy or idle, or running tasks after a closure.
+    /// Threads for blocking closures and for wakers that `sysmon` found ready, busy or idle, or running tasks after a
+    /// closure.
     pub blocking_threads: usize,
     /// Those of them that wait for a closure.
     pub blocking_idle_threads: usize,
     /// Blocking closures that have not started.
     pub blocking_queue: usize,
-    /// How often so far a thread whose closure had ended ran the task that waited for that, and perhaps others, on a processor
-    /// that was idle.
+    /// How often so far a thread whose closure had ended ran the task that waited for that, and perhaps others, on a
+    /// processor that was idle.
     pub blocking_lent: u64,
     /// Threads of pinned tasks.
     pub pinned_threads: usize,

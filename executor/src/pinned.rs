@@ -1,13 +1,15 @@
-//! Pinned tasks: each lives on an OS thread of its own (Go: `LockOSThread`), which is a machine like any other but runs nothing
-//! else. `task` brings them here, `runtime::pinned` is what their threads do, `sysmon` tries again when the system refused a
-//! thread, shutdown calls them and drops those that have none.
+//! Pinned tasks: each lives on an OS thread of its own (Go: `LockOSThread`), which is a machine like any other but runs
+//! nothing else. `task` brings them here, `runtime::pinned` is what their threads do, `sysmon` tries again when the
+//! system refused a thread, shutdown calls them and drops those that have none.
 //!
-//! 1. A pinned task counts from the decision to start its thread, under the lock that shutdown takes to close the list, until
-//!    its future is gone and its thread about to end: the runtime's slot is not recycled before.
+//! 1. A pinned task counts from the decision to start its thread, under the lock that shutdown takes to close the list,
+//!    until its future is gone and its thread about to end: the runtime's slot is not recycled before.
 //! 2. A thread is started for one task and ends with it: what the task did to its thread nobody else meets.
-//! 3. A task whose thread was refused, by the system or by `Builder::max_threads`, waits in `waiting`. Nobody has polled it, so that whoever shuts down may drop it.
-//! 4. What a pinned task did to its thread (namespaces, signal mask, affinity, …) a thread that this one starts would inherit.
-//!    So it starts none of the runtime: `sysmon` does, as if the system had refused it (Go: the template thread).
+//! 3. A task whose thread was refused, by the system or by `Builder::max_threads`, waits in `waiting`. Nobody has
+//!    polled it, so that whoever shuts down may drop it.
+//! 4. What a pinned task did to its thread (namespaces, signal mask, affinity, …) a thread that this one starts would
+//!    inherit. So it starts none of the runtime: `sysmon` does, as if the system had refused it (Go: the template
+//!    thread).
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -202,8 +204,8 @@ thread_local! {
     static IS_PINNED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether `sysmon` is to start what this thread would start (invariant 4). If the system refused that one its thread, nobody else may
-/// be there to start it.
+/// Whether `sysmon` is to start what this thread would start (invariant 4). If the system refused that one its thread,
+/// nobody else may be there to start it.
 pub(crate) fn starts_no_thread(sched: &Sched) -> bool {
     IS_PINNED.get() && sched.sysmon.is_started()
 }

@@ -1,14 +1,14 @@
-//! Processors (P): the right to run tasks. A machine that holds one owns its queue and its time slice; `sched`, `sysmon`
-//! and thieves look at it from outside.
+//! Processors (P): the right to run tasks. A machine that holds one owns its queue and its time slice; `sched`,
+//! `sysmon` and thieves look at it from outside.
 //!
-//! 1. The fields under "owner" are written only by the machine that holds the processor. Handing a processor over orders
-//!    them (the grant of a machine, the scheduler lock), so they are plain loads and stores.
+//! 1. The fields under "owner" are written only by the machine that holds the processor. Handing a processor over
+//!    orders them (the grant of a machine, the scheduler lock), so they are plain loads and stores.
 //! 2. `polls` is odd inside a poll of a task and even outside.
-//! 3. What outlives a processor object (timers, registry) belongs to its slot in the table. Slots are made once and never
-//!    removed. Processor objects are type-stable: made for a slot, recycled by it, never freed.
-//! 4. The table's processor of a slot changes only under the scheduler lock, when `sysmon` rescues the tasks behind a poll
-//!    that is stuck: the old object, a husk, then belongs to its machine alone until that poll ends. Every path that gives a
-//!    processor up asks, under that lock, whether it is still the table's.
+//! 3. What outlives a processor object (timers, registry) belongs to its slot in the table. Slots are made once and
+//!    never removed. Processor objects are type-stable: made for a slot, recycled by it, never freed.
+//! 4. The table's processor of a slot changes only under the scheduler lock, when `sysmon` rescues the tasks behind a
+//!    poll that is stuck: the old object, a husk, then belongs to its machine alone until that poll ends. Every path
+//!    that gives a processor up asks, under that lock, whether it is still the table's.
 
 use std::panic::Location;
 
@@ -53,7 +53,8 @@ pub(crate) enum Polled {
     Task(Id, &'static Location<'static>),
     /// The future of a `block_on`, or a hook of a thread that starts.
     BlockOn,
-    /// Wakers, which may be the user's code, of due timers and ready sockets, and what the end of a blocking closure wakes.
+    /// Wakers, which may be the user's code, of due timers and ready sockets, and what the end of a blocking closure
+    /// wakes.
     Wakers,
 }
 
@@ -149,8 +150,8 @@ pub(crate) struct Processor {
     pub(crate) index: u32,
     seen: Seen,
     own: Own,
-    /// Memory of the tasks spawned here. Owned by the machine that holds the processor; it stays, with what is left in it, when
-    /// the object is another runtime's.
+    /// Memory of the tasks spawned here. Owned by the machine that holds the processor; it stays, with what is left in
+    /// it, when the object is another runtime's.
     pub(crate) arena: Arena,
 }
 
@@ -171,7 +172,8 @@ struct Seen {
     location: AtomicPtr<Location<'static>>,
     /// The number of that task.
     task: AtomicU64,
-    /// Odd while the owner is in `block_in_place`, even else; goes up with each step (see [`Processor::enter_blocking`]).
+    /// Odd while the owner is in `block_in_place`, even else; goes up with each step (see
+    /// [`Processor::enter_blocking`]).
     status: AtomicU32,
     /// The owner is in the system call that wakes a machine: it stands still, but not for long.
     waking: AtomicBool,
@@ -308,8 +310,8 @@ impl Processor {
         self.seen.attention.load(Relaxed)
     }
 
-    /// Whether the runtime closes. If so, no processor is taken from its machine any more, and whether this one has been is
-    /// known.
+    /// Whether the runtime closes. If so, no processor is taken from its machine any more, and whether this one has
+    /// been is known.
     pub(crate) fn is_closing(&self) -> bool {
         // Acquire: pairs with `ask`, which shutdown calls after it has had the scheduler lock.
         self.seen.attention.load(Acquire) & CLOSING != 0
@@ -317,8 +319,8 @@ impl Processor {
 
     /// Asks the owner for something at its next pick.
     pub(crate) fn ask(&self, bit: u32) {
-        // AcqRel: pairs with `answer`: who takes the bit back sees what was written before it was set. Merely reading it
-        // tells nothing more than that somebody asks.
+        // AcqRel: pairs with `answer`: who takes the bit back sees what was written before it was set. Merely reading
+        // it tells nothing more than that somebody asks.
         self.seen.attention.fetch_or(bit, AcqRel);
     }
 
@@ -334,8 +336,8 @@ impl Processor {
 
     /// `sysmon` takes the processor from a blocking call, if it is still the one it saw. The winner owns the queue.
     pub(crate) fn retake(&self, seen: u32) -> bool {
-        // AcqRel: Acquire pairs with the Release in `enter_blocking`, whose queue we then own; Release with the Acquire in
-        // `exit_blocking`, which fails.
+        // AcqRel: Acquire pairs with the Release in `enter_blocking`, whose queue we then own; Release with the Acquire
+        // in `exit_blocking`, which fails.
         self.seen.status.compare_exchange(seen, seen.wrapping_add(1), AcqRel, Relaxed).is_ok()
     }
 
@@ -375,8 +377,8 @@ impl Processor {
 
     // Owner.
 
-    /// The owner enters a blocking call (Go: `entersyscall`): the status becomes odd, and `sysmon` may take the processor.
-    /// Gives the status to leave with.
+    /// The owner enters a blocking call (Go: `entersyscall`): the status becomes odd, and `sysmon` may take the
+    /// processor. Gives the status to leave with.
     ///
     /// | status | the queue belongs to      | who leaves it                                              |
     /// |--------|---------------------------|------------------------------------------------------------|
@@ -459,8 +461,8 @@ impl Processor {
         self.own.hops.store(0, Relaxed);
     }
 
-    /// A slice for whoever holds the processor for a moment: the chain along the run-next slot goes on afterwards, and its
-    /// hops count on.
+    /// A slice for whoever holds the processor for a moment: the chain along the run-next slot goes on afterwards, and
+    /// its hops count on.
     #[inline]
     fn begin_slice_of_chain(&self) {
         self.seen.schedtick.store(self.schedtick().wrapping_add(1), Relaxed);
@@ -489,7 +491,8 @@ impl Processor {
         self.seen.attention.fetch_and(!bit, AcqRel);
     }
 
-    /// Whether the slice is over because its budget is, and not because anybody asks for something or took what was queued.
+    /// Whether the slice is over because its budget is, and not because anybody asks for something or took what was
+    /// queued.
     pub(crate) fn has_only_spent_budget(&self) -> bool {
         self.own.budget.load(Relaxed) == 0 && self.attention() == 0 && !self.queue.next.is_condemned()
     }
@@ -598,7 +601,8 @@ impl Processor {
         x
     }
 
-    /// Appends to the local queue, or sends the older half of a full one to the global queue. Tells whether there were others.
+    /// Appends to the local queue, or sends the older half of a full one to the global queue. Tells whether there were
+    /// others.
     ///
     /// # Safety
     ///

@@ -40,8 +40,8 @@ static FREE: Mutex<Vec<&'static Sched>> = Mutex::new(rank::PROCESS, Vec::new());
 /// All slots ever made.
 static ALL: Mutex<Vec<&'static Sched>> = Mutex::new(rank::PROCESS, Vec::new());
 
-/// The slot of the first runtime, which most programs have alone. A static, as a box would be written twice on the stack and
-/// once on the heap: 13 pages that nobody has touched before.
+/// The slot of the first runtime, which most programs have alone. A static, as a box would be written twice on the
+/// stack and once on the heap: 13 pages that nobody has touched before.
 static FIRST: Sched = Sched::new();
 
 fn take_slot() -> &'static Sched {
@@ -91,8 +91,9 @@ fn check(runtime: RuntimeRef) -> io::Result<RuntimeRef> {
 
 /// A runtime: its processors, its machines, its netpoller. Dropping it shuts it down.
 ///
-/// Dropping waits for polls in progress, and at most a second for blocking closures that run; those that have not started
-/// are dropped. On a thread of the runtime itself, or inside its own [`Runtime::block_on`], it only starts the shutdown.
+/// Dropping waits for polls in progress, and at most a second for blocking closures that run; those that have not
+/// started are dropped. On a thread of the runtime itself, or inside its own [`Runtime::block_on`], it only starts the
+/// shutdown.
 ///
 /// # Examples
 ///
@@ -179,11 +180,11 @@ impl Runtime {
         self.runtime.sched.metrics()
     }
 
-    /// The tasks that can never run again, by where they were spawned; see [`Builder::detect_deadlocks`]. Without it nothing is
-    /// known, and the list is empty.
+    /// The tasks that can never run again, by where they were spawned; see [`Builder::detect_deadlocks`]. Without it
+    /// nothing is known, and the list is empty.
     ///
-    /// A task is in it if it waits and nobody has a waker of it: that is exact. A task that waits for ever by intention, as
-    /// for `std::future::pending()`, is in it too; one whose waker is kept, by whomever, is not.
+    /// A task is in it if it waits and nobody has a waker of it: that is exact. A task that waits for ever by
+    /// intention, as for `std::future::pending()`, is in it too; one whose waker is kept, by whomever, is not.
     #[must_use]
     pub fn leaked_tasks(&self) -> Vec<LeakedTask> {
         self.runtime.sched.leaked_tasks()
@@ -200,8 +201,9 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// What is left when the time is over: polls and blocking closures that have not ended. Their threads end, and their
-    /// tasks are dropped, when they do. On a thread of the runtime itself, or inside its own [`Runtime::block_on`], nothing is waited for.
+    /// What is left when the time is over: polls and blocking closures that have not ended. Their threads end, and
+    /// their tasks are dropped, when they do. On a thread of the runtime itself, or inside its own
+    /// [`Runtime::block_on`], nothing is waited for.
     ///
     /// # Examples
     ///
@@ -277,8 +279,8 @@ impl Handle {
         current().map(|runtime| Handle { runtime })
     }
 
-    /// Spawns a task on this runtime; see [`spawn`]. If the runtime is shut down the future is dropped and the handle says
-    /// so.
+    /// Spawns a task on this runtime; see [`spawn`]. If the runtime is shut down the future is dropped and the handle
+    /// says so.
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
@@ -299,8 +301,8 @@ impl Handle {
         task::spawn(self.runtime, location, future)
     }
 
-    /// Runs a closure that may block on this runtime; see [`spawn_blocking`]. If the runtime is shut down the closure is
-    /// dropped and the handle says so.
+    /// Runs a closure that may block on this runtime; see [`spawn_blocking`]. If the runtime is shut down the closure
+    /// is dropped and the handle says so.
     #[track_caller]
     pub fn spawn_blocking<F, R>(&self, f: F) -> JoinHandle<R>
     where
@@ -321,8 +323,8 @@ impl Handle {
         task::spawn_blocking(self.runtime, location, f)
     }
 
-    /// Runs a future on a thread of its own, on this runtime; see [`spawn_pinned`]. If the runtime is shut down the closure
-    /// is dropped and the handle says so.
+    /// Runs a future on a thread of its own, on this runtime; see [`spawn_pinned`]. If the runtime is shut down the
+    /// closure is dropped and the handle says so.
     #[track_caller]
     pub fn spawn_pinned<F, Fut>(&self, f: F) -> JoinHandle<Fut::Output>
     where
@@ -349,7 +351,8 @@ impl Handle {
     ///
     /// # Panics
     ///
-    /// If `future` does, if the runtime is shut down, or if it looks for deadlocks ([`Builder::detect_deadlocks`]) and finds one.
+    /// If `future` does, if the runtime is shut down, or if it looks for deadlocks ([`Builder::detect_deadlocks`]) and
+    /// finds one.
     #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         block_on::on(self.runtime, future)
@@ -420,8 +423,8 @@ impl Drop for Guest {
 ///
 /// # Panics
 ///
-/// If the default runtime is needed and cannot be built, or in a forked child of the process that built the runtime. If the
-/// runtime is shut down there is no panic: the future is dropped and the handle says so.
+/// If the default runtime is needed and cannot be built, or in a forked child of the process that built the runtime. If
+/// the runtime is shut down there is no panic: the future is dropped and the handle says so.
 ///
 /// # Examples
 ///
@@ -444,15 +447,15 @@ where
     here().spawn_at(Location::caller(), future)
 }
 
-/// Runs `f`, which may block, on a thread that holds no processor, so that no task waits for it: file systems, name lookups,
-/// long computations, libraries that know nothing of async. Go: a goroutine in a system call.
+/// Runs `f`, which may block, on a thread that holds no processor, so that no task waits for it: file systems, name
+/// lookups, long computations, libraries that know nothing of async. Go: a goroutine in a system call.
 ///
-/// When it has ended, its thread may go on with the task that waits for it, on a processor that is idle, and with the closure
-/// that this task calls next: one call after the other then needs no other thread.
+/// When it has ended, its thread may go on with the task that waits for it, on a processor that is idle, and with the
+/// closure that this task calls next: one call after the other then needs no other thread.
 ///
 /// Closures start in the order in which they were spawned, at most [`Builder::max_blocking`] at once. Inside, wakes and
-/// spawns work as everywhere, and so does [`block_on`], also for another blocking closure: one that waits in it does not
-/// count against the limit. One that waits by other means for a closure that is still queued may wait for ever.
+/// spawns work as everywhere, and so does [`block_on`], also for another blocking closure: one that waits in it does
+/// not count against the limit. One that waits by other means for a closure that is still queued may wait for ever.
 ///
 /// On a thread of no runtime it goes to the default runtime, which is started if need be.
 ///
@@ -460,8 +463,8 @@ where
 /// If the system refuses a thread, the closure waits until there is one.
 ///
 /// Shutdown drops the closures that have not started; their handles say so. It waits for those that run: dropping the
-/// [`Runtime`] for a second at most, [`Runtime::shutdown_timeout`] for as long as it is told. What is left then goes on, and its
-/// thread ends with it.
+/// [`Runtime`] for a second at most, [`Runtime::shutdown_timeout`] for as long as it is told. What is left then goes
+/// on, and its thread ends with it.
 ///
 /// # Panics
 ///
@@ -484,19 +487,20 @@ where
     here().spawn_blocking_at(Location::caller(), f)
 }
 
-/// Runs the future that `f` makes on an OS thread of its own, from its first poll to its drop (Go: `runtime.LockOSThread`).
-/// The future need not be `Send`: for what belongs to one thread, such as a namespace, a scheduling class, thread-locals, or
-/// a library that is to be called from one thread only.
+/// Runs the future that `f` makes on an OS thread of its own, from its first poll to its drop (Go:
+/// `runtime.LockOSThread`). The future need not be `Send`: for what belongs to one thread, such as a namespace, a
+/// scheduling class, thread-locals, or a library that is to be called from one thread only.
 ///
 /// The thread runs nothing else, ends with the task and is not used again. It is one of the `procs` while it polls, and
-/// gives way while it waits, so that pinned tasks beside each other do not run more at once than others do. Changing to it
-/// and back costs a thread switch: what needs no thread of its own is faster in [`spawn`]. Tasks of
+/// gives way while it waits, so that pinned tasks beside each other do not run more at once than others do. Changing to
+/// it and back costs a thread switch: what needs no thread of its own is faster in [`spawn`]. Tasks of
 /// [`spawn_local`](crate::task::spawn_local) inside share the thread, and are dropped when the pinned task has ended.
 ///
 /// On a thread of no runtime it goes to the default runtime, which is started if need be.
 ///
-/// [`JoinHandle::abort`] ends the task after its current poll; its future is dropped on its thread. If the system refuses a
-/// thread, the task waits until there is one. When the runtime is shut down, the thread drops the future and ends.
+/// [`JoinHandle::abort`] ends the task after its current poll; its future is dropped on its thread. If the system
+/// refuses a thread, the task waits until there is one. When the runtime is shut down, the thread drops the future and
+/// ends.
 ///
 /// # Panics
 ///

@@ -2,35 +2,37 @@
 //!
 //! # The goal
 //!
-//! As many machines run as there is work for and processors to run it with, no fewer (a task must not wait beside an idle
-//! processor) and no more (a thread that is woken for nothing costs its waker 2–10 µs, a hundred times the price of running
-//! a task). Threads come and go with work that may last 20 ns, and nobody sees all queues at one instant.
+//! As many machines run as there is work for and processors to run it with, no fewer (a task must not wait beside an
+//! idle processor) and no more (a thread that is woken for nothing costs its waker 2–10 µs, a hundred times the price
+//! of running a task). Threads come and go with work that may last 20 ns, and nobody sees all queues at one instant.
 //!
 //! # The race
 //!
 //! A machine finds all queues empty and is about to sleep; at that moment another thread queues a task and, seeing that
-//! machine still awake, wakes nobody. The task then lies there for ever. `idle` holds the protocol against it: three steps
-//! to submit, three to go idle, a proof by whose fence came first.
+//! machine still awake, wakes nobody. The task then lies there for ever. `idle` holds the protocol against it: three
+//! steps to submit, three to go idle, a proof by whose fence came first.
 //!
 //! # Designs rejected
 //!
 //! - *One queue under one lock*: every operation of every processor meets there.
-//! - *Hand a readied task directly to a sleeping machine*: each wake then costs a thread wake, and the data that task needs
-//!   are in the waker's cache. In a trial a channel round trip was 511 ns instead of 181.
-//! - *Wake a machine for every readied task*: most tasks would have been run where they are before that machine is up. The
-//!   rules of [`Sched::ready_local`] say when it pays.
+//! - *Hand a readied task directly to a sleeping machine*: each wake then costs a thread wake, and the data that task
+//!   needs are in the waker's cache. In a trial a channel round trip was 511 ns instead of 181.
+//! - *Wake a machine for every readied task*: most tasks would have been run where they are before that machine is up.
+//!   The rules of [`Sched::ready_local`] say when it pays.
 //!
 //! # Where a readied task goes
 //!
-//! Woken or spawned on a processor of its runtime: into that processor's run-next slot, and what was there goes to the tail
-//! of the local queue. Woken by itself, in its own poll: to the local tail, or at the end of its time slice to the global
-//! tail. Woken by the end of a task that had to queue, while others are queued: to the local tail. Woken by the end of a blocking
-//! closure, on its thread: into the run-next slot of a processor that this thread takes, if one is idle (see `blocking`).
-//! From any other thread: to the global queue. See DESIGN.md for why yields stay local, and why joins queue.
+//! Woken or spawned on a processor of its runtime: into that processor's run-next slot, and what was there goes to the
+//! tail of the local queue. Woken by itself, in its own poll: to the local tail, or at the end of its time slice to the
+//! global tail. Woken by the end of a task that had to queue, while others are queued: to the local tail. Woken by the
+//! end of a blocking closure, on its thread: into the run-next slot of a processor that this thread takes, if one is
+//! idle (see `blocking`). From any other thread: to the global queue. See DESIGN.md for why yields stay local, and why
+//! joins queue.
 //!
-//! Places that must agree: what [`Sched::is_work_visible`] looks at is what `find` can take (from a processor that is spared with
-//! some patience); a path that frees a processor ends like [`Sched::give_up`]. The models in `idle/loom.rs` repeat the steps of
-//! what they say they mirror, here, in `find` and in `runtime::shutdown`: a change of the order is made in both.
+//! Places that must agree: what [`Sched::is_work_visible`] looks at is what `find` can take (from a processor that is
+//! spared with some patience); a path that frees a processor ends like [`Sched::give_up`]. The models in `idle/loom.rs`
+//! repeat the steps of what they say they mirror, here, in `find` and in `runtime::shutdown`: a change of the order is
+//! made in both.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -86,7 +88,8 @@ const CLOSING: u8 = 1;
 
 /// Everything of one runtime that a waker can reach. Allocated once, recycled for later runtimes, never freed.
 pub(crate) struct Sched {
-    /// Names the runtime that has this slot. Goes up when a runtime is built and when it is gone; odd while one is there.
+    /// Names the runtime that has this slot. Goes up when a runtime is built and when it is gone; odd while one is
+    /// there.
     generation: AtomicU32,
     /// What else who ends a task has to do: [`CLOSING`], or as `find::first` says.
     at_end: AtomicU8,
@@ -118,9 +121,9 @@ pub(crate) struct Sched {
     /// Threads in a poll that `sysmon` has given up on, or that gave its processor away before it began.
     pub(crate) stuck: AtomicUsize,
     pub(crate) blockers: Blockers,
-    /// Threads of the runtime's own that are in the middle of a poll without a processor, but not in that slot's `block_on`:
-    /// `sysmon` took it in a blocking call, or they wait in another runtime; and machines that bring wakers from the netpoller
-    /// and have no processor yet.
+    /// Threads of the runtime's own that are in the middle of a poll without a processor, but not in that slot's
+    /// `block_on`: `sysmon` took it in a blocking call, or they wait in another runtime; and machines that bring wakers
+    /// from the netpoller and have no processor yet.
     pub(crate) away: AtomicUsize,
     pub(crate) waits: Waits,
     pub(crate) local_tasks: LocalTasks,
@@ -423,8 +426,8 @@ impl Sched {
         }
     }
 
-    /// A thread that has no processor any more leaves timers or sockets behind: somebody must sleep for them, and not too
-    /// long.
+    /// A thread that has no processor any more leaves timers or sockets behind: somebody must sleep for them, and not
+    /// too long.
     pub(crate) fn attend_netpoller(&'static self) {
         let deadline = self.settled_deadline();
         let until = self.poll_until.load(Relaxed);
@@ -440,8 +443,8 @@ impl Sched {
         }
     }
 
-    /// A processor of `runtime`, which has this slot, for this thread, which is in the middle of its own work. `None` if
-    /// the runtime closes or is gone. A thread of others is a guest until [`Sched::give_up`].
+    /// A processor of `runtime`, which has this slot, for this thread, which is in the middle of its own work. `None`
+    /// if the runtime closes or is gone. A thread of others is a guest until [`Sched::give_up`].
     pub(crate) fn acquire(&'static self, runtime: RuntimeRef, machine: &'static Machine) -> Option<&'static Processor> {
         self.acquire_near(runtime, machine, None)
     }
@@ -479,8 +482,8 @@ impl Sched {
         p
     }
 
-    /// A processor for this thread, whose own, of `slot`, was taken in the middle of a blocking call: that one if it is idle, else
-    /// any. The poll of `polled` goes on with it.
+    /// A processor for this thread, whose own, of `slot`, was taken in the middle of a blocking call: that one if it is
+    /// idle, else any. The poll of `polled` goes on with it.
     #[cold]
     pub(crate) fn reacquire(&'static self, slot: u32, polled: Polled) {
         let runtime = self.runtime();
@@ -570,8 +573,8 @@ impl Sched {
         self.poll_until.load(Relaxed) != 0
     }
 
-    /// Looks at the netpoller without waiting, unless nobody waits for I/O or somebody else looks. What is ready is added
-    /// to `ready`.
+    /// Looks at the netpoller without waiting, unless nobody waits for I/O or somebody else looks. What is ready is
+    /// added to `ready`.
     pub(crate) fn netpoll_now(&self, ready: &mut Vec<Waker>, now: u64) -> bool {
         // Acquire: pairs with the Release below; the next one to look has the netpoller to itself.
         if self.netpoll.waiters() == 0 || self.is_netpoller_attended() || self.polling.swap(true, Acquire) {
@@ -586,8 +589,8 @@ impl Sched {
         true
     }
 
-    /// The machine in the netpoller publishes until when it will sleep, then looks at the timers once more: either it sees
-    /// a timer that another thread put in, or that thread sees that it must break the wait.
+    /// The machine in the netpoller publishes until when it will sleep, then looks at the timers once more: either it
+    /// sees a timer that another thread put in, or that thread sees that it must break the wait.
     fn publish_poll_deadline(&self) -> u64 {
         let deadline = self.wake_deadline();
         self.poll_until.store(deadline, Relaxed);
@@ -617,8 +620,8 @@ impl Sched {
         }
     }
 
-    /// A task's state, which has just been changed, says that it has ended. Either shutdown sees that, or it is unparked: the
-    /// other fence is in [`Sched::start_closing`].
+    /// A task's state, which has just been changed, says that it has ended. Either shutdown sees that, or it is
+    /// unparked: the other fence is in [`Sched::start_closing`].
     #[inline]
     pub(crate) fn has_ended_task(&'static self, joiner: Option<&Waker>) {
         submit_fence_after_rmw();

@@ -1,9 +1,10 @@
-//! Who waits, and in what order (Go: sudog, waitq): a place inside the future that waits, and the line that it stands in.
-//! Channels (`hchan`) and locks (`gate`) keep their lines under a lock of theirs; nothing is allocated for a wait.
+//! Who waits, and in what order (Go: sudog, waitq): a place inside the future that waits, and the line that it stands
+//! in. Channels (`hchan`) and locks (`gate`) keep their lines under a lock of theirs; nothing is allocated for a wait.
 //!
-//! 1. A place is in at most one line. While it is, it belongs to the lock of that line; before and afterwards to its future.
-//! 2. A place leaves its line under the lock: it is served, refused, or leaves by itself. A future that is dropped leaves
-//!    first, so what is in a line is alive.
+//! 1. A place is in at most one line. While it is, it belongs to the lock of that line; before and afterwards to its
+//!    future.
+//! 2. A place leaves its line under the lock: it is served, refused, or leaves by itself. A future that is dropped
+//!    leaves first, so what is in a line is alive.
 //! 3. The phase is written last: who served a place touches it no more, for its future may be gone at once.
 //! 4. Wakers are cloned before the lock is taken, and woken or dropped after it is released.
 //!
@@ -45,7 +46,8 @@ pub(crate) struct Sudog<T> {
     phase: AtomicU8,
     /// Guarded as the table above says.
     value: UnsafeCell<Option<T>>,
-    /// There while the place is in line, and guarded as the table says. Most never are, and nothing is written for them.
+    /// There while the place is in line, and guarded as the table says. Most never are, and nothing is written for
+    /// them.
     links: UnsafeCell<MaybeUninit<Links<T>>>,
     _pinned: PhantomPinned,
 }
@@ -56,7 +58,8 @@ struct Links<T> {
     next: Option<NonNull<Sudog<T>>>,
 }
 
-// SAFETY: the place is touched by its future, or under the lock of its line (invariant 1), and what it holds may be sent.
+// SAFETY: the place is touched by its future, or under the lock of its line (invariant 1), and what it holds may be
+// sent.
 unsafe impl<T: Send> Send for Sudog<T> {}
 // SAFETY: as above; a shared reference alone gives nothing but the phase.
 unsafe impl<T: Send> Sync for Sudog<T> {}
@@ -67,10 +70,10 @@ impl<T> Sudog<T> {
     pub(crate) fn new(value: Option<T>) -> Self {
         let mut sudog = MaybeUninit::<Self>::uninit();
         let at = sudog.as_mut_ptr();
-        // Field by field: a literal is made aside, and copied into the future with what nobody has written, in pieces that do
-        // not match those it was made of.
-        // SAFETY: the fields are those of `sudog`, and what is not written of it may be anything: `links`, which loom wants to
-        // know of, and one that has no size.
+        // Field by field: a literal is made aside, and copied into the future with what nobody has written, in pieces
+        // that do not match those it was made of.
+        // SAFETY: the fields are those of `sudog`, and what is not written of it may be anything: `links`, which loom
+        // wants to know of, and one that has no size.
         unsafe {
             (&raw mut (*at).phase).write(AtomicU8::new(OUT));
             (&raw mut (*at).value).write(UnsafeCell::new(value));
@@ -250,8 +253,8 @@ impl<T> Line<T> {
         sudog.phase.store(IN_LINE, Relaxed);
     }
 
-    /// Takes the first out and gives it its due: `f` puts into its place what it gets, or takes what it gives. `None` if
-    /// nobody waits. The waker is to be woken without the lock.
+    /// Takes the first out and gives it its due: `f` puts into its place what it gets, or takes what it gives. `None`
+    /// if nobody waits. The waker is to be woken without the lock.
     #[inline]
     pub(crate) fn serve<R>(&mut self, f: impl FnOnce(&mut Option<T>) -> R) -> Option<(R, Waker)> {
         self.take_first(SERVED, f)
@@ -313,8 +316,8 @@ impl<T> Sudog<T> {
     }
 }
 
-/// Wakes, and goes on also if the waker panics: that was reported by the panic hook, and whoever wakes here has nothing to
-/// do with it.
+/// Wakes, and goes on also if the waker panics: that was reported by the panic hook, and whoever wakes here has nothing
+/// to do with it.
 #[inline]
 pub(crate) fn wake(waker: Waker) {
     assert_no_lock_held();

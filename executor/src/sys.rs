@@ -1,7 +1,8 @@
 //! The one module that names atomics, cells, locks, futexes and threads. Every other file takes them from here, so that
 //! the same code runs on std and inside loom.
 //!
-//! 1. The cfgs `gmp_loom`, `gmp_shuttle`, `gmp_tsan` and `gmp_asan` appear here and in the module list of `lib.rs`, nowhere else.
+//! 1. The cfgs `gmp_loom`, `gmp_shuttle`, `gmp_tsan` and `gmp_asan` appear here and in the module list of `lib.rs`,
+//!    nowhere else.
 //! 2. Store-load ordering is only ever made by one of the named fences below; data is handed over by Release and
 //!    Acquire operations. loom models exactly that, and the thread sanitizer understands it.
 //! 3. A lock has a rank. A thread takes locks in rising rank only, and holds none while user code runs. Debug builds
@@ -82,8 +83,8 @@ pub(crate) mod rank {
     pub(crate) const LEAF: u8 = 9;
 }
 
-/// Whether the cells of many tasks lie in one allocation. Not for tools that look for what is used after it was freed: they
-/// know allocations only.
+/// Whether the cells of many tasks lie in one allocation. Not for tools that look for what is used after it was freed:
+/// they know allocations only.
 pub(crate) const TASKS_SHARE_PAGES: bool = !cfg!(any(miri, gmp_asan));
 
 /// Submit side of the sleep protocol: work was published before it, idle and spinning counts are read after it.
@@ -110,7 +111,8 @@ pub(crate) fn idle_fence() {
     fence(SeqCst);
 }
 
-/// What CLOCK_MONOTONIC reads, in nanoseconds. `std::time::Instant` has the same clock in a form that is dear to subtract.
+/// What CLOCK_MONOTONIC reads, in nanoseconds. `std::time::Instant` has the same clock in a form that is dear to
+/// subtract.
 #[inline]
 pub(crate) fn monotonic() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -1,11 +1,12 @@
 //! The watcher: a thread without a processor that mends what workers cannot see (Go: `sysmon`).
 //!
-//! At each look, in order: a netpoller that nobody looked at for 10 ms; processors, one by one, for a time slice that goes
-//! on too long, for a poll that is stuck or a blocking call before work, and for work behind a long poll, or several, beside an
-//! idle processor; machines that have wanted one for long while no more threads may be stuck; sockets or due timers that no
-//! machine attends; closures that are kept, or whose threads are slow to come, and threads of any kind that could not be started;
-//! once a second, and first of all after deep sleep, how many processors there are to be (beside tasks that are so short and
-//! rare that nothing wakes it, once in ten seconds); the schedtrace line.
+//! At each look, in order: a netpoller that nobody looked at for 10 ms; processors, one by one, for a time slice that
+//! goes on too long, for a poll that is stuck or a blocking call before work, and for work behind a long poll, or
+//! several, beside an idle processor; machines that have wanted one for long while no more threads may be stuck;
+//! sockets or due timers that no machine attends; closures that are kept, or whose threads are slow to come, and
+//! threads of any kind that could not be started; once a second, and first of all after deep sleep, how many processors
+//! there are to be (beside tasks that are so short and rare that nothing wakes it, once in ten seconds); the schedtrace
+//! line.
 //!
 //! | state of the runtime                        | next look in |
 //! |---------------------------------------------|--------------|
@@ -18,8 +19,8 @@
 //! | the same at the first after it was woken, and it has not acted for a second | it sleeps again: what woke it took less than a look |
 //! | the same, and it may be or become a deadlock | 100 ms, until that is known, if the runtime looks for deadlocks |
 //!
-//! 1. It holds no processor and runs no task, and no waker while there is a thread for it: some are the user's and may block.
-//!    What it finds in the netpoller goes to the pool of threads without a processor (see `blocking`).
+//! 1. It holds no processor and runs no task, and no waker while there is a thread for it: some are the user's and may
+//!    block. What it finds in the netpoller goes to the pool of threads without a processor (see `blocking`).
 //! 2. It sleeps deeply only if every processor is idle, which it decides under the scheduler lock.
 
 use std::collections::HashMap;
@@ -51,15 +52,16 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Between two looks for [`ACTED`] after it did something.
 const LOOK_AFTER_ACT: Duration = Duration::from_millis(1);
 const ACTED_NS: u64 = 1_000_000_000;
-/// The same after it rescued tasks from a poll that was blocked, whose task is known from then on: others may block next.
+/// The same after it rescued tasks from a poll that was blocked, whose task is known from then on: others may block
+/// next.
 const LEARNT_NS: u64 = 100_000_000;
 /// Between two looks while work waits behind a thread that is blocked, and how many of them come in a row.
 const LOOK_STILL: Duration = Duration::from_micros(100);
 const LOOKS_STILL: u32 = 50;
 /// So many of them follow a rescue: the next task on that processor may be one that blocks, too.
 const LOOKS_AFTER_RESCUE: u32 = 4;
-/// If all was idle for so long, its alarm is stopped when all is idle again; else it goes off, which is one wake for what may
-/// be many tasks.
+/// If all was idle for so long, its alarm is stopped when all is idle again; else it goes off, which is one wake for
+/// what may be many tasks.
 const RARE_NS: u64 = 100_000_000;
 /// It is not stopped if `sysmon` has not looked for so long: how many CPUs there are may have changed.
 const UNSEEN_NS: u64 = 10_000_000_000;
@@ -71,8 +73,8 @@ const LOOKS_BRIEF: u32 = 1;
 pub(crate) const REFRESH_WOKEN_NS: u64 = 50_000_000;
 /// A netpoller that nobody looked at for so long is looked at.
 const NETPOLL_NS: u64 = 10_000_000;
-/// A netpoller that nobody sits in, and that nobody came out of for so long, gets a machine if a processor is idle. Who just came
-/// out of it runs what it brought and goes back.
+/// A netpoller that nobody sits in, and that nobody came out of for so long, gets a machine if a processor is idle. Who
+/// just came out of it runs what it brought and goes back.
 const UNATTENDED_NS: u64 = 500_000;
 /// Between two looks at how many CPUs there are.
 const REFRESH_NS: u64 = 1_000_000_000;
@@ -267,7 +269,8 @@ impl Sysmon {
 }
 
 impl Sched {
-    /// Gets the alarm. With the runtime and not when it first sleeps: a program that counts its fds is to find as many later.
+    /// Gets the alarm. With the runtime and not when it first sleeps: a program that counts its fds is to find as many
+    /// later.
     pub(crate) fn sysmon_prepare(&self) {
         if !self.detects() {
             self.sysmon.alarm.open();
@@ -282,7 +285,8 @@ impl Sched {
         }
     }
 
-    /// So long a thread of this runtime sleeps at most before it starts `sysmon`, or tries to again; `None` if that runs.
+    /// So long a thread of this runtime sleeps at most before it starts `sysmon`, or tries to again; `None` if that
+    /// runs.
     pub(crate) fn unwatched_for(&self) -> Option<Duration> {
         if self.sysmon.is_started() {
             None
@@ -457,8 +461,8 @@ impl Sched {
                 looked.acted = true;
             }
             wake |= queued && seen.polls == polls;
-            // Each of them ends between two looks, but together they take as long as one that does not. It may also be that the
-            // owner was preempted: whoever comes finds out what that is worth.
+            // Each of them ends between two looks, but together they take as long as one that does not. It may also be
+            // that the owner was preempted: whoever comes finds out what that is worth.
             wake |= p.queue.len_seen() > 1 && p.is_look_missed(now);
             looked.waiting |= queued;
             seen.polls = polls;
@@ -523,7 +527,8 @@ impl Sched {
     /// Looks at the netpoller and has what is ready woken. Tells whether anything was.
     fn deliver(&'static self, ready: &mut Vec<Waker>, now: u64) -> bool {
         self.sysmon.delivering.store(true, Relaxed);
-        // The machine that sits down in the netpoller says so before it asks whether all is quiet: it sees that, or we see it.
+        // The machine that sits down in the netpoller says so before it asks whether all is quiet: it sees that, or we
+        // see it.
         submit_fence();
         let looked = self.netpoll_now(ready, now);
         self.sysmon.netpolls.add(looked.into());
@@ -537,8 +542,8 @@ impl Sched {
         found
     }
 
-    /// A poll is stuck, something waits and no processor is idle: rescues the tasks, unless as many threads as may be are
-    /// stuck already.
+    /// A poll is stuck, something waits and no processor is idle: rescues the tasks, unless as many threads as may be
+    /// are stuck already.
     fn rescue_or_warn(
         &'static self,
         p: &'static Processor,
@@ -572,8 +577,8 @@ impl Sched {
             swallow(|| hook(stuck));
         } else if !traced {
             let last = warned.entry((stuck.stuck_in, stuck.location.map(std::ptr::from_ref))).or_insert(None);
-            // A poll that is stuck may be so in the middle of a print, with the lock of standard error or before a pipe that is
-            // full: that must not stop `sysmon`. The next one is told of then.
+            // A poll that is stuck may be so in the middle of a print, with the lock of standard error or before a pipe
+            // that is full: that must not stop `sysmon`. The next one is told of then.
             if last.is_none_or(|at| now - at >= WARN_NS) && try_print_error(&format!("gmp: {stuck}")) {
                 *last = Some(now);
             }

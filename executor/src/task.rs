@@ -1,13 +1,17 @@
-//! Tasks (G): a future, its state and what the scheduler knows of it. `sched` runs units, which are made and taken apart here.
+//! Tasks (G): a future, its state and what the scheduler knows of it. `sched` runs units, which are made and taken
+//! apart here.
 //!
-//! 1. A task is live until its future is dropped. Until then it is found by the registry or the walk of an arena, also one that
-//!    waits for nothing or that nobody can wake: its future is dropped at shutdown.
-//! 2. The future is polled and dropped inside `catch_unwind`, and so is the output: a panic of theirs goes to the handle.
+//! 1. A task is live until its future is dropped. Until then it is found by the registry or the walk of an arena, also
+//!    one that waits for nothing or that nobody can wake: its future is dropped at shutdown.
+//! 2. The future is polled and dropped inside `catch_unwind`, and so is the output: a panic of theirs goes to the
+//!    handle.
 //! 3. A wake never drops a task and never runs user code: it only pushes. Dropping there would run a destructor inside
 //!    `wake`, under whatever lock the waker's caller holds.
-//! 4. Everything needed of a task is read before it is pushed: afterwards another thread may run it to its end and free it.
-//! 5. A task belongs to a runtime, which runs and drops it on any of its threads and has it in a cell of ours (`cell`, `state`),
-//!    or to a local set (`local`), which has it in one of `async-task` (`bound`). Run queues hold none but the first kind.
+//! 4. Everything needed of a task is read before it is pushed: afterwards another thread may run it to its end and free
+//!    it.
+//! 5. A task belongs to a runtime, which runs and drops it on any of its threads and has it in a cell of ours (`cell`,
+//!    `state`), or to a local set (`local`), which has it in one of `async-task` (`bound`). Run queues hold none but
+//!    the first kind.
 //!
 //! The word of a cell that is not its state, and with it ids:
 //!
@@ -157,11 +161,11 @@ pub(crate) fn swallow(destructor: impl FnOnce()) {
     }
 }
 
-/// Makes a task of `future` on the runtime and queues it. If the runtime is shut down the future is dropped and the handle
-/// says so (Go: `newproc`).
+/// Makes a task of `future` on the runtime and queues it. If the runtime is shut down the future is dropped and the
+/// handle says so (Go: `newproc`).
 ///
-/// On a processor of the runtime nothing is asked but whether the runtime looks for leaks: the task is found by the walk of the
-/// processor's arena, and that the runtime is closing does no harm. See invariant 5 of `runtime::shutdown`.
+/// On a processor of the runtime nothing is asked but whether the runtime looks for leaks: the task is found by the
+/// walk of the processor's arena, and that the runtime is closing does no harm. See invariant 5 of `runtime::shutdown`.
 #[inline]
 pub(crate) fn spawn<F>(runtime: RuntimeRef, location: &'static Location<'static>, future: F) -> JoinHandle<F::Output>
 where
@@ -173,8 +177,8 @@ where
         if sched.spawns_in_arenas(runtime.generation) {
             if let Some(memory) = cell::memory_of::<F>(p) {
                 let word = IN_ARENA | Id::in_arena(p.next_task_number()).0;
-                // SAFETY: future and output are `Send` and 'static. The memory is new; so is the task, whose unit is ours.
-                // This thread holds the processor that the context names.
+                // SAFETY: future and output are `Send` and 'static. The memory is new; so is the task, whose unit is
+                // ours. This thread holds the processor that the context names.
                 unsafe {
                     let (task, join) = cell::new(memory, location, word, future);
                     sched.spawned_on(p, task.into_unit());
@@ -186,8 +190,8 @@ where
     spawn_apart(runtime, location, future)
 }
 
-/// [`spawn`] of a task that cannot lie in the arena of this thread's processor: in a shared arena, if that is for want of a
-/// processor, else in the registry.
+/// [`spawn`] of a task that cannot lie in the arena of this thread's processor: in a shared arena, if that is for want
+/// of a processor, else in the registry.
 #[inline(never)]
 fn spawn_apart<F>(runtime: RuntimeRef, location: &'static Location<'static>, future: F) -> JoinHandle<F::Output>
 where
@@ -217,8 +221,8 @@ where
     handle
 }
 
-/// [`spawn`] where leaks are looked for. The future is boxed, so that a program has this form once for each type of output
-/// and not for each future.
+/// [`spawn`] where leaks are looked for. The future is boxed, so that a program has this form once for each type of
+/// output and not for each future.
 #[cold]
 #[inline(never)]
 fn spawn_counted<T: Send + 'static>(
@@ -241,8 +245,8 @@ fn spawn_counted<T: Send + 'static>(
     handle
 }
 
-/// Makes a task of the closure `f` and queues it for the pool. If the runtime is shut down it is dropped at once and the
-/// handle says so.
+/// Makes a task of the closure `f` and queues it for the pool. If the runtime is shut down it is dropped at once and
+/// the handle says so.
 pub(crate) fn spawn_blocking<F, R>(runtime: RuntimeRef, location: &'static Location<'static>, f: F) -> JoinHandle<R>
 where
     F: FnOnce() -> R + Send + 'static,
@@ -343,7 +347,8 @@ pub(crate) fn run(unit: Unit, p: &Processor) {
 pub(crate) fn run_closure(unit: Unit) -> Option<Waker> {
     assert_no_lock_held();
     let task = Task::from_unit(unit);
-    // SAFETY: the unit was ours, and nothing but closures is queued for the pool. The slot of a runtime is there for ever.
+    // SAFETY: the unit was ours, and nothing but closures is queued for the pool. The slot of a runtime is there for
+    // ever.
     unsafe { cell::run_closure(task, task.sched()) }
 }
 

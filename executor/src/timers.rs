@@ -102,8 +102,8 @@ impl Timers {
         self.earliest()
     }
 
-    /// Moves the wakers of what is due at `now` into `out`, in the order of (deadline, insertion), until it has `most` or is
-    /// full. Tells whether more is due. The caller wakes them, without any lock. Go: checkTimers
+    /// Moves the wakers of what is due at `now` into `out`, in the order of (deadline, insertion), until it has `most`
+    /// or is full. Tells whether more is due. The caller wakes them, without any lock. Go: checkTimers
     #[must_use]
     pub(crate) fn run_due(&self, now: u64, most: usize, out: &mut WakeBatch) -> bool {
         if self.earliest() > now {

@@ -1,11 +1,11 @@
-//! Threads that poll a future of their own (`block_on`): whether each of them runs, was woken, or waits. `runtime::block_on`
-//! enters them, `sched::quiet` asks, and `sched::deadlock` tells them that they wait in vain. Threads that have entered the
-//! runtime are listed here too: they may be about to wake somebody.
+//! Threads that poll a future of their own (`block_on`): whether each of them runs, was woken, or waits.
+//! `runtime::block_on` enters them, `sched::quiet` asks, and `sched::deadlock` tells them that they wait in vain.
+//! Threads that have entered the runtime are listed here too: they may be about to wake somebody.
 //!
 //! 1. A thread is entered before it first acquires a processor, and leaves when it is done with its last one.
-//! 2. What says that the thread waits, and what says that it was woken, are bits of one word, so that at no moment a thread
-//!    that was woken looks like one that waits. It stops to wait before it acquires a processor, and begins to when it has
-//!    given its own up.
+//! 2. What says that the thread waits, and what says that it was woken, are bits of one word, so that at no moment a
+//!    thread that was woken looks like one that waits. It stops to wait before it acquires a processor, and begins to
+//!    when it has given its own up.
 //!
 //! | state          | WAITING | WOKEN | who leaves it                                                    |
 //! |----------------|---------|-------|------------------------------------------------------------------|
@@ -96,8 +96,8 @@ impl Wait {
 
     /// The wait begins: the thread has no processor any more. Owner only.
     pub(crate) fn begin(&self) {
-        // AcqRel: pairs with `Wait::wake`: one of the two comes first in the order of this word, and `end` or that one sees
-        // the other.
+        // AcqRel: pairs with `Wait::wake`: one of the two comes first in the order of this word, and `end` or that one
+        // sees the other.
         self.state.fetch_or(WAITING, AcqRel);
     }
 
@@ -204,7 +204,8 @@ pub(crate) struct Waits(Mutex<Lists>);
 struct Lists {
     /// In the order in which they came.
     waits: Vec<Arc<Wait>>,
-    /// Threads with a guard of `Handle::enter`, once for each guard, with the generation of the runtime that they entered.
+    /// Threads with a guard of `Handle::enter`, once for each guard, with the generation of the runtime that they
+    /// entered.
     guests: Vec<(i32, u32)>,
 }
 
@@ -266,8 +267,8 @@ impl Waits {
         }
     }
 
-    /// Whether every thread that polls a future of its own waits, and so does every guest of the runtime of this generation,
-    /// in such a call.
+    /// Whether every thread that polls a future of its own waits, and so does every guest of the runtime of this
+    /// generation, in such a call.
     pub(crate) fn are_quiet(&self, generation: u32) -> bool {
         let lists = self.0.lock();
         let waits = |tid| lists.waiting(generation).any(|wait| wait.tid == tid);

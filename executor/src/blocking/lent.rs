@@ -1,25 +1,28 @@
-//! A thread of the pool that is lent to the scheduler: its closure has returned, and it runs the task that waits for that
-//! (Go: `exitsyscall`, where the thread that comes back from a system call takes an idle processor). `sched` asks when that
-//! task is woken; `run_closures` sends the thread there, and has it back.
+//! A thread of the pool that is lent to the scheduler: its closure has returned, and it runs the task that waits for
+//! that (Go: `exitsyscall`, where the thread that comes back from a system call takes an idle processor). `sched` asks
+//! when that task is woken; `run_closures` sends the thread there, and has it back.
 //!
-//! A call and its result are two thread wakes, of the pool's thread and of a machine, and each costs more than most closures.
-//! The thread that has just run the closure is awake and has the result in its cache. So it takes an idle processor, if there
-//! is one and no closure waits for a thread, runs what it woke and what that makes ready, and gives the processor up. What
-//! that task calls next is likely to be a closure again: if nobody comes for that one, the thread *keeps* it, and runs it
-//! when it is back. A task that makes one call after the other then needs one thread and no wake at all.
+//! A call and its result are two thread wakes, of the pool's thread and of a machine, and each costs more than most
+//! closures. The thread that has just run the closure is awake and has the result in its cache. So it takes an idle
+//! processor, if there is one and no closure waits for a thread, runs what it woke and what that makes ready, and gives
+//! the processor up. What that task calls next is likely to be a closure again: if nobody comes for that one, the
+//! thread *keeps* it, and runs it when it is back. A task that makes one call after the other then needs one thread and
+//! no wake at all.
 //!
-//! 1. A lent thread counts as a machine, not as one of the pool (`Threads::lend`), and in no number of `State` but `threads`.
-//!    If its place in the pool is gone when it is back, it ends.
-//! 2. `kept` counts the queued closures that a lent thread is to come for. It does when its poll ends, or it calls another
-//!    thread: when other tasks are to run first, and when the poll is going to wait (`Sched::give_up`).
-//! 3. A poll that blocks or computes without telling anybody keeps its closure waiting, which may be what it waits for. So each
-//!    look of `sysmon` calls threads for all closures that are kept: within a look, for the processor is not idle then.
-//! 4. Where that happens, or a kept closure waited for long, closures are kept more and more rarely: the poll that calls them
-//!    has other things to do meanwhile.
+//! 1. A lent thread counts as a machine, not as one of the pool (`Threads::lend`), and in no number of `State` but
+//!    `threads`. If its place in the pool is gone when it is back, it ends.
+//! 2. `kept` counts the queued closures that a lent thread is to come for. It does when its poll ends, or it calls
+//!    another thread: when other tasks are to run first, and when the poll is going to wait (`Sched::give_up`).
+//! 3. A poll that blocks or computes without telling anybody keeps its closure waiting, which may be what it waits for.
+//!    So each look of `sysmon` calls threads for all closures that are kept: within a look, for the processor is not
+//!    idle then.
+//! 4. Where that happens, or a kept closure waited for long, closures are kept more and more rarely: the poll that
+//!    calls them has other things to do meanwhile.
 //! 5. A thread is lent for the wake of a task that waits for its closure and for nothing else: not while the result's
 //!    destructor runs, nor for a waker of the user's. What these wake must not wait behind them, and what they run (a
-//!    `block_on`, a `block_in_place`, the end of a runtime) has its own idea of which processor the thread holds. So nobody's
-//!    code runs between the lending and `Worker::run_lent`, and a poll on a lent thread begins with nothing kept.
+//!    `block_on`, a `block_in_place`, the end of a runtime) has its own idea of which processor the thread holds. So
+//!    nobody's code runs between the lending and `Worker::run_lent`, and a poll on a lent thread begins with nothing
+//!    kept.
 //!
 //! | the thread           | `DOES`    | `LENT` | its end                                                        |
 //! |----------------------|-----------|--------|----------------------------------------------------------------|
@@ -119,8 +122,8 @@ impl Keeping {
     }
 }
 
-/// Whether this thread is of the pool of `sched` and wakes the task that waits for its closure, and may take a processor to
-/// run it (invariant 5).
+/// Whether this thread is of the pool of `sched` and wakes the task that waits for its closure, and may take a
+/// processor to run it (invariant 5).
 pub(crate) fn may_be_lent(sched: &'static Sched) -> bool {
     let may = DOES.get() == Does::Ends && super::serves(sched);
     debug_assert!(!may || !(LENT.get() || context::is_released() || context::processor().is_some()));
@@ -151,11 +154,12 @@ impl Pool {
 }
 
 impl State {
-    /// Keeps the closure that was just queued for this thread, if it is lent and holds a processor of `sched`, and nobody
-    /// comes for that one yet.
+    /// Keeps the closure that was just queued for this thread, if it is lent and holds a processor of `sched`, and
+    /// nobody comes for that one yet.
     #[must_use]
     pub(super) fn keep(&mut self, sched: &'static Sched) -> bool {
-        // Without `sysmon` nobody would call another thread, nor if it sleeps because this poll's processor was given away.
+        // Without `sysmon` nobody would call another thread, nor if it sleeps because this poll's processor was given
+        // away.
         let may = LENT.get()
             && KEEPS.get().is_none()
             && super::serves(sched)
@@ -195,8 +199,8 @@ impl Sched {
     }
 }
 
-/// Runs what the closure woke, on a thread that was lent for that. `None`: it is of the pool no more, and is to end, as a
-/// machine.
+/// Runs what the closure woke, on a thread that was lent for that. `None`: it is of the pool no more, and is to end, as
+/// a machine.
 pub(super) fn run(sched: &'static Sched, worker: &mut Worker) -> Option<MutexGuard<'static, State>> {
     worker.run_lent();
     LENT.set(false);

@@ -1,5 +1,5 @@
-//! The clock of one runtime: the process's, until somebody pauses it. `time` and `sched` read it for whatever is a deadline
-//! of the user's; `sched::paused` moves it.
+//! The clock of one runtime: the process's, until somebody pauses it. `time` and `sched` read it for whatever is a
+//! deadline of the user's; `sched::paused` moves it.
 //!
 //! 1. A reading never goes back, on any thread, also when the clock is paused or goes on beside it.
 //! 2. `word` says all: a reader needs no second look at something else that may have changed meanwhile.

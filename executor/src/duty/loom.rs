@@ -1,5 +1,5 @@
-//! Models of the duty: the first machine, and a thread in a `block_on` that has spawned a task and waits for it. Each may stay
-//! in user code for ever from some point on; the other one then starts the watcher.
+//! Models of the duty: the first machine, and a thread in a `block_on` that has spawned a task and waits for it. Each
+//! may stay in user code for ever from some point on; the other one then starts the watcher.
 
 use std::sync::Arc;
 
@@ -86,7 +86,8 @@ impl Model {
     }
 }
 
-/// A thread that was in its first poll waits, and then polls again, which never ends, beside a machine that runs a task of its.
+/// A thread that was in its first poll waits, and then polls again, which never ends, beside a machine that runs a task
+/// of its.
 fn check(first: First) {
     loom::model(move || {
         let model = Model::new();
@@ -117,7 +118,8 @@ fn r03_a_joiner_whose_waker_never_ends_gets_a_watcher() {
     check(First::WakesForEver);
 }
 
-/// The first poll of the `block_on` never ends, beside a machine that was granted a processor or stood by for long enough.
+/// The first poll of the `block_on` never ends, beside a machine that was granted a processor or stood by for long
+/// enough.
 #[test]
 fn r03_a_first_poll_that_never_ends_gets_a_watcher() {
     for granted in [true, false] {
@@ -173,8 +175,8 @@ fn r03_a_later_runtime_has_a_duty_of_its_own() {
     });
 }
 
-/// The system refuses the watcher its thread. Who looks meanwhile whether there is one is not to sleep without a limit, as nobody
-/// else would try again.
+/// The system refuses the watcher its thread. Who looks meanwhile whether there is one is not to sleep without a limit,
+/// as nobody else would try again.
 #[test]
 fn r17_a_watcher_that_is_refused_is_never_counted_on() {
     loom::model(|| {

@@ -1,5 +1,5 @@
-//! Models of the lock: one holder at a time, and nobody is left in line, whoever lets go, comes and goes away beside whom, and from
-//! wherever they come to a hot lock.
+//! Models of the lock: one holder at a time, and nobody is left in line, whoever lets go, comes and goes away beside
+//! whom, and from wherever they come to a hot lock.
 
 use std::pin::pin;
 use std::sync::Arc;

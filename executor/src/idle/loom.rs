@@ -1,8 +1,8 @@
 //! Models of the sleep protocol: `idle`, `machine`, `park` and `inject` as they are, and around them the few steps of
 //! `sched`, `sched::find` and `sysmon` that touch them, in the same order. Each mirrored function says which one it is.
 //!
-//! A unit of work here is a number to count. When all have been run the runtime closes and every machine ends: a model in
-//! which one sleeps for ever is a deadlock, which loom reports.
+//! A unit of work here is a number to count. When all have been run the runtime closes and every machine ends: a model
+//! in which one sleeps for ever is a deadlock, which loom reports.
 
 mod closing;
 mod keep_alive;

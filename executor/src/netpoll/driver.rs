@@ -183,8 +183,8 @@ impl Netpoll {
         self.arms.store(matches!(*new, Driver::Portable(_)), Relaxed);
         let mut driver = self.driver.lock();
         debug_assert!(driver.is_none(), "a netpoller is closed before it is opened again");
-        // A late break of the last runtime may have set the flag and found no poller to notify. Under this lock: a break
-        // that sets it from here on finds the new one.
+        // A late break of the last runtime may have set the flag and found no poller to notify. Under this lock: a
+        // break that sets it from here on finds the new one.
         self.breaks.taken();
         *driver = Some(new.clone());
         drop(driver);
@@ -205,8 +205,8 @@ impl Netpoll {
         self.waiting.0.fetch_sub(taken.len(), Relaxed);
         assert_no_lock_held();
         for waker in taken {
-            // One that panics has been reported by the panic hook, and takes no wake from the others: they may be tasks of
-            // other runtimes, which go on.
+            // One that panics has been reported by the panic hook, and takes no wake from the others: they may be tasks
+            // of other runtimes, which go on.
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
                 // Its destructor is foreign code too, and may panic again.
                 std::mem::forget(payload);
@@ -218,8 +218,8 @@ impl Netpoll {
         self.driver.lock().clone()
     }
 
-    /// Waits for events. The wakers of what became ready go into `ready`; the caller wakes them. A signal ends it early,
-    /// with nothing; so may other reasons. Go: netpoll.
+    /// Waits for events. The wakers of what became ready go into `ready`; the caller wakes them. A signal ends it
+    /// early, with nothing; so may other reasons. Go: netpoll.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! `block_on`: a thread that polls a future itself. It is a machine like any other: it holds a processor while it polls and
-//! gives it up while it waits.
+//! `block_on`: a thread that polls a future itself. It is a machine like any other: it holds a processor while it polls
+//! and gives it up while it waits.
 //!
 //! | the thread holds          | while it polls                    | while it waits  | at the end                     |
 //! |---------------------------|-----------------------------------|-----------------|--------------------------------|
@@ -30,20 +30,21 @@ use crate::sys::atomic::Ordering::AcqRel;
 use crate::task::local::Host;
 use crate::waits::{Outcome, Wait};
 
-/// Runs `future` to its end on this thread, on the runtime the thread is in, else on the default one, which is started if
-/// need be.
+/// Runs `future` to its end on this thread, on the runtime the thread is in, else on the default one, which is started
+/// if need be.
 ///
-/// It may be called anywhere: in `main`, in a test, inside a task. The thread counts as one of the `procs` that run while
-/// it polls, and gives way while it waits. Tasks that [`spawn_local`](crate::task::spawn_local) makes inside run on this
-/// thread too, until `future` has ended.
+/// It may be called anywhere: in `main`, in a test, inside a task. The thread counts as one of the `procs` that run
+/// while it polls, and gives way while it waits. Tasks that [`spawn_local`](crate::task::spawn_local) makes inside run
+/// on this thread too, until `future` has ended.
 ///
-/// While the runtime shuts down no socket is looked at: a future that waits for one then waits for ever. Sleeps end as ever until
-/// the shutdown is over; a `block_on` that waits for time even then, which only one on a thread of your own can, panics.
+/// While the runtime shuts down no socket is looked at: a future that waits for one then waits for ever. Sleeps end as
+/// ever until the shutdown is over; a `block_on` that waits for time even then, which only one on a thread of your own
+/// can, panics.
 ///
 /// # Panics
 ///
-/// If `future` does; if it waits for time and the runtime is shut down by another thread meanwhile; if the runtime cannot be
-/// built, is shut down, or belongs to the parent process; if the runtime looks for
+/// If `future` does; if it waits for time and the runtime is shut down by another thread meanwhile; if the runtime
+/// cannot be built, is shut down, or belongs to the parent process; if the runtime looks for
 /// deadlocks ([`Builder::detect_deadlocks`](super::Builder::detect_deadlocks)) and finds one.
 ///
 /// # Examples
@@ -59,9 +60,9 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// So long a thread goes on beside others that wait, in nanoseconds, since somebody last looked around on its processor. A
-/// budget of 128 is over after some microseconds, where another task would begin; here that would be another thread. And looks of
-/// a busy processor come no further apart than twice that.
+/// So long a thread goes on beside others that wait, in nanoseconds, since somebody last looked around on its
+/// processor. A budget of 128 is over after some microseconds, where another task would begin; here that would be
+/// another thread. And looks of a busy processor come no further apart than twice that.
 const SLICE_NS: u64 = 100_000;
 
 /// A thread that waits for something else than its task gives up the processor it came with, of whatever runtime, and
@@ -181,8 +182,8 @@ impl Blocking {
         }
     }
 
-    /// The future woke itself in its own poll: others that wait go first, else it starts a new time slice. If it only has
-    /// spent its budget, others go first when that has gone on for a while: to let them costs two thread switches.
+    /// The future woke itself in its own poll: others that wait go first, else it starts a new time slice. If it only
+    /// has spent its budget, others go first when that has gone on for a while: to let them costs two thread switches.
     fn yielded(&self) {
         let Some(p) = self.processor() else {
             return;
@@ -199,8 +200,8 @@ impl Blocking {
         }
     }
 
-    /// Calls `poll` with a processor, and waits without one, until it is ready, or until it is known to wait in vain: the
-    /// error says why. `tally` is that of the wakers that it gets, if they are counted.
+    /// Calls `poll` with a processor, and waits without one, until it is ready, or until it is known to wait in vain:
+    /// the error says why. `tally` is that of the wakers that it gets, if they are counted.
     pub(super) fn drive<R>(
         &self,
         tally: Option<&Tally>,
@@ -247,7 +248,8 @@ impl Blocking {
         }
     }
 
-    /// A wait while there is no watcher: this thread looks out for the first machine (see `duty`), or tries again to start one.
+    /// A wait while there is no watcher: this thread looks out for the first machine (see `duty`), or tries again to
+    /// start one.
     #[cold]
     fn park_unwatched(&self) {
         let RuntimeRef { sched, generation } = self.runtime;

@@ -75,8 +75,8 @@ impl Builder {
     /// How many tasks run at once, 1 to 1024 (Go: `GOMAXPROCS`). It beats `GMP_PROCS`.
     ///
     /// Without either it is the number of CPUs that the thread may run on that calls [`Builder::build`], or fewer: the
-    /// tightest CPU quota of its cgroup and all those above it (version 1 and 2), rounded up, but at least 2. The watcher
-    /// then looks again once a second while tasks run (once in ten seconds if they are few and short), until
+    /// tightest CPU quota of its cgroup and all those above it (version 1 and 2), rounded up, but at least 2. The
+    /// watcher then looks again once a second while tasks run (once in ten seconds if they are few and short), until
     /// [`set_procs`](super::set_procs) is called.
     pub fn procs(mut self, procs: usize) -> Self {
         self.procs = Some(procs);
@@ -105,8 +105,9 @@ impl Builder {
         self
     }
 
-    /// How many closures of [`spawn_blocking`](super::spawn_blocking) run at once, 1 or more; others wait for their turn.
-    /// One that waits in a [`block_on`](super::block_on) does not count meanwhile, so that what it waits for can run.
+    /// How many closures of [`spawn_blocking`](super::spawn_blocking) run at once, 1 or more; others wait for their
+    /// turn. One that waits in a [`block_on`](super::block_on) does not count meanwhile, so that what it waits for can
+    /// run.
     pub fn max_blocking(mut self, closures: usize) -> Self {
         self.config.max_blocking = Some(closures);
         self
@@ -117,29 +118,30 @@ impl Builder {
         self.max_blocking(closures)
     }
 
-    /// How many threads there may be at once, 3 or more (10 000): those that run tasks, those for blocking closures and those
-    /// of pinned tasks; one place is kept for each of the three kinds. The watcher, and the threads of yours that are in a
-    /// `block_on`, do not count. Go: `debug.SetMaxThreads`, but nothing ends when the limit is reached: no thread is started,
-    /// and what it was for waits until one of the others has time.
+    /// How many threads there may be at once, 3 or more (10 000): those that run tasks, those for blocking closures and
+    /// those of pinned tasks; one place is kept for each of the three kinds. The watcher, and the threads of yours that
+    /// are in a `block_on`, do not count. Go: `debug.SetMaxThreads`, but nothing ends when the limit is reached: no
+    /// thread is started, and what it was for waits until one of the others has time.
     ///
-    /// A thread that blocks in the middle of a poll still counts. If all of them block for what only another task can bring,
-    /// they wait for ever.
+    /// A thread that blocks in the middle of a poll still counts. If all of them block for what only another task can
+    /// bring, they wait for ever.
     pub fn max_threads(mut self, threads: usize) -> Self {
         self.config.max_threads = Some(threads);
         self
     }
 
-    /// How long a thread for blocking closures stays without one, and a machine beyond those that processors need without
-    /// work (10 s).
+    /// How long a thread for blocking closures stays without one, and a machine beyond those that processors need
+    /// without work (10 s).
     pub fn thread_keep_alive(mut self, keep_alive: Duration) -> Self {
         self.config.thread_keep_alive = Some(keep_alive);
         self
     }
 
-    /// Runs on each thread before its first task or blocking closure; not on one that gets neither, as in a runtime that is never
-    /// used. While it blocks the thread's processor goes to others, as in [`block_in_place`](super::block_in_place), but no more
-    /// threads are started for that than there are processors. On a thread for blocking closures it must not block for long:
-    /// wakers that the watcher found may wait for that thread.
+    /// Runs on each thread before its first task or blocking closure; not on one that gets neither, as in a runtime
+    /// that is never used. While it blocks the thread's processor goes to others, as in
+    /// [`block_in_place`](super::block_in_place), but no more threads are started for that than there are processors.
+    /// On a thread for blocking closures it must not block for long: wakers that the watcher found may wait for that
+    /// thread.
     pub fn on_thread_start(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         self.config.on_thread_start = Some(Box::new(hook));
         self
@@ -151,45 +153,49 @@ impl Builder {
         self
     }
 
-    /// How many threads may be stuck in a poll while their processor goes on without them (512). At the limit a stuck poll
-    /// keeps its processor, and the tasks behind it wait for it. 0 is `rescue(None)`.
+    /// How many threads may be stuck in a poll while their processor goes on without them (512). At the limit a stuck
+    /// poll keeps its processor, and the tasks behind it wait for it. 0 is `rescue(None)`.
     pub fn max_stuck(mut self, threads: usize) -> Self {
         self.config.max_stuck = (threads > 0).then_some(threads);
         self
     }
 
-    /// `None` turns the rescue of tasks behind a stuck poll off: never do more than `procs` threads run tasks. `Some(n)` is
-    /// [`Builder::max_stuck`].
+    /// `None` turns the rescue of tasks behind a stuck poll off: never do more than `procs` threads run tasks.
+    /// `Some(n)` is [`Builder::max_stuck`].
     pub fn rescue(mut self, max_stuck: Option<usize>) -> Self {
         self.config.max_stuck = max_stuck.filter(|n| *n > 0);
         self
     }
 
-    /// Is told of each poll that is stuck, when it is rescued, and once at the limit, on `sysmon`'s thread, instead of the line
-    /// on standard error (one for each spawn location and minute). The hook must not block: nobody else watches meanwhile. A task
-    /// that was blocked when others were rescued from it gives its processor away before its next polls
-    /// ([`Metrics::blocker_polls`](crate::runtime::Metrics::blocker_polls)); of those, the ones that last until `sysmon` looks are told of.
+    /// Is told of each poll that is stuck, when it is rescued, and once at the limit, on `sysmon`'s thread, instead of
+    /// the line on standard error (one for each spawn location and minute). The hook must not block: nobody else
+    /// watches meanwhile. A task that was blocked when others were rescued from it gives its processor away before its
+    /// next polls ([`Metrics::blocker_polls`](crate::runtime::Metrics::blocker_polls)); of those, the ones that last
+    /// until `sysmon` looks are told of.
     ///
-    /// With feature `tracing` each such poll is also a `WARN` event with target `gmp`, hook or not, with the fields `stuck_in`,
-    /// `task`, `spawned_at`, `thread`, `polling_for_ms`, `rescued` and `stuck_threads`. If a subscriber wants to hear of it, it
-    /// stands in for the line on standard error. It must be the global one: `sysmon`'s thread has no other.
+    /// With feature `tracing` each such poll is also a `WARN` event with target `gmp`, hook or not, with the fields
+    /// `stuck_in`, `task`, `spawned_at`, `thread`, `polling_for_ms`, `rescued` and `stuck_threads`. If a subscriber
+    /// wants to hear of it, it stands in for the line on standard error. It must be the global one: `sysmon`'s thread
+    /// has no other.
     pub fn on_stuck(mut self, hook: impl Fn(&StuckPoll) + Send + Sync + 'static) -> Self {
         self.config.on_stuck = Some(Box::new(hook));
         self
     }
 
-    /// Looks for deadlocks and for leaked tasks, which costs an allocation or two for each task and an atomic operation or
-    /// three for each poll and waker; for tests. `#[gmp::test]` turns it on. Go: "all goroutines are asleep - deadlock!"
+    /// Looks for deadlocks and for leaked tasks, which costs an allocation or two for each task and an atomic operation
+    /// or three for each poll and waker; for tests. `#[gmp::test]` turns it on. Go: "all goroutines are asleep -
+    /// deadlock!"
     ///
-    /// A *leaked* task waits, and no waker of it is left anywhere: it can never run again. That is exact. Such tasks are counted
-    /// (`Metrics::leaked_tasks`) and listed ([`Runtime::leaked_tasks`]). If it is the future of a `block_on`, the call panics at once.
+    /// A *leaked* task waits, and no waker of it is left anywhere: it can never run again. That is exact. Such tasks
+    /// are counted (`Metrics::leaked_tasks`) and listed ([`Runtime::leaked_tasks`]). If it is the future of a
+    /// `block_on`, the call panics at once.
     ///
-    /// A *deadlock* is a guess: for a second nothing has run, while tasks or threads in `block_on` wait, and there is no
-    /// timer, no task that waits for I/O or a signal, no blocking closure that runs, and no other thread inside
-    /// [`Handle::enter`](super::Handle::enter). Every thread that waits in a `block_on` of the runtime then panics with the list of
-    /// those who wait and where they were spawned; if there is no such thread the list is printed to standard error, once,
-    /// and the tasks stay as they are. What plain threads are going to do nobody knows: if they wake tasks, say
-    /// [`Builder::external_wakers`].
+    /// A *deadlock* is a guess: for a second nothing has run, while tasks or threads in `block_on` wait, and there is
+    /// no timer, no task that waits for I/O or a signal, no blocking closure that runs, and no other thread inside
+    /// [`Handle::enter`](super::Handle::enter). Every thread that waits in a `block_on` of the runtime then panics with
+    /// the list of those who wait and where they were spawned; if there is no such thread the list is printed to
+    /// standard error, once, and the tasks stay as they are. What plain threads are going to do nobody knows: if they
+    /// wake tasks, say [`Builder::external_wakers`].
     ///
     /// # Examples
     ///
@@ -204,8 +210,8 @@ impl Builder {
         self
     }
 
-    /// Says that threads which are not the runtime's wake its tasks: then a runtime that is quiet is not taken for one in
-    /// a deadlock. Leaked tasks are still found. It has no effect without [`Builder::detect_deadlocks`].
+    /// Says that threads which are not the runtime's wake its tasks: then a runtime that is quiet is not taken for one
+    /// in a deadlock. Leaked tasks are still found. It has no effect without [`Builder::detect_deadlocks`].
     ///
     /// # Examples
     ///
@@ -229,7 +235,8 @@ impl Builder {
         self
     }
 
-    /// The clock stands from the start, as if by [`time::pause`](crate::time::pause): for tests of things that take time.
+    /// The clock stands from the start, as if by [`time::pause`](crate::time::pause): for tests of things that take
+    /// time.
     ///
     /// # Examples
     ///
@@ -265,14 +272,14 @@ impl Builder {
         self
     }
 
-    /// Builds the runtime. The first of its threads starts at once, with what a thread has from the one that starts it (its
-    /// signal mask, its CPUs) as it is here, and the watcher within a millisecond or so, also if nothing is spawned. The
-    /// others start when they are first needed; so do all, if the runtime looks for deadlocks.
+    /// Builds the runtime. The first of its threads starts at once, with what a thread has from the one that starts it
+    /// (its signal mask, its CPUs) as it is here, and the watcher within a millisecond or so, also if nothing is
+    /// spawned. The others start when they are first needed; so do all, if the runtime looks for deadlocks.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if `procs`, `max_blocking`, `max_threads`, `GMP_PROCS` or `GMP_SCHEDTRACE` is no number in its range (the error
-    /// quotes it); else those of the system for the netpoller: out of fds or memory.
+    /// `InvalidInput` if `procs`, `max_blocking`, `max_threads`, `GMP_PROCS` or `GMP_SCHEDTRACE` is no number in its
+    /// range (the error quotes it); else those of the system for the netpoller: out of fds or memory.
     pub fn build(self) -> io::Result<Runtime> {
         self.try_build().map_err(|failed| failed.error)
     }

@@ -1,16 +1,17 @@
 //! Shutdown, in numbered steps (see [`shut_down`]).
 //!
 //! 1. After step 1 no task enters the registry or a shared arena. After step 3 no poll begins.
-//! 2. The thread that shuts down has this runtime as its context, and none of its processors: destructors that spawn get a handle
-//!    that says "runtime shut down", and never start the default runtime.
-//! 3. A slot is recycled only when its threads have ended, no task lives and no thread of others is its guest. What is left
-//!    after a timeout is waited for by a thread of its own.
-//! 4. After steps 1 and 4 each task that lives is in a queue, or about to be put into one by somebody who unparks shutdown, or
-//!    in a poll; the machine of that poll unparks shutdown when it ends.
-//! 5. A thread that holds a processor may spawn in its arena whatever was said before. It is a machine or a guest, so it is waited
-//!    for. The push goes to the processor's queue, which is emptied here, or by its machine, which ends; to the global queue,
-//!    if the processor is a husk; and who held it unparks shutdown. So when no machine and no guest is left all such tasks are seen,
-//!    in the arena and in a queue. A thread whose processor was taken in a blocking call has none, and is refused.
+//! 2. The thread that shuts down has this runtime as its context, and none of its processors: destructors that spawn
+//!    get a handle that says "runtime shut down", and never start the default runtime.
+//! 3. A slot is recycled only when its threads have ended, no task lives and no thread of others is its guest. What is
+//!    left after a timeout is waited for by a thread of its own.
+//! 4. After steps 1 and 4 each task that lives is in a queue, or about to be put into one by somebody who unparks
+//!    shutdown, or in a poll; the machine of that poll unparks shutdown when it ends.
+//! 5. A thread that holds a processor may spawn in its arena whatever was said before. It is a machine or a guest, so
+//!    it is waited for. The push goes to the processor's queue, which is emptied here, or by its machine, which ends;
+//!    to the global queue, if the processor is a husk; and who held it unparks shutdown. So when no machine and no
+//!    guest is left all such tasks are seen, in the arena and in a queue. A thread whose processor was taken in a
+//!    blocking call has none, and is refused.
 
 use std::time::{Duration, Instant};
 
@@ -85,8 +86,8 @@ fn close(sched: &'static Sched) {
     sched.close_outside();
     // 2. Machines that sleep, or want a processor, are released without one.
     sched.idle.close(sched);
-    // 3. No blocking closure starts; threads of the pool without one end. A pinned task's thread drops it when its poll has
-    //    ended. A machine begins no further poll: it empties its processor into the global queue and ends.
+    // 3. No blocking closure starts; threads of the pool without one end. A pinned task's thread drops it when its poll
+    //    has ended. A machine begins no further poll: it empties its processor into the global queue and ends.
     sched.blocking.close();
     sched.pinned.close();
     sched.slots().flat_map(|slot| slot.objects()).for_each(|p| p.ask(CLOSING));
@@ -94,9 +95,9 @@ fn close(sched: &'static Sched) {
     sched.waits.unpark_all(sched.runtime().generation);
 }
 
-/// Shuts the runtime down. A thread of its own, and one in the middle of its `block_on`, also where that has no processor,
-/// cannot wait for itself: there it is only started, and what is left is the answer. A thread that holds a processor of
-/// another runtime gives that one up meanwhile.
+/// Shuts the runtime down. A thread of its own, and one in the middle of its `block_on`, also where that has no
+/// processor, cannot wait for itself: there it is only started, and what is left is the answer. A thread that holds a
+/// processor of another runtime gives that one up meanwhile.
 pub(super) fn shut_down(runtime: RuntimeRef, patience: Patience) -> Result<(), Leftover> {
     let sched = runtime.sched;
     if !runtime.is_of_this_process() {
@@ -134,8 +135,8 @@ fn finish_elsewhere(runtime: RuntimeRef) {
 fn leftover(sched: &'static Sched) -> Leftover {
     let (blocking, running) = sched.blocking.counts();
     let pinned = sched.pinned.live();
-    // After those of the pool: one that is lent counts as a machine before its closure counts as ended. And first of the rest: what
-    // they spawned is then seen (invariant 5).
+    // After those of the pool: one that is lent counts as a machine before its closure counts as ended. And first of
+    // the rest: what they spawned is then seen (invariant 5).
     let threads = sched.threads.count() + sched.guests() + pinned;
     // A closure that runs is a task too.
     let tasks = sched.live_tasks().saturating_sub(running) + pinned;
@@ -148,8 +149,8 @@ fn discard_all(runtime: RuntimeRef, patience: Patience) -> Result<(), Leftover> 
     let _entered = context::enter(runtime);
     let mut threads = None;
     loop {
-        // 4. Every task that waits becomes ready, into the global queue. Again when a machine has ended: it may have polled
-        //    one of them since.
+        // 4. Every task that waits becomes ready, into the global queue. Again when a machine has ended: it may have
+        //    polled one of them since.
         let now = Some(sched.threads.count());
         if now != threads {
             threads = now;
@@ -163,7 +164,8 @@ fn discard_all(runtime: RuntimeRef, patience: Patience) -> Result<(), Leftover> 
         if leftover.tasks == 0 && leftover.threads == 0 && leftover.blocking == 0 {
             return Ok(());
         }
-        // Each task, machine and thread of the pool that ends, each guest that leaves, and whoever queues a task unparks us.
+        // Each task, machine and thread of the pool that ends, each guest that leaves, and whoever queues a task
+        // unparks us.
         match patience.end(leftover, sched.stuck_threads()).map(|d| d.saturating_duration_since(Instant::now())) {
             None => sched.shutdown.park(),
             Some(left) if left.is_zero() => return Err(leftover),
@@ -192,9 +194,9 @@ fn finish(runtime: RuntimeRef) {
     }
     sched.sysmon.close();
     sched.wake_queued();
-    // 7. Sockets and timers that were moved out of their tasks, or are waited for in a `block_on` that shutdown does not wait
-    //    for, are dead from here on. Who waits for them is woken to see that. Their wakers and the hooks are the
-    //    user's: what they throw must not leave the slot half closed.
+    // 7. Sockets and timers that were moved out of their tasks, or are waited for in a `block_on` that shutdown does
+    //    not wait for, are dead from here on. Who waits for them is woken to see that. Their wakers and the hooks are
+    //    the user's: what they throw must not leave the slot half closed.
     task::swallow(|| sched.netpoll.close());
     sched.slots().for_each(|slot| task::swallow(|| slot.timers.close()));
     let config = std::mem::take(&mut *sched.config.lock());

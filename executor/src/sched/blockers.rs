@@ -1,13 +1,15 @@
-//! Tasks that are known to block: a machine gives its processor away before it polls one, not when `sysmon` finds the poll.
+//! Tasks that are known to block: a machine gives its processor away before it polls one, not when `sysmon` finds the
+//! poll.
 //!
-//! A task becomes a blocker when the others were rescued from a poll of it in which its thread was blocked. It stays one while
-//! each further poll blocks for [`STILL_NS`], and no longer than [`KNOWN_NS`] without being polled: where that was not its way,
-//! one poll costs a hand-off for nothing.
+//! A task becomes a blocker when the others were rescued from a poll of it in which its thread was blocked. It stays
+//! one while each further poll blocks for [`STILL_NS`], and no longer than [`KNOWN_NS`] without being polled: where
+//! that was not its way, one poll costs a hand-off for nothing.
 //!
 //! 1. What is known is a hint: entries are read and written without order, and one task may push another's entry out.
-//! 2. The machine does to its own processor what a rescue does (see `stuck`), between two polls, under the scheduler lock: of it and
-//!    `sysmon` one finds the processor to be the table's no more. From there on it polls on a husk.
-//! 3. A poll that begins so is no processor's that is in the table, so `sysmon` finds it in the list here, and tells of it.
+//! 2. The machine does to its own processor what a rescue does (see `stuck`), between two polls, under the scheduler
+//!    lock: of it and `sysmon` one finds the processor to be the table's no more. From there on it polls on a husk.
+//! 3. A poll that begins so is no processor's that is in the table, so `sysmon` finds it in the list here, and tells of
+//!    it.
 
 use std::time::Duration;
 
@@ -177,8 +179,8 @@ pub(crate) struct Begun {
 }
 
 impl Sched {
-    /// The processor that this machine holds goes to others before a poll, which then begins on a husk. `false`: as many threads
-    /// are stuck as may be, or the processor is not the table's to give away.
+    /// The processor that this machine holds goes to others before a poll, which then begins on a husk. `false`: as
+    /// many threads are stuck as may be, or the processor is not the table's to give away.
     pub(crate) fn give_away_ahead(&'static self, p: &'static Processor) -> bool {
         // The poll may wait for it while nobody looks.
         debug_assert!(!blocking::keeps_a_closure(), "a poll begins with a closure kept");

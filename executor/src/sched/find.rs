@@ -8,11 +8,12 @@
 //! 3. the local queue;
 //! 4. a batch from the global queue;
 //! 5. due timers, and the netpoller again, without waiting, where such looks find something (`events`);
-//! 6. spin: steal half of another queue, four rounds; in the last one also other slots' due timers, what stays queued on a
-//!    processor that is spared, and lone tasks; the next search judges whether the theft paid;
+//! 6. spin: steal half of another queue, four rounds; in the last one also other slots' due timers, what stays queued
+//!    on a processor that is spared, and lone tasks; the next search judges whether the theft paid;
 //! 7. go idle: give the processor up, look at everything once more, sleep, the first to do so in the netpoller.
 //!
-//! The models in `idle/loom.rs` repeat the steps of `go_idle`, `sleep_in_netpoller`, `hand_to_want` and `stop_spinning`.
+//! The models in `idle/loom.rs` repeat the steps of `go_idle`, `sleep_in_netpoller`, `hand_to_want` and
+//! `stop_spinning`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
@@ -44,19 +45,20 @@ pub(crate) use run::Began;
 use events::Events;
 use steal::{Behind, Theft};
 
-/// So many tasks with long polls, at most, give way to what became ready meanwhile. Behind more of them it waits its turn: to
-/// move them would take as long as it takes to run some.
+/// So many tasks with long polls, at most, give way to what became ready meanwhile. Behind more of them it waits its
+/// turn: to move them would take as long as it takes to run some.
 const YIELDERS_MAX: usize = 8;
 
-/// A machine with short polls lets others want its processor for so long, in nanoseconds: to hand it over costs two thread
-/// switches. Who comes back from a wait for tasks then finds that more of them have ended.
+/// A machine with short polls lets others want its processor for so long, in nanoseconds: to hand it over costs two
+/// thread switches. Who comes back from a wait for tasks then finds that more of them have ended.
 const WANTED_NS: u64 = 50_000;
 
-/// With so many tasks in its queue a machine fires no more timers at a look than their share. The others that are due stay where
-/// they are, in their order: what does not fit into the queue goes behind all that lies in the global one.
+/// With so many tasks in its queue a machine fires no more timers at a look than their share. The others that are due
+/// stay where they are, in their order: what does not fit into the queue goes behind all that lies in the global one.
 const QUEUED_MAX: usize = 128;
 
-/// A machine that has work comes so often at most, in nanoseconds, to memory that others gave back: a portion takes 1 to 3 µs.
+/// A machine that has work comes so often at most, in nanoseconds, to memory that others gave back: a portion takes 1
+/// to 3 µs.
 const COLLECT_NS: u64 = 100_000;
 
 /// The body of a machine's thread.
@@ -117,8 +119,8 @@ impl Worker {
         }
     }
 
-    /// The processor this machine holds. A task that blocked in the middle of its poll may have come back with another one,
-    /// or, when the runtime closes, with none.
+    /// The processor this machine holds. A task that blocked in the middle of its poll may have come back with another
+    /// one, or, when the runtime closes, with none.
     #[inline]
     fn processor(&self) -> Option<&'static Processor> {
         context::processor_of(self.sched)
@@ -194,8 +196,8 @@ impl Worker {
                 return Some((p, unit));
             }
             if p.queue.next.peek() == 0 && p.queue.len_seen() == 0 {
-                // Memory that other threads gave back while there was work, some at a time. Who wants a processor goes first.
-                // SAFETY: this machine holds `p`.
+                // Memory that other threads gave back while there was work, some at a time. Who wants a processor goes
+                // first. SAFETY: this machine holds `p`.
                 if !self.sched.idle.is_wanted() && (unsafe { p.arena.collect() } || self.sched.collect_outside()) {
                     continue;
                 }
@@ -308,8 +310,8 @@ impl Worker {
                 sched.wake_one_from(p, false);
             }
         }
-        // What comes into a queue that is long is no more than what is picked from it: half timers, half from the global queue,
-        // which gives nothing at every second look if each pick comes after one.
+        // What comes into a queue that is long is no more than what is picked from it: half timers, half from the
+        // global queue, which gives nothing at every second look if each pick comes after one.
         let every = p.look_every();
         let share = if every == 1 { usize::from(after_global) } else { every / 2 };
         let timers_wait = self.run_own_timers(p, now, share);
@@ -319,9 +321,9 @@ impl Worker {
         }
         let ready = p.queue.len_seen().saturating_sub(queued);
         if look.after_long_polls && ready > 0 && queued <= YIELDERS_MAX && p.may_give_way() {
-            // What became ready during a long poll goes before the task that has just yielded it, wherever that is queued:
-            // else it would wait for one more of them. What becomes ready may be long polls too, so one of those that gave
-            // way, and at the looks until then the global queue, has its turn before the next time.
+            // What became ready during a long poll goes before the task that has just yielded it, wherever that is
+            // queued: else it would wait for one more of them. What becomes ready may be long polls too, so one of
+            // those that gave way, and at the looks until then the global queue, has its turn before the next time.
             p.gives_way_to(ready as u32);
             for _ in 0..queued {
                 // SAFETY: this machine holds `p`.
@@ -371,8 +373,8 @@ impl Worker {
         Some(if self.park() { Look::ProcessorGone } else { Look::Closed })
     }
 
-    /// Goes on without a processor: the poll that had it was stuck, or came back from a wait without one. Tells whether the
-    /// machine has one again, or that the runtime closes.
+    /// Goes on without a processor: the poll that had it was stuck, or came back from a wait without one. Tells whether
+    /// the machine has one again, or that the runtime closes.
     #[cold]
     fn rest(&mut self) -> bool {
         if self.spinning {
@@ -389,8 +391,8 @@ impl Worker {
         }
     }
 
-    /// Wakes the tasks whose timers are due in the slot of `p`, or in one whose processor is dead: nobody else comes to it on
-    /// the way. Tells whether some of them have to wait.
+    /// Wakes the tasks whose timers are due in the slot of `p`, or in one whose processor is dead: nobody else comes to
+    /// it on the way. Tells whether some of them have to wait.
     fn run_own_timers(&mut self, p: &'static Processor, now: u64, share: usize) -> bool {
         let idle = &self.sched.idle;
         let mut wait = false;
@@ -400,8 +402,9 @@ impl Worker {
         wait
     }
 
-    /// Wakes the tasks whose timers in `slot` are due, those with the earliest deadlines first. They go to the tail of the local
-    /// queue of `p`: as many as there is room for, or their share. Tells whether some of them have to wait for the next look.
+    /// Wakes the tasks whose timers in `slot` are due, those with the earliest deadlines first. They go to the tail of
+    /// the local queue of `p`: as many as there is room for, or their share. Tells whether some of them have to wait
+    /// for the next look.
     fn run_due_timers(&mut self, p: &'static Processor, slot: &'static ProcSlot, now: u64, share: usize) -> bool {
         let now = self.sched.clock.due_at(now);
         if slot.timers.earliest() > now {
@@ -424,7 +427,8 @@ impl Worker {
         }
     }
 
-    /// Work was found: wakers, some of which may be the user's. They may block, and everybody would rely on the spinner.
+    /// Work was found: wakers, some of which may be the user's. They may block, and everybody would rely on the
+    /// spinner.
     fn runs_wakers(&mut self) {
         if self.spinning {
             self.stop_spinning();
@@ -526,8 +530,8 @@ impl Worker {
                 true
             }
             Left::Nothing => {
-                // Every processor is busy: what is ready goes to the global queue, and this machine parks. It is on no list
-                // before: some of the wakers may be the user's, and block.
+                // Every processor is busy: what is ready goes to the global queue, and this machine parks. It is on no
+                // list before: some of the wakers may be the user's, and block.
                 self.wake_after_sleep();
                 drop(bringing);
                 self.rest()
@@ -549,8 +553,8 @@ impl Worker {
         }
     }
 
-    /// Sleeps on the parker. Tells whether the machine goes on: it ends when the runtime closes, and after its keep-alive if
-    /// there are more machines than processors need.
+    /// Sleeps on the parker. Tells whether the machine goes on: it ends when the runtime closes, and after its
+    /// keep-alive if there are more machines than processors need.
     fn park(&mut self) -> bool {
         let sched = self.sched;
         loop {
@@ -644,8 +648,8 @@ impl Sched {
     }
 }
 
-/// Wakes what the netpoller brought. A waker that panics has been reported by the panic hook; the others still get their
-/// wake.
+/// Wakes what the netpoller brought. A waker that panics has been reported by the panic hook; the others still get
+/// their wake.
 pub(crate) fn wake_all(ready: &mut Vec<Waker>) {
     ready.drain(..).for_each(wake);
 }

@@ -29,9 +29,10 @@
 //! that becomes idle, its machine, or the thread that gave it up, calls `attend_netpoller`: the machine in the
 //! netpoller sleeps without a deadline while the clock stands, so any timer is earlier, and breaks the wait. So does an
 //! insertion from outside. Who is counted otherwise calls [`Sched::clock_may_advance`] when it is not any more; a
-//! machine whose poll was stuck need not, for it goes idle next, but one that was lent and ends instead does. Both sides have a fence between what they change
-//! and what they read: the machine in the netpoller has said that it sleeps before it asks whether all is quiet, so
-//! either it sees the change, or its sleep is seen and broken. The models in `idle/loom/paused.rs` repeat these steps.
+//! machine whose poll was stuck need not, for it goes idle next, but one that was lent and ends instead does. Both
+//! sides have a fence between what they change and what they read: the machine in the netpoller has said that it sleeps
+//! before it asks whether all is quiet, so either it sees the change, or its sleep is seen and broken. The models in
+//! `idle/loom/paused.rs` repeat these steps.
 
 use std::task::Waker;
 

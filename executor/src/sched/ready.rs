@@ -18,8 +18,8 @@ impl Sched {
         }
     }
 
-    /// [`Sched::ready`] on a thread without a processor of this runtime. One of the pool that ends its closure takes an idle
-    /// one and runs the task itself (see `blocking::lent`).
+    /// [`Sched::ready`] on a thread without a processor of this runtime. One of the pool that ends its closure takes an
+    /// idle one and runs the task itself (see `blocking::lent`).
     #[cold]
     fn ready_outside(&'static self, unit: Unit, how: How) {
         let taken = if how == How::Woken { self.processor_for_what_a_closure_wakes() } else { None };
@@ -55,8 +55,8 @@ impl Sched {
         unsafe { self.ready_local(p, unit, How::Spawned) };
     }
 
-    /// Queues on the processor `p` and wakes a machine if that pays, always after the submit fence and only if a processor
-    /// is idle and nobody spins:
+    /// Queues on the processor `p` and wakes a machine if that pays, always after the submit fence and only if a
+    /// processor is idle and nobody spins:
     ///
     /// 1. a spawn does, or a second queued task; where machines come for nothing that happens more and more rarely;
     /// 2. a wake into an empty queue does not, because `p` is about to run it, unless `p` is slow.
@@ -108,9 +108,10 @@ impl Sched {
         }
     }
 
-    /// The end of a task that had to queue wakes who waits for it: that one queues too. It is likely to wait for the next task
-    /// of the queue then, and would come back for each of them; in the queue it waits for all that are before it. A task
-    /// out of the run-next slot was run ahead of the others for somebody's sake, and who waits for it goes on at once.
+    /// The end of a task that had to queue wakes who waits for it: that one queues too. It is likely to wait for the
+    /// next task of the queue then, and would come back for each of them; in the queue it waits for all that are before
+    /// it. A task out of the run-next slot was run ahead of the others for somebody's sake, and who waits for it goes
+    /// on at once.
     ///
     /// # Safety
     ///
@@ -125,8 +126,8 @@ impl Sched {
         }
     }
 
-    /// The owner's second look after a push to its ring and a fence: if the queue was condemned meanwhile, whoever did that
-    /// may have emptied it before the push.
+    /// The owner's second look after a push to its ring and a fence: if the queue was condemned meanwhile, whoever did
+    /// that may have emptied it before the push.
     #[inline]
     pub(crate) fn after_push(&'static self, p: &'static Processor) {
         if p.queue.next.is_condemned() {
@@ -160,8 +161,8 @@ impl Sched {
     pub(crate) fn return_husk(&'static self, husk: &'static Processor) {
         context::set_processor(None);
         self.spill(husk);
-        // What the stuck poll has spawned has ended elsewhere, or will: until the object is used again nobody collects it.
-        // SAFETY: this machine has the husk until it is back.
+        // What the stuck poll has spawned has ended elsewhere, or will: until the object is used again nobody collects
+        // it. SAFETY: this machine has the husk until it is back.
         unsafe { husk.arena.trim() };
         self.slot(husk.index).take_back(husk);
         // AcqRel: pairs with the count in `rescue`.
@@ -169,9 +170,9 @@ impl Sched {
         self.agent_left();
     }
 
-    /// A yield: the task does not jump the queue that it made way for; at the end of a slice it goes behind everybody's. No
-    /// fence is needed, as this processor comes back to the task itself; a wake is only for what else is queued here. The
-    /// second look at the slot comes with the next pick, whichever that is.
+    /// A yield: the task does not jump the queue that it made way for; at the end of a slice it goes behind
+    /// everybody's. No fence is needed, as this processor comes back to the task itself; a wake is only for what else
+    /// is queued here. The second look at the slot comes with the next pick, whichever that is.
     ///
     /// # Safety
     ///

@@ -1,13 +1,13 @@
-//! The threads that machines run on: the first is started with the runtime, unless that looks for deadlocks, the others when
-//! first needed; all are joined at shutdown. How many there may be, those of the pool for blocking closures and of pinned
-//! tasks among them.
+//! The threads that machines run on: the first is started with the runtime, unless that looks for deadlocks, the others
+//! when first needed; all are joined at shutdown. How many there may be, those of the pool for blocking closures and of
+//! pinned tasks among them.
 //!
-//! 1. There are never more than `Builder::max_threads`, the watcher and threads of others not counted. One place is kept for
-//!    the first thread of each kind, and one for each processor against all but the first of the pool and of pinned tasks: no
-//!    kind can keep another from ever having a thread.
+//! 1. There are never more than `Builder::max_threads`, the watcher and threads of others not counted. One place is
+//!    kept for the first thread of each kind, and one for each processor against all but the first of the pool and of
+//!    pinned tasks: no kind can keep another from ever having a thread.
 //! 2. A thread of the pool that runs tasks counts as a machine meanwhile; if its place is gone afterwards it ends.
-//! 3. What is refused waits: a processor is idle again, and `sysmon` tries later, as it does for a pinned task; a closure stays
-//!    queued until another one or a thread ends.
+//! 3. What is refused waits: a processor is idle again, and `sysmon` tries later, as it does for a pinned task; a
+//!    closure stays queued until another one or a thread ends.
 
 use std::io;
 use std::thread::JoinHandle;
@@ -111,7 +111,8 @@ impl Threads {
         taken
     }
 
-    /// A thread of the pool is to run tasks: it counts as a machine from here on, if the pool may have another one then.
+    /// A thread of the pool is to run tasks: it counts as a machine from here on, if the pool may have another one
+    /// then.
     #[must_use]
     pub(crate) fn lend(&self, procs: u32) -> bool {
         let limit = self.limit.load(Relaxed);
@@ -230,8 +231,8 @@ impl Threads {
     }
 }
 
-/// Starts a machine that begins with the processor `slot` (Go: `startm`, `newm`). If the limit or the system refuses the
-/// thread, the processor is idle again, and `sysmon` tries later; at once, if it is only that this thread must not.
+/// Starts a machine that begins with the processor `slot` (Go: `startm`, `newm`). If the limit or the system refuses
+/// the thread, the processor is idle again, and `sysmon` tries later; at once, if it is only that this thread must not.
 pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by: Option<u32>) {
     sched.sysmon_start_if_anyones();
     let threads = &sched.threads;
@@ -255,12 +256,12 @@ pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by: 
 }
 
 impl Sched {
-    /// Starts the first machine, before there is anything to do: a thread takes 100 µs until it runs, and whoever builds a runtime
-    /// has things to do meanwhile. It stands by for its first grant. If the system refuses the thread it is started when it is
-    /// needed, like any other.
+    /// Starts the first machine, before there is anything to do: a thread takes 100 µs until it runs, and whoever
+    /// builds a runtime has things to do meanwhile. It stands by for its first grant. If the system refuses the thread
+    /// it is started when it is needed, like any other.
     pub(crate) fn start_first_machine(&'static self) {
-        // Where deadlocks are looked for the watcher comes before any task. So what `#[gmp::test]` runs never starts like
-        // this: tests of a cold start build their runtimes themselves.
+        // Where deadlocks are looked for the watcher comes before any task. So what `#[gmp::test]` runs never starts
+        // like this: tests of a cold start build their runtimes themselves.
         if self.detects() || !self.threads.take(Kind::Machine, self.idle.procs()) {
             return;
         }

@@ -1,6 +1,7 @@
 //! `Mutex`: the value behind a `gate`, and the guards.
 //!
-//! 1. A guard is made by who has just taken the gate, and its drop releases it: so there is one at a time, and it has the value.
+//! 1. A guard is made by who has just taken the gate, and its drop releases it: so there is one at a time, and it has
+//!    the value.
 
 use std::error::Error;
 use std::fmt;
@@ -20,12 +21,12 @@ use crate::{cold, context};
 
 /// A lock that tasks wait for without blocking their thread, and may hold across an `.await`. Go: `sync.Mutex`
 ///
-/// Who comes while it is free takes it, even if others have been woken for it and are on their way: that costs no switch. A
-/// waiter that was passed by a few times in this way is handed the lock; none starves. Tasks of several processors that contend
-/// for it gather on one of them, where a lock costs least.
+/// Who comes while it is free takes it, even if others have been woken for it and are on their way: that costs no
+/// switch. A waiter that was passed by a few times in this way is handed the lock; none starves. Tasks of several
+/// processors that contend for it gather on one of them, where a lock costs least.
 ///
-/// There is no poisoning: a panic of the task that holds it unlocks it, and the next finds the value as it was left. Within a
-/// few lines without `.await`, `std::sync::Mutex` serves as well.
+/// There is no poisoning: a panic of the task that holds it unlocks it, and the next finds the value as it was left.
+/// Within a few lines without `.await`, `std::sync::Mutex` serves as well.
 ///
 /// # Examples
 ///
@@ -184,8 +185,8 @@ impl<T: ?Sized> Mutex<T> {
         Ok(OwnedMutexGuard { mutex: self, _value: PhantomData })
     }
 
-    /// [`Mutex::lock`] that blocks the thread, for code that is not async. The tasks behind this one do not wait for it: the
-    /// thread gives its processor up while it waits.
+    /// [`Mutex::lock`] that blocks the thread, for code that is not async. The tasks behind this one do not wait for
+    /// it: the thread gives its processor up while it waits.
     ///
     /// # Panics
     ///

@@ -1,12 +1,12 @@
-//! What `sysmon` sleeps deeply on: a timer of the kernel's that others set without waking it, and set back. `idle` says when,
-//! `sysmon` sleeps.
+//! What `sysmon` sleeps deeply on: a timer of the kernel's that others set without waking it, and set back. `idle` says
+//! when, `sysmon` sleeps.
 //!
-//! A task that ticks once a second takes a processor for some microseconds. To wake `sysmon` for it costs more than the task;
-//! to set a timer, and to stop it when all is idle again, are two system calls, and nobody wakes.
+//! A task that ticks once a second takes a processor for some microseconds. To wake `sysmon` for it costs more than the
+//! task; to set a timer, and to stop it when all is idle again, are two system calls, and nobody wakes.
 //!
 //! 1. Who rings is heard: from then on the timer is neither set nor stopped by anybody until `sysmon` has woken.
-//! 2. Its fd is there from the build of a runtime, if the system gave one, until `sysmon` has ended. Setting an alarm that is
-//!    closed does nothing.
+//! 2. Its fd is there from the build of a runtime, if the system gave one, until `sysmon` has ended. Setting an alarm
+//!    that is closed does nothing.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

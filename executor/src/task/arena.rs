@@ -1,26 +1,30 @@
 //! Memory of tasks: pages of cells of one size, which a processor takes and gives back without a lock or a locked
 //! instruction. `task` makes its cells in it, `processor` has one arena in each of its objects, shutdown walks them.
 //!
-//! 1. An arena has one owner at a time: the machine that holds its processor, or who holds the lock of a shared one (`shared`).
-//!    The owner alone takes cells, puts cells into their pages, opens pages and gives them back. Handing the processor over,
-//!    or the lock, orders this, so the owner's fields are plain.
-//! 2. The first word of a cell is an atomic that is 0 while the cell is free, and any thread may read or CAS it as long as
-//!    [`Arena::walk`] shows it. Whoever has a cell makes its fields first and stores the word last (Release); whoever lets it
-//!    go stores 0 last (Relaxed: who reads it does nothing) and then calls [`Arena::free`], which orders it. Nothing else of a cell is read without a count in its word.
-//! 3. Another thread's cell goes onto the arena's stack: one CAS (Release). The owner takes the stack as a whole (a swap,
-//!    Acquire), so no cell comes twice and nothing is popped while it comes back. Free cells are linked by their second word.
-//! 4. A cell counts as used until its owner has put it into its page, so also while it lies on the stack. A page without
-//!    used cells is reached by nobody but the owner and a walker, who has the lock of the list of pages.
+//! 1. An arena has one owner at a time: the machine that holds its processor, or who holds the lock of a shared one
+//!    (`shared`). The owner alone takes cells, puts cells into their pages, opens pages and gives them back. Handing
+//!    the processor over, or the lock, orders this, so the owner's fields are plain.
+//! 2. The first word of a cell is an atomic that is 0 while the cell is free, and any thread may read or CAS it as long
+//!    as [`Arena::walk`] shows it. Whoever has a cell makes its fields first and stores the word last (Release);
+//!    whoever lets it go stores 0 last (Relaxed: who reads it does nothing) and then calls [`Arena::free`], which
+//!    orders it. Nothing else of a cell is read without a count in its word.
+//! 3. Another thread's cell goes onto the arena's stack: one CAS (Release). The owner takes the stack as a whole (a
+//!    swap, Acquire), so no cell comes twice and nothing is popped while it comes back. Free cells are linked by their
+//!    second word.
+//! 4. A cell counts as used until its owner has put it into its page, so also while it lies on the stack. A page
+//!    without used cells is reached by nobody but the owner and a walker, who has the lock of the list of pages.
 //! 5. Under that lock pages come and go, and an empty page changes its class. Cells beyond `carved` were never made: a
-//!    walker reads none of them. `carved` grows without the lock, by a Release store. A walker passes kept pages by: who
-//!    has to find a task in one has learned of it from its owner, who says that the page is kept no more before he takes a cell.
-//! 6. A page is one of: the first of its class, whose cells are taken next; linked behind it, with a free cell; full, and on
-//!    no list; empty and kept, free for any class. The first counts as used once more, so that it never becomes empty.
-//! 7. An arena does not move once it has given a cell, and outlives its cells. Whoever pushes a cell onto its stack has read
-//!    what it needs of the page before: the owner may give the page back at once.
+//!    walker reads none of them. `carved` grows without the lock, by a Release store. A walker passes kept pages by:
+//!    who has to find a task in one has learned of it from its owner, who says that the page is kept no more before he
+//!    takes a cell.
+//! 6. A page is one of: the first of its class, whose cells are taken next; linked behind it, with a free cell; full,
+//!    and on no list; empty and kept, free for any class. The first counts as used once more, so that it never becomes
+//!    empty.
+//! 7. An arena does not move once it has given a cell, and outlives its cells. Whoever pushes a cell onto its stack has
+//!    read what it needs of the page before: the owner may give the page back at once.
 //!
-//! What comes back through the stack is put away a few cells at a time, when a class has none left, when the owner has nothing
-//! better to do, and now and then when it has: no spawn waits for a million cells.
+//! What comes back through the stack is put away a few cells at a time, when a class has none left, when the owner has
+//! nothing better to do, and now and then when it has: no spawn waits for a million cells.
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::{NonNull, null_mut};
@@ -63,7 +67,8 @@ struct Returned(AtomicPtr<Cell>);
 pub(crate) struct Arena {
     /// Of a shared arena: who holds it is the owner.
     lock: Option<OwnMutex<Entry>>,
-    /// Who took the lock last spawns. Written under it, and nothing relies on it: who just took it may not have said so yet.
+    /// Who took the lock last spawns. Written under it, and nothing relies on it: who just took it may not have said so
+    /// yet.
     is_spawners: AtomicBool,
     own: UnsafeCell<Own>,
     /// What was taken from the stack and is not put away yet. The owner's; others see whether there is something.
@@ -107,9 +112,9 @@ impl Arena {
         }
     }
 
-    /// Memory for `layout`, if it is for an arena and there is some. Its first word is an `AtomicUsize` of 0 and stays one; what
-    /// follows is anything. The pointer may be used for the whole page, and [`Arena::free`] wants it back like that: it, or
-    /// copies of it, not what was made of a reference to the cell.
+    /// Memory for `layout`, if it is for an arena and there is some. Its first word is an `AtomicUsize` of 0 and stays
+    /// one; what follows is anything. The pointer may be used for the whole page, and [`Arena::free`] wants it back
+    /// like that: it, or copies of it, not what was made of a reference to the cell.
     ///
     /// # Safety
     ///
@@ -123,8 +128,9 @@ impl Arena {
         unsafe { self.take(class_of(layout)?) }
     }
 
-    /// Takes back what [`Arena::alloc`] of any arena gave. The caller's own arena, if it owns one, makes it cheap. `is_machine`
-    /// says whether the caller runs tasks: such a thread takes no lock for it, that of others it would keep from spawning.
+    /// Takes back what [`Arena::alloc`] of any arena gave. The caller's own arena, if it owns one, makes it cheap.
+    /// `is_machine` says whether the caller runs tasks: such a thread takes no lock for it, that of others it would
+    /// keep from spawning.
     ///
     /// # Safety
     ///
@@ -157,8 +163,8 @@ impl Arena {
         unsafe { (*Page::of(cell.cast().as_ptr())).owner }
     }
 
-    /// The owner has nothing better to do: puts away some of what came back from other threads, gives some of the empty pages back
-    /// that are too many, and tells whether there is more. Cheap if there is nothing.
+    /// The owner has nothing better to do: puts away some of what came back from other threads, gives some of the empty
+    /// pages back that are too many, and tells whether there is more. Cheap if there is nothing.
     ///
     /// # Safety
     ///
@@ -435,8 +441,8 @@ impl Arena {
             }
         }
         drop(pages);
-        // SAFETY: `alloc` gave it with this layout; it is off the list and has no used cell, so nobody else can reach it
-        // (invariant 4).
+        // SAFETY: `alloc` gave it with this layout; it is off the list and has no used cell, so nobody else can reach
+        // it (invariant 4).
         unsafe { dealloc(page.cast(), PAGE_LAYOUT) };
     }
 
@@ -518,8 +524,8 @@ impl Arena {
                     if let Some(_owned) = lock.try_lock() {
                         self.is_spawners.store(false, Relaxed);
                         self.put(page, cell);
-                        // Who met us here, or another, has left it, and perhaps nobody else comes. Under loom without the look,
-                        // which would hide the pushes of others (see the models).
+                        // Who met us here, or another, has left it, and perhaps nobody else comes. Under loom without
+                        // the look, which would hide the pushes of others (see the models).
                         if cfg!(gmp_loom) || self.has_returned() {
                             self.put_away(PUT_AWAY_ALONG);
                         }
@@ -543,7 +549,8 @@ impl Arena {
         loop {
             // SAFETY: the cell is ours until it is on the stack.
             unsafe { (*cell).next.with_mut(|next| *next = seen) };
-            // Release: pairs with the Acquire in `put_away`; the owner sees the link, and all that was done with the cell.
+            // Release: pairs with the Acquire in `put_away`; the owner sees the link, and all that was done with the
+            // cell.
             match top.compare_exchange_weak(seen, cell, Release, Relaxed) {
                 Ok(_) => return,
                 Err(now) => seen = now,

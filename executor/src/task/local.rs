@@ -1,17 +1,18 @@
-//! Local sets: tasks that are bound to one thread, so that their futures need not be `Send`. The owner of a set polls it in
-//! the middle of its own poll: `local_set` for users, `block_on` for what is spawned inside of it, and the thread of a
-//! pinned task, whose first task that is.
+//! Local sets: tasks that are bound to one thread, so that their futures need not be `Send`. The owner of a set polls
+//! it in the middle of its own poll: `local_set` for users, `block_on` for what is spawned inside of it, and the thread
+//! of a pinned task, whose first task that is.
 //!
-//! 1. A future of a set is polled and dropped by the thread that owns the set, and by no other. A waker reaches only the
-//!    set's [`Home`], where it puts the task; the last one of all never drops a future, as the home holds another one.
-//! 2. A home is made once and recycled for later sets, never freed: a wake that comes late touches memory that is there.
-//!    [`HomeRef`] carries the generation.
+//! 1. A future of a set is polled and dropped by the thread that owns the set, and by no other. A waker reaches only
+//!    the set's [`Home`], where it puts the task; the last one of all never drops a future, as the home holds another
+//!    one.
+//! 2. A home is made once and recycled for later sets, never freed: a wake that comes late touches memory that is
+//!    there. [`HomeRef`] carries the generation.
 //! 3. A set that is dropped drops its tasks first, on its own thread. A task that somebody else is just putting home is
 //!    waited for.
-//! 4. A poll of the set polls a bounded number of tasks, ends when the budget of the slice is spent or some time is over, and
-//!    lets the future beside the tasks go first at every other poll at least.
-//! 5. What this thread is inside of is a stack. A guard that users hold restores a [`HomeRef`], which may be of a set that
-//!    is gone; the pointers are restored by frames of our own.
+//! 4. A poll of the set polls a bounded number of tasks, ends when the budget of the slice is spent or some time is
+//!    over, and lets the future beside the tasks go first at every other poll at least.
+//! 5. What this thread is inside of is a stack. A guard that users hold restores a [`HomeRef`], which may be of a set
+//!    that is gone; the pointers are restored by frames of our own.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -104,8 +105,8 @@ impl HomeRef {
     ///
     /// # Safety
     ///
-    /// The future and its output may be polled and dropped on the thread that owns the set, and the future dropped on this
-    /// one.
+    /// The future and its output may be polled and dropped on the thread that owns the set, and the future dropped on
+    /// this one.
     unsafe fn spawn<F>(self, location: &'static Location<'static>, future: F) -> JoinHandle<F::Output>
     where
         F: Future + 'static,
@@ -128,7 +129,8 @@ impl HomeRef {
         unsafe { self.spawn_as_is(location, future) }.1
     }
 
-    /// [`HomeRef::spawn`] of a future whose wakers are counted, or need not be. Gives the task's name if it was entered.
+    /// [`HomeRef::spawn`] of a future whose wakers are counted, or need not be. Gives the task's name if it was
+    /// entered.
     ///
     /// # Safety
     ///
@@ -138,7 +140,8 @@ impl HomeRef {
         location: &'static Location<'static>,
         future: F,
     ) -> (Option<Id>, JoinHandle<F::Output>) {
-        // SAFETY: invariant 1 of this file for the future; the output is in the handle, which stays where the output may be.
+        // SAFETY: invariant 1 of this file for the future; the output is in the handle, which stays where the output
+        // may be.
         let (runnable, handle) = unsafe { bound::new(self.home, location, false, future, schedule) };
         let entered = self.home.insert(self.generation, &runnable);
         match entered {
@@ -148,8 +151,8 @@ impl HomeRef {
         (entered.ok(), JoinHandle::bound(handle))
     }
 
-    /// Makes the task of a thread of its own; the set is its. Gives the task's name. Its wakers are counted if `runtime` is to
-    /// tell of them.
+    /// Makes the task of a thread of its own; the set is its. Gives the task's name. Its wakers are counted if
+    /// `runtime` is to tell of them.
     pub(crate) fn spawn_pinned<F, Fut>(
         self,
         runtime: RuntimeRef,
@@ -171,8 +174,8 @@ impl HomeRef {
             runtime.sched.local_tasks.enter(id, location, tally);
             return (id, handle);
         }
-        // SAFETY: before its first poll the future is nothing but the closure, which is `Send`: it may go to another thread,
-        // or be dropped here.
+        // SAFETY: before its first poll the future is nothing but the closure, which is `Send`: it may go to another
+        // thread, or be dropped here.
         unsafe { self.spawn_pinned_as_is(location, future) }
     }
 
@@ -501,7 +504,8 @@ impl Drop for Set {
     }
 }
 
-/// A frame that polls a future, and with it the tasks that this future spawns here. The set is made for the first of them.
+/// A frame that polls a future, and with it the tasks that this future spawns here. The set is made for the first of
+/// them.
 pub(crate) struct Host {
     set: OnceCell<Set>,
 }

@@ -1,9 +1,10 @@
-//! The registry of live tasks that are in no arena, in shards: one for each slot of the processor table, a few for tasks from outside. `task` enters and removes tasks,
-//! shutdown wakes them all through it.
+//! The registry of live tasks that are in no arena, in shards: one for each slot of the processor table, a few for
+//! tasks from outside. `task` enters and removes tasks, shutdown wakes them all through it.
 //!
-//! 1. A task enters before it is first queued, under the lock that shutdown takes to close the shard: it either is in or
-//!    learns that the runtime is closed.
-//! 2. An entry leads to the task's cell and lives on the reference of ALIVE: it leaves before the future is said to be gone.
+//! 1. A task enters before it is first queued, under the lock that shutdown takes to close the shard: it either is in
+//!    or learns that the runtime is closed.
+//! 2. An entry leads to the task's cell and lives on the reference of ALIVE: it leaves before the future is said to be
+//!    gone.
 //! 3. Wakers are made under the lock, where the entry keeps the cell, and woken and dropped outside.
 //! 4. Where leaks are looked for, what is to be told of a task lies beside its entry, and comes and goes with it.
 
@@ -40,8 +41,8 @@ pub(crate) struct Shard {
     slab: Mutex<Slab>,
 }
 
-/// Tasks spawned from outside that lie in no arena go to so many shards in turn: one would be a lock that the spawning thread and
-/// the machine that runs its tasks wait for at each task. There are as many shared arenas.
+/// Tasks spawned from outside that lie in no arena go to so many shards in turn: one would be a lock that the spawning
+/// thread and the machine that runs its tasks wait for at each task. There are as many shared arenas.
 pub(crate) const OUTSIDE: u32 = 8;
 /// The first of them; those before are the processors'.
 pub(crate) const FIRST_OUTSIDE: u32 = Id::ARENAS - OUTSIDE;
@@ -50,8 +51,8 @@ pub(crate) const FIRST_OUTSIDE: u32 = Id::ARENAS - OUTSIDE;
 const END: u32 = u32::MAX;
 /// Entries in a chunk: the slab grows without copying and without slack of its own size.
 const CHUNK: usize = 256;
-/// A shard without tasks keeps so many chunks, 256 KiB: a program that spawns ten thousand tasks at a time would else give them
-/// back and get them again each time.
+/// A shard without tasks keeps so many chunks, 256 KiB: a program that spawns ten thousand tasks at a time would else
+/// give them back and get them again each time.
 const CHUNKS_KEPT: usize = 64;
 
 struct Slab {
@@ -83,8 +84,8 @@ impl Told {
     }
 }
 
-/// What is to be told of the tasks in local sets that were spawned while a runtime was the thread's, where leaks are looked
-/// for. Those that have ended go when the list has doubled.
+/// What is to be told of the tasks in local sets that were spawned while a runtime was the thread's, where leaks are
+/// looked for. Those that have ended go when the list has doubled.
 pub(crate) struct LocalTasks(Mutex<Locals>);
 
 struct Locals {

@@ -1,5 +1,5 @@
-//! A thread of the pool that takes an idle processor for what it wakes, against everybody else who does something with the
-//! last processor: no task is left behind, and no closure that the thread keeps.
+//! A thread of the pool that takes an idle processor for what it wakes, against everybody else who does something with
+//! the last processor: no task is left behind, and no closure that the thread keeps.
 
 use std::sync::Arc;
 
@@ -82,8 +82,8 @@ impl Pool {
     }
 }
 
-/// The end of a closure wakes a task. Mirrors `Sched::ready_outside` and `Worker::run_lent`: the thread runs it itself if a
-/// processor is idle.
+/// The end of a closure wakes a task. Mirrors `Sched::ready_outside` and `Worker::run_lent`: the thread runs it itself
+/// if a processor is idle.
 fn end_closure(world: &'static World, ran: impl FnOnce()) {
     let Some(slot) = world.idle.take(world) else {
         return world.ready_foreign();
@@ -132,7 +132,8 @@ fn r01_two_lent_threads_and_one_processor() {
     });
 }
 
-/// A lent thread finds no processor when the runtime closes: what it wakes is in the global queue, which shutdown empties.
+/// A lent thread finds no processor when the runtime closes: what it wakes is in the global queue, which shutdown
+/// empties.
 #[test]
 fn r14_a_lent_thread_against_closing() {
     bounded(3, || {

@@ -1,5 +1,5 @@
-//! The first machine: a cold start. It is started while the runtime is built, which takes less time than a thread needs to be
-//! there, and owes the watcher (see `duty`), which it starts when the first task no longer waits for that.
+//! The first machine: a cold start. It is started while the runtime is built, which takes less time than a thread needs
+//! to be there, and owes the watcher (see `duty`), which it starts when the first task no longer waits for that.
 
 use std::task::Waker;
 
@@ -13,11 +13,12 @@ use crate::sys::atomic::Ordering::Relaxed;
 use crate::sys::thread_id;
 use crate::{task, waits};
 
-/// The first machine runs its first task, and another thread has the watcher's duty until that has ended. A bit of `Sched::at_end`.
+/// The first machine runs its first task, and another thread has the watcher's duty until that has ended. A bit of
+/// `Sched::at_end`.
 const FIRST_RUNS: u8 = 2;
 
-/// So long, in nanoseconds, the first machine waits for somebody to look out before it starts the watcher itself, which takes
-/// longer.
+/// So long, in nanoseconds, the first machine waits for somebody to look out before it starts the watcher itself, which
+/// takes longer.
 const LOOKOUT_NS: u64 = 30_000;
 
 impl Worker {
@@ -47,9 +48,9 @@ impl Worker {
         Began(began)
     }
 
-    /// Runs the first task while the thread that waits for it has the duty, if there is one. The watcher comes when this machine
-    /// has found another task, or has given its processor up and slept for a while: its thread takes a CPU, and who waited
-    /// wants processor and CPU. `false`: the runtime closes.
+    /// Runs the first task while the thread that waits for it has the duty, if there is one. The watcher comes when
+    /// this machine has found another task, or has given its processor up and slept for a while: its thread takes a
+    /// CPU, and who waited wants processor and CPU. `false`: the runtime closes.
     fn run_first_task(&mut self) -> bool {
         if self.sched.runs_first() {
             for is_first in [true, false] {
@@ -92,9 +93,9 @@ impl Sched {
         self.at_end.fetch_and(!FIRST_RUNS, Relaxed);
     }
 
-    /// A task has ended in this thread, and who waits for it is about to be woken. If it is the first one, which no other ends
-    /// inside, user code is left behind with it, unless that waker is the user's: it may block, and then the other thread keeps
-    /// the duty.
+    /// A task has ended in this thread, and who waits for it is about to be woken. If it is the first one, which no
+    /// other ends inside, user code is left behind with it, unless that waker is the user's: it may block, and then the
+    /// other thread keeps the duty.
     pub(in crate::sched) fn has_ended_first_task(&self, at_end: u8, joiner: Option<&Waker>) {
         let is_ours = |waker| waits::is_waker(waker) || task::is_waker(waker);
         if at_end & FIRST_RUNS != 0 && self.first_machine.load(Relaxed) == thread_id() && joiner.is_none_or(is_ours) {
@@ -102,9 +103,9 @@ impl Sched {
         }
     }
 
-    /// A machine that the spawn of a lone task on `p` woke is on its way, and looks everywhere. Who hands `p` over to bring that task
-    /// to another machine would start a second thread for it, which is there later. Tells whether the task is left to the one
-    /// that comes: `p` then has no other work.
+    /// A machine that the spawn of a lone task on `p` woke is on its way, and looks everywhere. Who hands `p` over to
+    /// bring that task to another machine would start a second thread for it, which is there later. Tells whether the
+    /// task is left to the one that comes: `p` then has no other work.
     #[cold]
     pub(in crate::sched) fn leave_to_first_machine(&self, p: &'static Processor) -> bool {
         if self.idle.counts().spinning() == 0 || p.queue.len_seen() > 0 {

@@ -1,9 +1,9 @@
-//! A thread of the pool for blocking closures that runs what its closure woke. Why it may, and what it owes the pool, is told
-//! in `blocking::lent`; here is what it does with a processor.
+//! A thread of the pool for blocking closures that runs what its closure woke. Why it may, and what it owes the pool,
+//! is told in `blocking::lent`; here is what it does with a processor.
 //!
-//! It is a machine meanwhile: it counts as one, may be rescued from, and its polls are watched. But it neither searches nor
-//! goes idle: when nothing is queued on its processor, and in any case after a moment, it gives that up, as a thread does
-//! that begins to wait (`Sched::give_up`), and whoever that goes to searches.
+//! It is a machine meanwhile: it counts as one, may be rescued from, and its polls are watched. But it neither searches
+//! nor goes idle: when nothing is queued on its processor, and in any case after a moment, it gives that up, as a
+//! thread does that begins to wait (`Sched::give_up`), and whoever that goes to searches.
 
 use super::Worker;
 use super::run::AbortOnPanic;
@@ -17,8 +17,8 @@ const RUNS_MAX: usize = 64;
 const RUNS_NS: u64 = 100_000;
 
 impl Sched {
-    /// A processor for a thread of the pool that wakes the task which waits for its closure; `None`: it is to do so like any
-    /// other thread. In the state of a poll of wakers, which [`Worker::run_lent`] ends.
+    /// A processor for a thread of the pool that wakes the task which waits for its closure; `None`: it is to do so
+    /// like any other thread. In the state of a poll of wakers, which [`Worker::run_lent`] ends.
     pub(in crate::sched) fn processor_for_what_a_closure_wakes(&'static self) -> Option<&'static Processor> {
         if !blocking::may_be_lent(self) || self.idle.counts().idle() == 0 || !self.blocking.spares_a_thread() {
             return None;

@@ -1,8 +1,8 @@
 //! What a machine does with what it found, from its thread's first step to the last.
 //!
 //! 1. A panic that leaves a task or a hook would take the processor with it: it ends the process.
-//! 2. Between `begin_poll` and `end_poll` the processor may become a husk or another one (see `stuck`, `block_in_place`), or the thread
-//!    may have none: what comes after a poll asks again.
+//! 2. Between `begin_poll` and `end_poll` the processor may become a husk or another one (see `stuck`,
+//!    `block_in_place`), or the thread may have none: what comes after a poll asks again.
 
 use super::{Worker, die};
 use crate::clock;
@@ -24,8 +24,8 @@ impl Drop for AbortOnPanic {
     }
 }
 
-/// Whether a machine was given a processor before the runtime closed. A thread without one runs no hook, neither at its start
-/// nor at its end.
+/// Whether a machine was given a processor before the runtime closed. A thread without one runs no hook, neither at its
+/// start nor at its end.
 pub(crate) struct Began(pub(crate) bool);
 
 impl Worker {
@@ -49,8 +49,8 @@ impl Worker {
     #[cold]
     pub(super) fn run_hook(&mut self, hook: &(dyn Fn() + Send + Sync)) {
         if std::mem::take(&mut self.spinning) {
-            // Work that was queued before is found after the hook, or by whom the processor goes to; what is queued from here
-            // on does not rely on this machine.
+            // Work that was queued before is found after the hook, or by whom the processor goes to; what is queued
+            // from here on does not rely on this machine.
             let _ = self.sched.idle.stop_spinning();
         }
         if let Some(p) = self.processor() {
@@ -69,7 +69,8 @@ impl Worker {
         }
     }
 
-    // Always: the loop above, which every task goes through, and the first machine's two steps, which cost nothing to have twice.
+    // Always: the loop above, which every task goes through, and the first machine's two steps, which cost nothing to
+    // have twice.
     #[inline(always)]
     pub(super) fn run_found(&mut self, p: &'static Processor, unit: Unit) {
         if self.spinning {
@@ -81,8 +82,8 @@ impl Worker {
         self.run_task(p, unit);
     }
 
-    /// Runs a lone task of `victim`. If it was not worth the wake and waited for no long poll, `victim` wakes machines more rarely:
-    /// that processor may only have been preempted for a moment.
+    /// Runs a lone task of `victim`. If it was not worth the wake and waited for no long poll, `victim` wakes machines
+    /// more rarely: that processor may only have been preempted for a moment.
     #[cold]
     fn run_lone(&mut self, victim: &'static Processor, p: &'static Processor, unit: Unit) {
         let start = clock::now();

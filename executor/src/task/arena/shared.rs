@@ -1,14 +1,16 @@
-//! An arena for the tasks of threads that hold no processor. A runtime has a few: a thread that meets another spawner there goes to
-//! the next, so that threads that spawn at a time do not wait for each other for long. Tasks there are in no registry.
+//! An arena for the tasks of threads that hold no processor. A runtime has a few: a thread that meets another spawner
+//! there goes to the next, so that threads that spawn at a time do not wait for each other for long. Tasks there are in
+//! no registry.
 //!
-//! 1. The owner of the arena is who holds its lock. It is held for what an owner does and no longer: no task is made, queued or
-//!    ended under it.
-//! 2. A task is counted under the lock, where its spawner has seen that the runtime is open. Shutdown closes under it: afterwards
-//!    the count is final, and no cell is taken. So a task that shutdown does not find in the walk that follows is counted, and
-//!    is just being made and queued by its spawner, who unparks shutdown then (invariant 4 of `runtime::shutdown`).
-//! 3. A machine that ends a task pushes its cell onto the stack and never waits for the lock. Any other thread puts it away, if
-//!    the lock is free, and some of what lies on the stack with it: nobody else would come to it when the machines sleep. So what
-//!    such threads leave there when they meet is little.
+//! 1. The owner of the arena is who holds its lock. It is held for what an owner does and no longer: no task is made,
+//!    queued or ended under it.
+//! 2. A task is counted under the lock, where its spawner has seen that the runtime is open. Shutdown closes under it:
+//!    afterwards the count is final, and no cell is taken. So a task that shutdown does not find in the walk that
+//!    follows is counted, and is just being made and queued by its spawner, who unparks shutdown then (invariant 4 of
+//!    `runtime::shutdown`).
+//! 3. A machine that ends a task pushes its cell onto the stack and never waits for the lock. Any other thread puts it
+//!    away, if the lock is free, and some of what lies on the stack with it: nobody else would come to it when the
+//!    machines sleep. So what such threads leave there when they meet is little.
 
 use std::alloc::Layout;
 use std::ptr::NonNull;
@@ -51,7 +53,8 @@ impl SharedArena {
         self.arena.lock.as_ref().and_then(OwnMutex::try_lock)
     }
 
-    /// Tasks of the runtime of this generation may come in from here on. `owner` is as in [`Arena::new`], always the same.
+    /// Tasks of the runtime of this generation may come in from here on. `owner` is as in [`Arena::new`], always the
+    /// same.
     pub(crate) fn open(&self, generation: u32, owner: *const ()) {
         let mut entry = self.lock();
         // SAFETY: who holds the lock owns the arena.
@@ -75,10 +78,11 @@ impl SharedArena {
         &self.arena
     }
 
-    /// Memory for a task of the runtime of this generation, as [`Arena::alloc`] gives it, and the task's number, which `number`
-    /// makes of the one that would be next. The task is counted: the caller makes and queues it. `None` if that runtime is not
-    /// open, if the memory is not for an arena, or if there is none. If somebody is there it waits, and calls `met` if that one
-    /// spawns: they had better part, while who puts cells away would come wherever the spawner goes.
+    /// Memory for a task of the runtime of this generation, as [`Arena::alloc`] gives it, and the task's number, which
+    /// `number` makes of the one that would be next. The task is counted: the caller makes and queues it. `None` if
+    /// that runtime is not open, if the memory is not for an arena, or if there is none. If somebody is there it waits,
+    /// and calls `met` if that one spawns: they had better part, while who puts cells away would come wherever the
+    /// spawner goes.
     ///
     /// # Safety
     ///
@@ -133,8 +137,8 @@ impl SharedArena {
         }
     }
 
-    /// For machines: puts away some of what came back, unless somebody is there. Tells whether there is more. Cheap if there is
-    /// nothing.
+    /// For machines: puts away some of what came back, unless somebody is there. Tells whether there is more. Cheap if
+    /// there is nothing.
     #[inline]
     pub(crate) fn collect(&self) -> bool {
         self.arena.has_returned() && self.put_away()
