@@ -18,8 +18,8 @@ use crate::stats;
 /// Bytes of a request and of its answer.
 pub const ECHO_BYTES: usize = 64;
 
-/// Rates are taken over stretches this long: the best of them is one that nothing else on the machine disturbed. A stretch
-/// without an answer goes on until there is one, and its rate is that of all of it.
+/// Rates are taken over stretches this long: the best of them is one that nothing else on the machine disturbed.
+/// Without an answer it goes on until there is one, and the rate is that of all of it.
 const WINDOW: Duration = Duration::from_millis(20);
 
 /// Connections that have nearly all the requests, where they are dealt out unevenly.
