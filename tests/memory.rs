@@ -44,16 +44,16 @@ static COUNTING: Counting = Counting;
 /// One test: the bytes are the process's.
 #[test]
 fn r18_what_allocates_and_what_does_not() {
+    local_sets_give_their_memory_back();
     a_task_is_its_future_and_56_bytes_of_a_page();
     a_task_from_outside_has_no_allocation_of_its_own();
     a_burst_from_outside_gives_its_memory_back();
     a_burst_from_outside_gives_its_memory_back_beside_work();
     a_burst_that_others_end_gives_its_memory_back();
     a_reset_of_the_timer_for_hyper_allocates_nothing();
-    local_sets_give_their_memory_back();
 }
 
-/// No runtime: nobody else allocates.
+/// First of all: there was no runtime yet, of whose threads one might still give back what it had.
 fn local_sets_give_their_memory_back() {
     let use_some = || {
         let sets = [gmp::task::LocalSet::new(), gmp::task::LocalSet::new()];
