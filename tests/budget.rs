@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::channel::mpsc;
+use futures::future::BoxFuture;
 use futures::{AsyncReadExt, FutureExt, SinkExt, StreamExt};
 use gmp::runtime::{Builder, Runtime};
 use gmp::task::coop::{consume_budget, has_budget_remaining, unconstrained};
+use gmp::task::yield_now;
 
 use limit::limited;
 use pair::pair;
@@ -216,6 +218,22 @@ fn refusals() -> (usize, bool) {
     let is_ready = || consume_budget().now_or_never().is_some();
     let refused = std::iter::from_fn(|| (!is_ready()).then_some(())).count();
     (refused, (0..1000).all(|_| is_ready()))
+}
+
+/// More limits around a task's handle than there are units in a slice.
+#[test]
+fn r04_limits_around_a_future_leave_it_the_budget() {
+    fn nested(depth: usize) -> BoxFuture<'static, ()> {
+        if depth == 0 {
+            return gmp::spawn(yield_now()).map(Result::unwrap).boxed();
+        }
+        gmp::time::timeout(Duration::from_secs(3600), nested(depth - 1)).map(Result::unwrap).boxed()
+    }
+    limited(|| {
+        let runtime = runtime(1);
+        runtime.block_on(async { nested(2 * SLICE).await });
+        runtime.block_on(runtime.spawn(async { nested(2 * SLICE).await })).unwrap();
+    });
 }
 
 /// Of 1000 polls that are pending none spends anything, or the 128 units would be gone. The watcher may end a slice of
