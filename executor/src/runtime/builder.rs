@@ -279,8 +279,8 @@ impl Builder {
     /// # Errors
     ///
     /// `InvalidInput` if `procs`, `max_blocking`, `max_threads`, `GMP_PROCS` or `GMP_SCHEDTRACE` is no number in its
-    /// range, or `thread_name` has a NUL in it (the error quotes it); else those of the system for the netpoller: out of
-    /// fds or memory.
+    /// range, or `thread_name` has a NUL in it (the error quotes it); else those of the system for the netpoller: out
+    /// of fds or memory.
     pub fn build(self) -> io::Result<Runtime> {
         self.try_build().map_err(|failed| failed.error)
     }
