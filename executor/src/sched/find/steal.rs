@@ -181,8 +181,9 @@ impl Worker {
     }
 
     /// A processor's lone task is about to be run by its own machine; it is taken only if that processor does nothing
-    /// for as long as a thief is willing to wait, or has done nothing while this thief ran what else was queued there. The pointer alone would not tell: two tasks that take turns in the
-    /// slot look the same each time (ABA), but `polls` moves.
+    /// for as long as a thief is willing to wait, or has done nothing while this thief ran what else was queued there.
+    /// The pointer alone would not tell: two tasks that take turns in the slot look the same each time (ABA), but
+    /// `polls` moves.
     fn steal_lone(&mut self, p: &'static Processor, total: u32) -> Option<Unit> {
         const CANDIDATES: usize = 8;
         let sched = self.sched;
