@@ -49,9 +49,16 @@ fn take_slot() -> &'static Sched {
         return sched;
     }
     let mut all = ALL.lock();
-    let sched = if all.is_empty() { &FIRST } else { Box::leak(Box::new(Sched::new())) };
+    let sched = if all.is_empty() { &FIRST } else { new_slot() };
     all.push(sched);
     sched
+}
+
+/// Apart, for the pages of the stack that it touches.
+#[cold]
+#[inline(never)]
+fn new_slot() -> &'static Sched {
+    Box::leak(Box::new(Sched::new()))
 }
 
 fn free_slot(sched: &'static Sched) {
