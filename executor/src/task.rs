@@ -185,14 +185,17 @@ where
     spawn_apart(runtime, location, future)
 }
 
-/// Futures of so many bytes are made where they stay (see [`spawn_here`]). A smaller one goes to a function in a register,
-/// a larger one is copied as a whole.
-const MADE_IN_PLACE: std::ops::RangeInclusive<usize> = 9..=512;
+/// The future is made where it stays (see [`spawn_here`]) if it has more bytes than this: up to here it goes to a
+/// function in a register.
+const IN_REGISTER: usize = size_of::<usize>();
+/// And no more than this: beyond it is copied as a whole.
+const IN_PIECES: usize = 512;
 
-/// [`spawn`] on the runtime that this thread is in. Where nothing is in the way it is done in the caller's code: nothing
-/// is called before the future is in its cell, and so the compiler writes what the future is made of there. For a
-/// function of its own the caller would write the future to its stack, field by field, and the function load it from
-/// there in wider pieces, which a CPU cannot forward: it waits until the stores are in the cache.
+/// [`spawn`] on the runtime that this thread is in. Where nothing is in the way it is done in the caller's code: there
+/// is no call before the future is in its cell, so that the compiler can write there what it is made of. For a function
+/// of its own the caller would write the future to its stack, field by field, and the function load it from there in
+/// wider pieces, which a CPU does not forward: it waits until the stores are in the cache.
+// Always: a call is what it is to save.
 #[inline(always)]
 pub(crate) fn spawn_here<F>(
     location: &'static Location<'static>,
@@ -203,7 +206,7 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let is_worth_it = const { *MADE_IN_PLACE.start() <= size_of::<F>() && size_of::<F>() <= *MADE_IN_PLACE.end() };
+    let is_worth_it = const { size_of::<F>() > IN_REGISTER && size_of::<F>() <= IN_PIECES };
     match if is_worth_it { cell::memory_here::<F>() } else { None } {
         // SAFETY: the memory is new. This thread holds the processor that the context names.
         Some((p, memory)) => unsafe { spawn_in(p, memory, location, future) },

@@ -100,8 +100,8 @@ pub(super) fn memory_of<F: Future>(p: &'static Processor) -> Option<NonNull<u8>>
     unsafe { p.arena.alloc(Cell::<F>::LAYOUT) }
 }
 
-/// [`memory_of`] a task that is spawned here, on a processor of the runtime that this thread is in: the arena has a cell
-/// at hand, and nothing is to be said against it. It calls nothing.
+/// [`memory_of`] a task that is spawned here, on a processor of the runtime that this thread is in, whose arena has a
+/// cell at hand. `None` says nothing but that it is not as simple as that. It calls nothing.
 #[inline(always)]
 pub(super) fn memory_here<F: Future>() -> Option<(&'static Processor, NonNull<u8>)> {
     let runtime = context::runtime()?;
