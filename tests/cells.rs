@@ -303,6 +303,32 @@ fn r14_a_spawn_on_a_runtime_that_is_gone_inside_of_the_next() {
     });
 }
 
+/// It is the runtime that the thread has entered, and the processor has a cell at hand for such a task.
+#[test]
+fn r14_a_spawn_on_an_entered_runtime_that_is_gone_inside_of_the_next() {
+    limited(|| {
+        let first = runtime(1);
+        let gone = first.handle();
+        drop(first);
+        let next = runtime(1);
+        let spawn = || gmp::spawn(keep(Plain([7; 100])));
+        let (there, refused) = next
+            .block_on(next.spawn(async move {
+                let there = spawn().await;
+                let refused = {
+                    let _entered = gone.enter();
+                    spawn()
+                };
+                (there, refused.await)
+            }))
+            .unwrap();
+        assert_eq!(there.unwrap(), Plain([7; 100]));
+        let error = refused.unwrap_err();
+        assert!(error.to_string().contains("runtime shut down"), "{error}");
+        assert_eq!(next.metrics().live_tasks, 0);
+    });
+}
+
 /// Wakers and handles of tasks that were dropped with their runtime do nothing to the next one, whose tasks have memory
 /// beside theirs.
 #[test]
