@@ -446,12 +446,23 @@ impl Drop for Guest {
 /// });
 /// ```
 #[track_caller]
+#[inline(always)]
 pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    here().spawn_at(Location::caller(), future)
+    task::spawn_here(Location::caller(), future, spawn_otherwise)
+}
+
+/// [`spawn`] where something is to be asked first, or to be made, or where a call costs nothing.
+#[inline(never)]
+fn spawn_otherwise<F>(location: &'static Location<'static>, future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    here().spawn_at(location, future)
 }
 
 /// Runs `f`, which may block, on a thread that holds no processor, so that no task waits for it: file systems, name
