@@ -200,6 +200,11 @@ impl Sysmon {
         self.watcher.is_coming()
     }
 
+    /// So long whoever sleeps does so before it tries to start it once more.
+    pub(crate) fn retries_in(&self) -> Duration {
+        self.watcher.retries_in(clock::now())
+    }
+
     /// Whether it holds wakers that it took out of the netpoller, or is about to.
     pub(crate) fn is_delivering(&self) -> bool {
         // Acquire: pairs with the Release in `deliver`: if it has done, what it woke is in the queues.
@@ -296,7 +301,7 @@ impl Sched {
         } else if self.duty.is_kept() {
             Some(duty::PATIENCE)
         } else {
-            Some(duty::RETRY)
+            Some(self.sysmon.retries_in())
         }
     }
 
@@ -324,7 +329,7 @@ impl Sched {
         // If it fails, whoever takes a processor next tries again, and whoever sleeps.
         self.duty.is_done();
         let started = self.threads.spawn(self, "sysmon", false, move || self.watch());
-        self.sysmon.watcher.was_started(started.is_ok());
+        self.sysmon.watcher.was_started(started.is_ok(), clock::now());
     }
 
     fn watch(&'static self) {

@@ -371,6 +371,12 @@ pub(crate) fn is_aborted(unit: &Unit) -> bool {
     unsafe { Task::of_unit(unit).is_aborted() }
 }
 
+#[inline]
+pub(crate) fn id(unit: &Unit) -> Id {
+    // SAFETY: the unit keeps the task.
+    unsafe { Task::of_unit(unit).id() }
+}
+
 /// What a poll of it is.
 pub(crate) fn polled(unit: &Unit) -> Polled {
     let task = Task::of_unit(unit);

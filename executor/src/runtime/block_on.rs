@@ -255,7 +255,7 @@ impl Blocking {
         let RuntimeRef { sched, generation } = self.runtime;
         // Beside a processor that cannot be given up it takes none, and so starts no watcher.
         let looks_out = self.processor().is_none() && sched.duty.look_out(generation);
-        self.wait.parker.park_timeout(if looks_out { duty::PATIENCE } else { duty::RETRY });
+        self.wait.parker.park_timeout(if looks_out { duty::PATIENCE } else { sched.sysmon.retries_in() });
         if looks_out {
             sched.duty.look_away(generation);
         }

@@ -180,6 +180,7 @@ impl Task {
     }
 
     /// Of a unit that stays where it is.
+    #[inline]
     pub(super) fn of_unit(unit: &Unit) -> Task {
         Task(unit.as_raw().cast())
     }

@@ -7,7 +7,7 @@
 use super::steal::is_long;
 use super::{Worker, die};
 use crate::clock;
-use crate::processor::{Polled, Processor};
+use crate::processor::Processor;
 use crate::runq::Unit;
 use crate::runtime::block_in_place;
 use crate::sched::blockers::Begun;
@@ -28,6 +28,14 @@ impl Drop for AbortOnPanic {
 /// Whether a machine was given a processor before the runtime closed. A thread without one runs no hook, neither at its
 /// start nor at its end.
 pub(crate) struct Began(pub(crate) bool);
+
+/// A poll of a task that is known to block.
+struct Begins {
+    task: Id,
+    /// What [`Processor::status`] was.
+    status: u32,
+    begun: Begun,
+}
 
 impl Worker {
     /// Runs tasks until the runtime closes, and before them the hook of a thread that starts.
@@ -108,7 +116,14 @@ impl Worker {
     #[inline(always)]
     pub(super) fn run_task(&mut self, p: &'static Processor, unit: Unit) {
         self.owes_a_pick = false;
-        let blocks = if self.sched.blockers.are_there() { self.begin_if_blocker(p, &unit) } else { None };
+        if self.sched.blockers.may_know(|| task::id(&unit)) {
+            return self.run_blocker(p, unit);
+        }
+        self.poll_task(p, unit);
+    }
+
+    #[inline(always)]
+    fn poll_task(&mut self, p: &'static Processor, unit: Unit) {
         p.begin_poll();
         p.counters().polled.add(1);
         let abort = AbortOnPanic("a panic left a task");
@@ -117,20 +132,32 @@ impl Worker {
         if let Some(p) = self.processor() {
             p.end_poll();
         }
-        if let Some((task, begun)) = blocks {
-            self.sched.blockers.end(task, begun);
+    }
+
+    /// Runs a task of which it may be known that it blocks.
+    #[cold]
+    fn run_blocker(&mut self, p: &'static Processor, unit: Unit) {
+        let begins = self.begin_if_blocker(p, &unit);
+        self.poll_task(p, unit);
+        if let Some(begins) = begins {
+            self.end_of_blocker(p, begins);
         }
     }
 
     /// If it is known of this task that it blocks, the processor goes on without it from the start.
-    #[cold]
-    fn begin_if_blocker(&mut self, p: &'static Processor, unit: &Unit) -> Option<(Id, Begun)> {
-        let (blockers, polled) = (&self.sched.blockers, task::polled(unit));
-        match polled {
-            Polled::Task(task, _) if blockers.is_known(task) && self.sched.give_away_ahead(p) => {
-                Some((task, blockers.begin(polled)))
-            }
-            _ => None,
-        }
+    fn begin_if_blocker(&mut self, p: &'static Processor, unit: &Unit) -> Option<Begins> {
+        let (blockers, task) = (&self.sched.blockers, task::id(unit));
+        (blockers.is_known(task) && self.sched.give_away_ahead(p)).then(|| Begins {
+            task,
+            status: p.status(),
+            begun: blockers.begin(task::polled(unit)),
+        })
+    }
+
+    /// The poll of a task that is known, which began on `p`, is over.
+    fn end_of_blocker(&mut self, p: &'static Processor, Begins { task, status, begun }: Begins) {
+        // Else it was in a blocking call of which it has told: that one stands in no other's way.
+        let is_whole = self.processor().is_some_and(|now| std::ptr::eq(now, p)) && p.status() == status;
+        self.sched.blockers.end(task, begun, is_whole);
     }
 }
