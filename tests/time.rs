@@ -157,9 +157,10 @@ fn r06_a_timer_that_fires_wakes_one_machine() {
             ticks.await.unwrap();
         });
         runtime.rest();
-        // Each tick puts the machine to sleep that it woke. A few more belong to the beginning and the end.
+        // Each tick puts the machine to sleep that it woke, and no other; a few more belong to the beginning and the
+        // end. Fewer there are where a machine was kept from sleeping until the tick had come.
         let parks = runtime.metrics().parks;
-        assert!((TICKS..TICKS * 3 / 2).contains(&parks), "round {round}: {parks} parks for {TICKS} ticks");
+        assert!(parks < TICKS * 3 / 2, "round {round}: {parks} parks for {TICKS} ticks");
     }
 }
 

@@ -175,7 +175,7 @@ fn r25_the_watcher_counts_what_it_does() {
             let (done, is_done) = channel();
             drop(gmp::spawn(async move { done.send(()).unwrap() }));
             block_in_place(|| is_done.recv().unwrap());
-            until(&|m| m.retakes == 1);
+            until(&|m| m.retakes > 0);
             yield_now().await;
             // The flag at a slice that lasts too long, alone on its processor.
             until(&|m| m.sysmon_flags > 0);
@@ -183,7 +183,7 @@ fn r25_the_watcher_counts_what_it_does() {
             // Rescue, of this poll before a task.
             let behind = gmp::spawn(async {});
             until(&|_| behind.is_finished());
-            until(&|m| m.rescues == 1 && m.stuck_threads == 1);
+            until(&|m| m.rescues > 0 && m.stuck_threads > 0);
         });
         runtime.block_on(duties).unwrap();
     });
