@@ -236,6 +236,23 @@ fn r04_limits_around_a_future_leave_it_the_budget() {
     });
 }
 
+#[test]
+fn r07_a_limit_of_a_future_that_spends_each_slice_is_kept() {
+    async fn limited_loop() {
+        let endless = async {
+            loop {
+                consume_budget().await;
+            }
+        };
+        assert!(gmp::time::timeout(Duration::from_millis(1), endless).await.is_err());
+    }
+    limited(|| {
+        let runtime = runtime(1);
+        runtime.block_on(limited_loop());
+        runtime.block_on(runtime.spawn(limited_loop())).unwrap();
+    });
+}
+
 /// Of 1000 polls that are pending none spends anything, or the 128 units would be gone. The watcher may end a slice of
 /// a thread that was preempted: then it is tried again.
 #[test]
