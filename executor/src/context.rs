@@ -83,6 +83,16 @@ pub(crate) fn belong_to(runtime: RuntimeRef, as_worker: bool) {
     });
 }
 
+/// This thread is the copy of one of the parent's, in the child of a fork: it is none of the runtime's and holds
+/// nothing. Its current runtime stays, which is refused there.
+pub(crate) fn leave_runtimes() {
+    CURRENT.with(|c| {
+        c.processor.set(None);
+        c.worker_of.set(None);
+        c.released_by.set(None);
+    });
+}
+
 /// This thread is a machine of that runtime for a while, or is none any more.
 pub(crate) fn set_worker_of(sched: Option<&'static Sched>) {
     CURRENT.with(|c| c.worker_of.set(sched));

@@ -102,6 +102,10 @@ impl Aside {
 
 impl Drop for Aside {
     fn drop(&mut self) {
+        let owner = self.kept.map(|p| p.sched).or(self.given_up.map(|(runtime, _)| runtime.sched));
+        if owner.is_some_and(|sched| !sched.is_of_this_process()) {
+            return;
+        }
         if let Some(p) = self.kept {
             context::set_processor(Some(p));
         }
@@ -201,7 +205,7 @@ impl Blocking {
     }
 
     /// Calls `poll` with a processor, and waits without one, until it is ready, or until it is known to wait in vain:
-    /// the error says why. `tally` is that of the wakers that it gets, if they are counted.
+    /// the error says why. So does one that is to wait in the child of a fork. `tally` is that of the wakers that it gets, if they are counted.
     pub(super) fn drive<R>(
         &self,
         tally: Option<&Tally>,
@@ -225,6 +229,9 @@ impl Blocking {
                 continue;
             }
             self.give_up();
+            if !runtime.is_of_this_process() {
+                return Err(FORKED.to_owned());
+            }
             let _waiting = Waiting::new(runtime.sched);
             wait.begin();
             runtime.sched.clock_may_advance();
@@ -269,6 +276,10 @@ impl Blocking {
 
 impl Drop for Blocking {
     fn drop(&mut self) {
+        if !self.runtime.is_of_this_process() {
+            context::set(context::Context { processor: None, ..self.before });
+            return;
+        }
         if self.nested {
             self.acquire();
         } else {

@@ -375,15 +375,24 @@ pub(crate) fn slow_steps() -> u64 {
 
 static FORKS: AtomicUsize = AtomicUsize::new(0);
 
-/// Forks are counted from now on, if they are not yet.
-pub(crate) fn count_forks() {
+/// Forks are counted from now on, if they are not yet, and each child calls `begin_child` before it comes out of one.
+///
+/// # Safety
+///
+/// `begin_child` does only what is allowed there: it neither allocates nor takes a lock.
+pub(crate) unsafe fn count_forks(begin_child: extern "C" fn()) {
     static HANDLER: std::sync::Once = std::sync::Once::new();
     extern "C" fn in_child() {
         FORKS.fetch_add(1, Ordering::Relaxed);
+        ID.set(0);
     }
     HANDLER.call_once(|| {
-        // SAFETY: the handler only adds to an atomic, which is allowed after a fork.
-        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+        // SAFETY: the one adds to an atomic and sets a cell of its thread that has no destructor; for the other the
+        // caller answers.
+        unsafe {
+            libc::pthread_atfork(None, None, Some(in_child));
+            libc::pthread_atfork(None, None, Some(begin_child));
+        }
     });
 }
 
@@ -394,11 +403,13 @@ pub(crate) fn fork_count() -> usize {
     FORKS.load(Ordering::Relaxed)
 }
 
+thread_local! {
+    /// See [`thread_id`]; 0 if nobody has asked yet.
+    static ID: std::cell::Cell<i32> = const { std::cell::Cell::new(0) };
+}
+
 /// The system's number of this thread.
 pub(crate) fn thread_id() -> i32 {
-    thread_local! {
-        static ID: std::cell::Cell<i32> = const { std::cell::Cell::new(0) };
-    }
     ID.with(|id| {
         if id.get() == 0 {
             // SAFETY: no memory is touched.
