@@ -15,6 +15,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::Location;
 
+use crate::context;
 use crate::metrics::Metrics;
 use crate::runtime;
 use crate::sched::threads::Kind;
@@ -223,6 +224,8 @@ fn serve(sched: &'static Sched, task: Task) {
     });
     sched.call_hook(config.on_thread_stop.as_deref());
     drop(config);
+    // As at the end of a machine.
+    context::set_worker_of(None);
     sched.pinned.threads.fetch_sub(1, Relaxed);
     sched.threads.give(Kind::Pinned);
     // A closure may have been refused the place, and this thread starts none.

@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 
 use super::block_on::Aside;
 use super::free_slot;
-use crate::blocking::serves;
 use crate::context;
 use crate::processor::CLOSING;
 use crate::sched::{RuntimeRef, Sched};
@@ -105,7 +104,7 @@ pub(super) fn shut_down(runtime: RuntimeRef, patience: Patience) -> Result<(), L
         return Ok(());
     }
     close(sched);
-    if context::is_worker_of(sched) || serves(sched) || sched.waits.has_this_thread(runtime.generation) {
+    if context::is_thread_of(runtime) || sched.waits.has_this_thread(runtime.generation) {
         finish_elsewhere(runtime);
         return Err(leftover(sched));
     }

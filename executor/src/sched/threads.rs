@@ -299,6 +299,8 @@ fn start_thread(sched: &'static Sched, machine: &'static Machine, run: Run) -> i
         }
         drop(config);
         sched.free_machine(machine);
+        // In the destructors of thread-locals, which are still to run, it is a guest like any thread.
+        context::set_worker_of(None);
         sched.threads.give(Kind::Machine);
         sched.shutdown.unpark();
         // A closure may have been refused the place. Shutdown joins this thread before the slot is another runtime's.
