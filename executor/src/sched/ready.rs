@@ -196,8 +196,8 @@ impl Sched {
     #[cold]
     pub(crate) fn ready_foreign(&'static self, unit: Unit) {
         if !self.is_of_this_process() {
-            // The task is the parent's, and waits there for what wakes it there.
-            return std::mem::forget(unit);
+            // The task is the parent's, and waits there for what wakes it there. A unit has no destructor.
+            return;
         }
         self.inject.push(unit);
         self.queued_globally();
