@@ -384,11 +384,9 @@ pub(crate) unsafe fn count_forks(begin_child: extern "C" fn()) {
     static HANDLER: std::sync::Once = std::sync::Once::new();
     extern "C" fn in_child() {
         FORKS.fetch_add(1, Ordering::Relaxed);
-        ID.set(0);
     }
     HANDLER.call_once(|| {
-        // SAFETY: the one adds to an atomic and sets a cell of its thread that has no destructor; for the other the
-        // caller answers.
+        // SAFETY: the one only adds to an atomic, which is allowed after a fork; for the other the caller answers.
         unsafe {
             libc::pthread_atfork(None, None, Some(in_child));
             libc::pthread_atfork(None, None, Some(begin_child));
@@ -403,19 +401,21 @@ pub(crate) fn fork_count() -> usize {
     FORKS.load(Ordering::Relaxed)
 }
 
-thread_local! {
-    /// See [`thread_id`]; 0 if nobody has asked yet.
-    static ID: std::cell::Cell<i32> = const { std::cell::Cell::new(0) };
-}
-
 /// The system's number of this thread.
 pub(crate) fn thread_id() -> i32 {
-    ID.with(|id| {
-        if id.get() == 0 {
-            // SAFETY: no memory is touched.
-            id.set(unsafe { libc::gettid() });
+    thread_local! {
+        /// With the process that it was asked in: the child of a fork has a thread of another number.
+        static ID: std::cell::Cell<(usize, i32)> = const { std::cell::Cell::new((0, 0)) };
+    }
+    ID.with(|known| {
+        let (forks, id) = known.get();
+        if id != 0 && forks == fork_count() {
+            return id;
         }
-        id.get()
+        // SAFETY: no memory is touched.
+        let id = unsafe { libc::gettid() };
+        known.set((fork_count(), id));
+        id
     })
 }
 
