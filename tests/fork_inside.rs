@@ -117,6 +117,11 @@ fn a_child_that_goes_on_is_ended() {
         }
     }
     in_task(async { waits(fork()).await });
+    // The thread of the closure goes on with the task.
+    in_task(async {
+        gmp::spawn_blocking(|| ()).await.unwrap();
+        waits(fork()).await;
+    });
     in_task(async {
         match fork() {
             Some(child) => is_ended(child),

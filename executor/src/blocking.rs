@@ -405,7 +405,7 @@ thread_local! {
 
 /// Whether this thread is one of the pool of `sched`, which counts it. While it holds a processor it is a guest
 /// besides.
-pub(crate) fn serves(sched: &'static Sched) -> bool {
+fn serves(sched: &'static Sched) -> bool {
     SERVES.get().is_some_and(|own| std::ptr::eq(own, sched))
 }
 

@@ -16,7 +16,7 @@
 //! 2. READ and WRITE are cleared only while the tick is the one that was read before the system call: an event that
 //!    came meanwhile cannot be erased, it only costs one more call that would block.
 //! 3. READ_CLOSED, WRITE_CLOSED, ERROR and URGENT stay. After them a short transfer proves nothing: the end of the
-//!    stream or the error gives no further event, and a read ends before an urgent byte, with or without more behind it.
+//!    stream or the error gives no further event, and a read ends before an urgent byte, whatever is behind it.
 
 use crate::sys::atomic::AtomicU64;
 use crate::sys::atomic::Ordering::{AcqRel, Acquire, Relaxed};

@@ -44,8 +44,9 @@ use crate::waits::{Outcome, Wait};
 /// # Panics
 ///
 /// If `future` does; if it waits for time and the runtime is shut down by another thread meanwhile; if the runtime
-/// cannot be built, is shut down, or belongs to the parent process; if the runtime looks for
-/// deadlocks ([`Builder::detect_deadlocks`](super::Builder::detect_deadlocks)) and finds one.
+/// cannot be built, is shut down, or belongs to the parent process, also where `future` itself has forked and is to
+/// wait in the child; if the runtime looks for deadlocks
+/// ([`Builder::detect_deadlocks`](super::Builder::detect_deadlocks)) and finds one.
 ///
 /// # Examples
 ///
@@ -102,10 +103,6 @@ impl Aside {
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        let owner = self.kept.map(|p| p.sched).or(self.given_up.map(|(runtime, _)| runtime.sched));
-        if owner.is_some_and(|sched| !sched.is_of_this_process()) {
-            return;
-        }
         if let Some(p) = self.kept {
             context::set_processor(Some(p));
         }
@@ -204,8 +201,9 @@ impl Blocking {
         }
     }
 
-    /// Calls `poll` with a processor, and waits without one, until it is ready, or until it is known to wait in vain:
-    /// the error says why. So does one that is to wait in the child of a fork. `tally` is that of the wakers that it gets, if they are counted.
+    /// Calls `poll` with a processor, and waits without one, until it is ready, or until it is known to wait in vain
+    /// or is to wait in the child of a fork: the error says why. `tally` is that of the wakers that it gets, if they are
+    /// counted.
     pub(super) fn drive<R>(
         &self,
         tally: Option<&Tally>,

@@ -94,9 +94,9 @@ fn close(sched: &'static Sched) {
     sched.waits.unpark_all(sched.runtime().generation);
 }
 
-/// Shuts the runtime down. A thread of its own, and one in the middle of its `block_on`, also where that has no
-/// processor, cannot wait for itself: there it is only started, and what is left is the answer. A thread that holds a
-/// processor of another runtime gives that one up meanwhile.
+/// Shuts the runtime down. A thread of its own, also in the destructors of its thread-locals, and one in the middle of
+/// its `block_on`, also where that has no processor, cannot wait for itself: there it is only started, and what is left
+/// is the answer. A thread that holds a processor of another runtime gives that one up meanwhile.
 pub(super) fn shut_down(runtime: RuntimeRef, patience: Patience) -> Result<(), Leftover> {
     let sched = runtime.sched;
     if !runtime.is_of_this_process() {

@@ -299,11 +299,13 @@ fn start_thread(sched: &'static Sched, machine: &'static Machine, run: Run) -> i
         }
         drop(config);
         sched.free_machine(machine);
-        // In the destructors of thread-locals, which are still to run, it is a guest like any thread.
+        // In the destructors of thread-locals, which are still to run, nobody counts it: it is a guest then, like any
+        // thread.
         context::set_worker_of(None);
         sched.threads.give(Kind::Machine);
         sched.shutdown.unpark();
-        // A closure may have been refused the place. Shutdown joins this thread before the slot is another runtime's.
+        // A closure may have been refused the place. The slot is not yet another runtime's: shutdown joins each thread
+        // that is still in here.
         sched.blocking_retry();
     })
 }
