@@ -178,7 +178,7 @@ fn r20_bytes_behind_an_urgent_one_need_no_further_event() {
         assert_eq!(unsafe { libc::send(there.as_raw_fd(), b"!".as_ptr().cast(), 1, libc::MSG_OOB) }, 1);
         there.write_all(b"behind").unwrap();
         // All of it has come, so one event tells of it.
-        while (&here.io).peek(&mut [0; 100]).is_err() || !has_urgent(&here.io) {
+        while here.io.peek(&mut [0; 100]).is_err() || !has_urgent(&here.io) {
             std::thread::yield_now();
         }
         let mut read = 0;
