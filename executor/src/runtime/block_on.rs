@@ -201,9 +201,8 @@ impl Blocking {
         }
     }
 
-    /// Calls `poll` with a processor, and waits without one, until it is ready, or until it is known to wait in vain
-    /// or is to wait in the child of a fork: the error says why. `tally` is that of the wakers that it gets, if they are
-    /// counted.
+    /// Calls `poll` with a processor, and waits without one, until it is ready, is known to wait in vain, or is to wait
+    /// in the child of a fork: the error says why. `tally` is that of the wakers that it gets, if they are counted.
     pub(super) fn drive<R>(
         &self,
         tally: Option<&Tally>,
