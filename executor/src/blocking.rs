@@ -66,7 +66,7 @@ pub(crate) struct Pool {
 /// Guarded by `Pool::state`.
 struct State {
     /// Closures that have not started, oldest first.
-    queue: VecDeque<Unit>,
+    queue: VecDeque<Queued>,
     /// Wakers that nobody has woken yet.
     wakers: VecDeque<Waker>,
     /// Threads in a waker. They are in `running` too.
@@ -100,6 +100,13 @@ struct State {
     closed: bool,
 }
 
+/// A closure that has not started.
+struct Queued {
+    unit: Unit,
+    /// By which the thread that keeps it knows it; [`lent::NOBODYS`] if none ever did.
+    ticket: u32,
+}
+
 /// Where the thread for a queued closure comes from.
 enum Call {
     Idle(&'static Machine),
@@ -109,7 +116,8 @@ enum Call {
 
 /// What a thread does next.
 enum Next {
-    Run(Unit),
+    /// And whether another thread keeps it.
+    Run(Unit, bool),
     Wake(Waker),
     Rest,
     End,
@@ -146,7 +154,7 @@ impl State {
 
     /// Whether there is a closure that no thread comes for, and the limit allows another one.
     fn is_thread_due(&self) -> bool {
-        let coming = self.coming + self.keeping.kept;
+        let coming = self.coming + self.keeping.kept();
         !self.closed && self.queue.len() > coming && self.active() + coming < self.limit
     }
 
@@ -171,6 +179,17 @@ impl State {
         Some(Call::New(self.started - 1))
     }
 
+    fn push(&mut self, unit: Unit) {
+        self.queue.push_back(Queued { unit, ticket: lent::NOBODYS });
+    }
+
+    /// Takes a closure out of the queue. Tells whether it was kept: nobody needs to come for it any more, and another
+    /// one may have been left to that thread.
+    fn take(&mut self, at: usize) -> Option<(Unit, bool)> {
+        let Queued { unit, ticket } = self.queue.remove(at)?;
+        Some((unit, self.keeping.is_taken(ticket)))
+    }
+
     /// For a thread that has come, or has done with a closure, and is counted nowhere but in `threads`.
     fn next(&mut self) -> Next {
         if self.closed {
@@ -183,9 +202,9 @@ impl State {
             return Next::Wake(waker);
         }
         if self.active() < self.limit {
-            if let Some(unit) = self.queue.pop_front() {
+            if let Some((unit, was_kept)) = self.take(0) {
                 self.running += 1;
-                return Next::Run(unit);
+                return Next::Run(unit, was_kept);
             }
         }
         Next::Rest
@@ -229,7 +248,7 @@ impl Pool {
 
     /// Takes the oldest closure that has not started.
     pub(crate) fn pop(&self) -> Option<Unit> {
-        self.state.lock().queue.pop_front()
+        self.state.lock().take(0).map(|(unit, _)| unit)
     }
 
     /// Threads that have not ended and are not lent, and closures that run.
@@ -263,7 +282,7 @@ impl Sched {
     /// Queues a closure and calls a thread for it.
     pub(crate) fn push_blocking(&'static self, unit: Unit) {
         let mut state = self.blocking.state.lock();
-        state.queue.push_back(unit);
+        state.push(unit);
         if state.closed {
             drop(state);
             // Shutdown may have looked at the queue before, and waits for this very closure.
@@ -325,12 +344,14 @@ impl Sched {
         // Any closure that was aborted will do: the runtime whose it was may be gone, and this be the queue of the next
         // one.
         let mut state = self.blocking.state.lock();
-        let aborted = state.queue.iter().position(task::is_aborted);
-        let unit = aborted.and_then(|at| state.queue.remove(at));
-        drop(state);
-        if let Some(unit) = unit {
-            self.ready(unit, How::Woken);
+        let aborted = state.queue.iter().position(|queued| task::is_aborted(&queued.unit));
+        let Some((unit, was_kept)) = aborted.and_then(|at| state.take(at)) else { return };
+        if was_kept {
+            self.call(state);
+        } else {
+            drop(state);
         }
+        self.ready(unit, How::Woken);
     }
 
     /// Starts the threads that the system refused before, and those for closures that are kept. Tells whether it still
@@ -443,8 +464,12 @@ fn run_closures(sched: &'static Sched, machine: &'static Machine) -> Kind {
     let mut told_clock = false;
     loop {
         match state.next() {
-            Next::Run(unit) => {
-                drop(state);
+            Next::Run(unit, was_kept) => {
+                if was_kept {
+                    sched.call(state);
+                } else {
+                    drop(state);
+                }
                 told_clock = false;
                 // Before the closure, which may last.
                 if std::mem::take(&mut has_come) {

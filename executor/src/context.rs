@@ -10,6 +10,7 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 
 use crate::clock;
+use crate::netpoll::Netpoll;
 use crate::processor::Processor;
 use crate::runtime;
 use crate::sched::{RuntimeRef, Sched};
@@ -89,14 +90,17 @@ pub(crate) fn belong_to(runtime: RuntimeRef, as_worker: bool) {
 }
 
 /// This thread is the copy of one of the parent's, in the child of a fork: it is none of the runtime's and holds
-/// nothing. Its current runtime stays, which is refused there.
-pub(crate) fn leave_runtimes() {
+/// nothing. Its current runtime stays, which is refused there. Gives those whose processor it may have left in a
+/// blocking call.
+pub(crate) fn leave_runtimes() -> [Option<&'static Sched>; 2] {
     CURRENT.with(|c| {
+        let left = [c.worker_of.get(), c.runtime.get().map(|runtime| runtime.sched)];
         c.processor.set(None);
         c.thread_of.set(None);
         c.worker_of.set(None);
         c.released_by.set(None);
-    });
+        left
+    })
 }
 
 /// This thread is a machine of that runtime for a while, or is none any more.
@@ -239,6 +243,25 @@ pub(crate) fn timer_home() -> &'static Timers {
     match runtime::current() {
         Ok(runtime) => &runtime.sched.slot(0).timers,
         Err(_) => &GONE,
+    }
+}
+
+/// A task began to wait for I/O at `netpoll`. A thread that holds a processor of that runtime looks itself when it goes
+/// idle; beside any other somebody must sit there.
+#[inline]
+pub(crate) fn io_is_awaited(netpoll: &'static Netpoll) {
+    if !processor().is_some_and(|p| std::ptr::eq(&p.sched.netpoll, netpoll)) {
+        io_is_awaited_outside(netpoll);
+    }
+}
+
+#[cold]
+fn io_is_awaited_outside(netpoll: &'static Netpoll) {
+    let is_of = |sched: &Sched| std::ptr::eq(&sched.netpoll, netpoll);
+    let here = runtime().or_else(runtime::default_if_any).map(|runtime| runtime.sched).filter(|sched| is_of(sched));
+    // A socket may have been moved to a thread of another runtime.
+    if let Some(sched) = here.or_else(|| runtime::all_slots().into_iter().find(|sched| is_of(sched))) {
+        sched.io_is_awaited();
     }
 }
 

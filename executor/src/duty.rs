@@ -32,8 +32,10 @@ use crate::sys::const_but_in_models;
 pub(crate) const PATIENCE: Duration = Duration::from_millis(1);
 
 /// When the system refuses the watcher its thread, nobody would start the threads that it refused too. So whoever
-/// sleeps tries again, every so often.
-pub(crate) const RETRY: Duration = Duration::from_millis(5);
+/// sleeps tries again, after so long at first, and then as long as it has been refused so far: a system that refuses
+/// threads for good is not asked for ever.
+const RETRY: Duration = Duration::from_millis(5);
+const RETRY_MAX: Duration = Duration::from_secs(1);
 
 const ANYONES: u64 = 0;
 const STANDBY: u64 = 1;
@@ -125,41 +127,60 @@ const THERE: u8 = 2;
 
 /// Whether there is a watcher. While it is being started there is none: the system may refuse its thread, and nobody
 /// who sleeps without a limit by then would try again.
-pub(crate) struct Watcher(AtomicU8);
+pub(crate) struct Watcher {
+    state: AtomicU8,
+    /// When its thread was refused first, since it was there or the runtime was built; 0 if it was not.
+    refused_at: AtomicU64,
+}
 
 impl Watcher {
     const_but_in_models! {
         pub(crate) fn new() -> Self {
-            Watcher(AtomicU8::new(MISSING))
+            Watcher { state: AtomicU8::new(MISSING), refused_at: AtomicU64::new(0) }
         }
     }
 
     /// Fresh for another runtime of the same slot.
     pub(crate) fn reset(&self) {
-        self.0.store(MISSING, Relaxed);
+        self.state.store(MISSING, Relaxed);
+        self.refused_at.store(0, Relaxed);
+    }
+
+    /// So long whoever sleeps does so, at `now`, before the next try.
+    pub(crate) fn retries_in(&self, now: u64) -> Duration {
+        match self.refused_at.load(Relaxed) {
+            0 => RETRY,
+            at => Duration::from_nanos(now.saturating_sub(at)).clamp(RETRY, RETRY_MAX),
+        }
     }
 
     #[inline]
     pub(crate) fn is_there(&self) -> bool {
-        self.0.load(Relaxed) == THERE
+        self.state.load(Relaxed) == THERE
     }
 
     /// Whether somebody is starting it.
     pub(crate) fn is_coming(&self) -> bool {
-        self.0.load(Relaxed) == COMING
+        self.state.load(Relaxed) == COMING
     }
 
     /// Whether this thread is the one that starts it; [`Watcher::was_started`] follows.
     #[must_use]
     pub(crate) fn starts(&self) -> bool {
         // Acquire: pairs with the Release in `was_started`, so that a second try sees the end of the first one.
-        self.0.compare_exchange(MISSING, COMING, Acquire, Relaxed).is_ok()
+        self.state.compare_exchange(MISSING, COMING, Acquire, Relaxed).is_ok()
     }
 
-    /// Its thread was started, or else refused.
-    pub(crate) fn was_started(&self, is_there: bool) {
+    /// Its thread was started at `now`, or else refused.
+    pub(crate) fn was_started(&self, is_there: bool, now: u64) {
+        // One who starts it at a time.
+        match self.refused_at.load(Relaxed) {
+            0 if !is_there => self.refused_at.store(now, Relaxed),
+            _ if is_there => self.refused_at.store(0, Relaxed),
+            _ => {}
+        }
         // Release: pairs with the Acquire in `starts`.
-        self.0.store(if is_there { THERE } else { MISSING }, Release);
+        self.state.store(if is_there { THERE } else { MISSING }, Release);
     }
 }
 
@@ -173,3 +194,27 @@ fn phase(word: u64) -> u64 {
 
 #[cfg(all(test, gmp_loom))]
 mod loom;
+
+#[cfg(all(test, not(gmp_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r05_a_thread_that_is_refused_for_long_is_asked_for_more_and_more_rarely() {
+        const MS: u64 = 1_000_000;
+        let watcher = Watcher::new();
+        let mut now = MS;
+        let mut refused = |is_there| {
+            assert!(watcher.starts());
+            watcher.was_started(is_there, now);
+            let waits = watcher.retries_in(now);
+            now += waits.as_nanos() as u64;
+            waits.as_millis()
+        };
+        let waits: Vec<_> = (0..11).map(|_| refused(false)).collect();
+        assert_eq!(waits, [5, 5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
+        assert_eq!(refused(true), 5);
+        watcher.reset();
+        assert_eq!([false; 3].map(&mut refused), [5, 5, 10]);
+    }
+}

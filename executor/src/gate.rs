@@ -36,7 +36,7 @@ use crate::sys::atomic::{
     AtomicU32,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
-use crate::sys::{OwnMutex, rank, spin_loop};
+use crate::sys::{OwnMutex, const_but_in_models, rank, spin_loop};
 
 const HELD: u32 = 1;
 const QUEUED: u32 = 2;
@@ -107,23 +107,14 @@ impl Waiter {
 }
 
 impl Gate {
-    #[cfg(not(gmp_loom))]
-    pub(crate) const fn new() -> Self {
-        Gate {
-            state: AtomicU32::new(0),
-            home: AtomicU32::new(NOWHERE),
-            heat: AtomicU32::new(0),
-            line: OwnMutex::new(rank::LEAF, Line::new()),
-        }
-    }
-
-    #[cfg(gmp_loom)]
-    pub(crate) fn new() -> Self {
-        Gate {
-            state: AtomicU32::new(0),
-            home: AtomicU32::new(NOWHERE),
-            heat: AtomicU32::new(0),
-            line: OwnMutex::new(rank::LEAF, Line::new()),
+    const_but_in_models! {
+        pub(crate) fn new() -> Self {
+            Gate {
+                state: AtomicU32::new(0),
+                home: AtomicU32::new(NOWHERE),
+                heat: AtomicU32::new(0),
+                line: OwnMutex::new(rank::LEAF, Line::new()),
+            }
         }
     }
 

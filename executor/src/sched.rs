@@ -196,12 +196,6 @@ impl RuntimeRef {
         // Acquire: pairs with the Release in `Sched::recycle`.
         self.sched.generation.load(Acquire) == self.generation
     }
-
-    /// Whether this process is the one that built the runtime.
-    #[inline]
-    pub(crate) fn is_of_this_process(self) -> bool {
-        self.sched.is_of_this_process()
-    }
 }
 
 impl std::fmt::Debug for RuntimeRef {
@@ -296,7 +290,7 @@ impl Sched {
         self.local_tasks.reset();
         // Release: pairs with the Acquire in `is_closing`; whoever sees it sees that the runtime before is gone.
         self.at_end.store(0, Release);
-        // SAFETY: it sets cells of its thread that have no destructor.
+        // SAFETY: it sets atomics, and cells of its thread that have no destructor.
         unsafe { count_forks(fork::begin_child) };
         self.forks.store(fork_count(), Relaxed);
         self.poll_until.store(0, Relaxed);
@@ -488,6 +482,9 @@ impl Sched {
     /// idle, else any. The poll of `polled` goes on with it.
     #[cold]
     pub(crate) fn reacquire(&'static self, slot: u32, polled: Polled) {
+        if !self.is_of_this_process() {
+            return;
+        }
         let runtime = self.runtime();
         let guest = !context::is_worker_of(self);
         if guest {
@@ -561,6 +558,15 @@ impl Sched {
             }
         } else if deadline < until {
             self.break_netpoller();
+        }
+    }
+
+    /// A thread without a processor left a task that waits for I/O. A runtime that has never run anything may have no
+    /// machine, and one whose machines are all on their way to sleep has one that sits down in the netpoller.
+    pub(crate) fn io_is_awaited(&'static self) {
+        submit_fence();
+        if !self.is_netpoller_attended() && self.idle.should_wake() {
+            self.wake_one_as_guest();
         }
     }
 

@@ -64,6 +64,9 @@ unsafe impl<T: Send> Send for Sudog<T> {}
 // SAFETY: as above; a shared reference alone gives nothing but the phase.
 unsafe impl<T: Send> Sync for Sudog<T> {}
 
+/// [`Sudog::new`] writes these fields, and has to know of another one.
+const _: fn(&Sudog<()>) = |Sudog { phase: _, value: _, links: _, _pinned: _ }| ();
+
 impl<T> Sudog<T> {
     /// A place with what it gives, in no line.
     #[inline]

@@ -31,7 +31,7 @@ use std::task::Waker;
 use crate::clock::NEVER;
 use crate::sys::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sys::atomic::{AtomicBool, AtomicU8, AtomicU64};
-use crate::sys::{OwnMutex, UnsafeCell, rank};
+use crate::sys::{OwnMutex, UnsafeCell, const_but_in_models, rank};
 
 pub(crate) use batch::WakeBatch;
 use store::Store;
@@ -53,9 +53,10 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    #[cfg(not(gmp_loom))]
-    pub(crate) const fn new() -> Self {
-        Timers::with(Store::new(false))
+    const_but_in_models! {
+        pub(crate) fn new() -> Self {
+            Timers::with(Store::new(false))
+        }
     }
 
     /// A store that refuses everything.
@@ -64,21 +65,13 @@ impl Timers {
         Timers::with(Store::new(true))
     }
 
-    #[cfg(not(gmp_loom))]
-    const fn with(store: Store) -> Self {
-        Timers {
-            earliest: AtomicU64::new(NEVER),
-            unsettled: AtomicBool::new(false),
-            store: OwnMutex::new(rank::TIMERS, store),
-        }
-    }
-
-    #[cfg(gmp_loom)]
-    pub(crate) fn new() -> Self {
-        Timers {
-            earliest: AtomicU64::new(NEVER),
-            unsettled: AtomicBool::new(false),
-            store: OwnMutex::new(rank::TIMERS, Store::new(false)),
+    const_but_in_models! {
+        fn with(store: Store) -> Self {
+            Timers {
+                earliest: AtomicU64::new(NEVER),
+                unsettled: AtomicBool::new(false),
+                store: OwnMutex::new(rank::TIMERS, store),
+            }
         }
     }
 

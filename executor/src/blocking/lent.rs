@@ -11,8 +11,10 @@
 //!
 //! 1. A lent thread counts as a machine, not as one of the pool (`Threads::lend`), and in no number of `State` but
 //!    `threads`. If its place in the pool is gone when it is back, it ends.
-//! 2. `kept` counts the queued closures that a lent thread is to come for. It does when its poll ends, or it calls
-//!    another thread: when other tasks are to run first, and when the poll is going to wait (`Sched::give_up`).
+//! 2. `kept` names the queued closures that a lent thread is to come for. It does when its poll ends, or it calls
+//!    another thread: when other tasks are to run first, and when the poll is going to wait (`Sched::give_up`). If
+//!    another thread takes one before, which came for one behind it, nobody is waited for any more: so none but the
+//!    closure that is kept waits for a poll.
 //! 3. A poll that blocks or computes without telling anybody keeps its closure waiting, which may be what it waits for.
 //!    So each look of `sysmon` calls threads for all closures that are kept: within a look, for the processor is not
 //!    idle then.
@@ -59,9 +61,13 @@ pub(super) enum Does {
     Waker,
 }
 
+/// The ticket of a closure that nobody keeps.
+pub(super) const NOBODYS: u32 = 0;
+
 /// A closure that this thread has called and is to run.
 #[derive(Clone, Copy)]
 pub(super) struct Keeps {
+    ticket: u32,
     /// [`Keeping::round`] at that time.
     round: u32,
     at: u64,
@@ -75,8 +81,10 @@ thread_local! {
 
 /// What the pool knows of closures that are kept. Guarded by `Pool::state`.
 pub(super) struct Keeping {
-    /// Queued closures that a lent thread is to come for.
-    pub(super) kept: usize,
+    /// Tickets of the queued closures that a lent thread is to come for.
+    kept: Vec<u32>,
+    /// The last ticket.
+    last: u32,
     /// Goes up when `sysmon` calls threads for them: who kept one before keeps none.
     round: u32,
     /// So many are not kept.
@@ -87,24 +95,34 @@ pub(super) struct Keeping {
 
 impl Keeping {
     pub(super) const fn new() -> Self {
-        Keeping { kept: 0, round: 0, pause: 0, next_pause: 0 }
+        Keeping { kept: Vec::new(), last: NOBODYS, round: 0, pause: 0, next_pause: 0 }
     }
 
-    pub(super) fn keep(&mut self, at: u64) -> Option<Keeps> {
+    /// How many closures are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// A closure of that ticket is queued no more. Tells whether it was kept.
+    pub(super) fn is_taken(&mut self, ticket: u32) -> bool {
+        let at = self.kept.iter().position(|kept| *kept == ticket);
+        at.map(|at| self.kept.swap_remove(at)).is_some()
+    }
+
+    fn keep(&mut self, at: u64) -> Option<Keeps> {
         if self.pause > 0 {
             self.pause -= 1;
             return None;
         }
-        self.kept += 1;
-        Some(Keeps { round: self.round, at })
+        self.last = self.last.checked_add(1).unwrap_or(NOBODYS + 1);
+        self.kept.push(self.last);
+        Some(Keeps { ticket: self.last, round: self.round, at })
     }
 
     /// The thread that kept one is there, or has another one called.
     pub(super) fn end(&mut self, keeps: Keeps, now: u64) {
+        self.is_taken(keeps.ticket);
         let was_called = keeps.round != self.round;
-        if !was_called {
-            self.kept -= 1;
-        }
         if was_called || now.saturating_sub(keeps.at) >= LATE_NS {
             self.next_pause = (2 * self.next_pause).clamp(PAUSE_MIN, PAUSE_MAX);
             self.pause = self.next_pause;
@@ -115,8 +133,8 @@ impl Keeping {
 
     /// `sysmon` looks.
     pub(super) fn call_all(&mut self) {
-        if self.kept > 0 {
-            self.kept = 0;
+        if !self.kept.is_empty() {
+            self.kept.clear();
             self.round = self.round.wrapping_add(1);
         }
     }
@@ -168,8 +186,17 @@ impl State {
         if !may || !self.is_thread_due() {
             return false;
         }
-        KEEPS.set(self.keeping.keep(clock::now()));
+        KEEPS.set(self.keep_last(clock::now()));
         KEEPS.get().is_some()
+    }
+
+    /// Keeps the last closure of the queue, if such are kept now.
+    pub(super) fn keep_last(&mut self, at: u64) -> Option<Keeps> {
+        let keeps = self.keeping.keep(at)?;
+        if let Some(last) = self.queue.back_mut() {
+            last.ticket = keeps.ticket;
+        }
+        Some(keeps)
     }
 
     /// The lent thread is back.

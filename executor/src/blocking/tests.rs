@@ -1,6 +1,5 @@
 //! The accounts of the pool, without threads.
 
-use super::lent::Keeping;
 use super::{CALLS_EACH, COMING_FEW, COMING_MANY, Call, Next, State};
 use crate::machine::Machine;
 use crate::runq::tests::{number, unit};
@@ -9,7 +8,7 @@ fn state(limit: usize, queued: usize) -> State {
     let mut state = State::new();
     state.limit = limit;
     state.closed = false;
-    state.queue.extend((0..queued).map(unit));
+    (0..queued).for_each(|n| state.push(unit(n)));
     state
 }
 
@@ -21,7 +20,7 @@ fn come(state: &mut State) -> Option<usize> {
 
 fn go_on(state: &mut State) -> Option<usize> {
     match state.next() {
-        Next::Run(unit) => Some(number(unit)),
+        Next::Run(unit, _) => Some(number(unit)),
         Next::Rest => {
             state.idle.push(Box::leak(Box::new(Machine::new())));
             None
@@ -45,7 +44,7 @@ fn new_threads(state: &mut State, mut room: usize) -> usize {
 fn r16_a_thread_is_called_for_each_closure_up_to_the_limit() {
     let mut s = state(3, 2);
     assert_eq!(new_threads(&mut s, 100), 2);
-    s.queue.extend((2..5).map(unit));
+    (2..5).for_each(|n| s.push(unit(n)));
     assert_eq!(new_threads(&mut s, 100), 1);
     assert_eq!((come(&mut s), come(&mut s), come(&mut s)), (Some(0), Some(1), Some(2)));
     assert!(s.call(usize::MAX, || true).is_none(), "the limit is reached");
@@ -59,17 +58,17 @@ fn r16_a_thread_that_comes_too_late_is_called_again() {
     let mut s = state(3, 1);
     assert_eq!(new_threads(&mut s, 100), 1);
     assert_eq!(come(&mut s), Some(0));
-    s.queue.push_back(unit(1));
+    s.push(unit(1));
     assert_eq!(new_threads(&mut s, 100), 1);
     // The first one is faster, and a third closure needs nobody but the thread that comes.
     s.running -= 1;
     assert_eq!(go_on(&mut s), Some(1));
-    s.queue.push_back(unit(2));
+    s.push(unit(2));
     assert!(s.call(usize::MAX, || true).is_none());
     assert_eq!(come(&mut s), Some(2));
     s.running -= 1;
     assert_eq!(go_on(&mut s), None);
-    s.queue.push_back(unit(3));
+    s.push(unit(3));
     assert!(matches!(s.call(usize::MAX, || true), Some(Call::Idle(_))));
     assert_eq!((come(&mut s), s.threads), (Some(3), 2));
 }
@@ -85,7 +84,7 @@ fn r16_a_wait_gives_the_place_away_and_its_end_takes_it_back() {
     assert_eq!(come(&mut s), Some(1));
     // Two run now: the first that has done rests, and the other one takes what has come meanwhile.
     s.waiting -= 1;
-    s.queue.push_back(unit(2));
+    s.push(unit(2));
     assert!(s.call(usize::MAX, || true).is_none());
     s.running -= 1;
     assert_eq!(go_on(&mut s), None);
@@ -110,7 +109,7 @@ fn r14_a_closed_pool_starts_nothing() {
     s.closed = true;
     s.coming -= 1;
     assert!(matches!(s.next(), Next::End));
-    s.queue.push_back(unit(2));
+    s.push(unit(2));
     assert!(s.call(usize::MAX, || true).is_none());
     assert_eq!(s.queue.len(), 3);
 }
@@ -136,39 +135,64 @@ fn r03_wakers_go_before_closures_and_take_no_place_of_theirs() {
 #[test]
 fn r16_a_kept_closure_needs_no_thread_and_the_next_one_does() {
     let mut s = state(3, 1);
-    let keeps = s.keeping.keep(0).expect("nothing speaks against it");
+    let keeps = s.keep_last(0).expect("nothing speaks against it");
     assert_eq!(new_threads(&mut s, 100), 0);
-    s.queue.extend((1..4).map(unit));
-    assert_eq!(new_threads(&mut s, 100), 2, "the limit is three");
-    assert_eq!(come(&mut s), Some(0));
+    s.push(unit(1));
+    assert_eq!(new_threads(&mut s, 100), 1);
     s.keeping.end(keeps, 0);
-    assert_eq!((go_on(&mut s), come(&mut s)), (Some(1), Some(2)));
-    assert_eq!((s.keeping.kept, s.queue.len(), new_threads(&mut s, 100)), (0, 1, 0));
+    assert_eq!((go_on(&mut s), come(&mut s)), (Some(0), Some(1)));
+    assert_eq!((s.keeping.kept(), s.queue.len(), new_threads(&mut s, 100)), (0, 0, 0));
+}
+
+/// It may last, as the poll may in which the closure is kept.
+#[test]
+fn r16_nobody_waits_for_a_kept_closure_that_another_thread_has_taken() {
+    let mut s = state(9, 1);
+    let keeps = s.keep_last(0).unwrap();
+    s.push(unit(1));
+    assert_eq!(new_threads(&mut s, 100), 1);
+    assert_eq!(come(&mut s), Some(0));
+    assert_eq!(new_threads(&mut s, 100), 1, "the other closure needs one");
+    assert_eq!(come(&mut s), Some(1));
+    // The thread that kept it is back.
+    s.keeping.end(keeps, 0);
+    assert_eq!((s.keeping.kept(), go_on(&mut s)), (0, None));
+    // The same for one that was aborted.
+    s.push(unit(2));
+    let keeps = s.keep_last(0).expect("it was not late");
+    assert!(s.take(0).is_some_and(|(unit, was_kept)| number(unit) == 2 && was_kept));
+    s.push(unit(3));
+    s.push(unit(4));
+    let other = s.keep_last(0).unwrap();
+    s.keeping.end(keeps, 0);
+    assert!(matches!(s.call(usize::MAX, || true), Some(Call::Idle(_))) && s.call(usize::MAX, || true).is_none());
+    s.keeping.end(other, 0);
+    assert!(s.keeping.kept() == 0 && s.is_thread_due());
 }
 
 #[test]
 fn r16_a_look_calls_threads_for_kept_closures() {
     let mut s = state(3, 1);
-    let keeps = s.keeping.keep(0).unwrap();
+    let keeps = s.keep_last(0).unwrap();
     s.keeping.call_all();
     assert_eq!(new_threads(&mut s, 100), 1);
     // Another one is kept before the thread that kept the first one is back.
-    s.queue.push_back(unit(1));
-    let other = s.keeping.keep(0).unwrap();
+    s.push(unit(1));
+    let other = s.keep_last(0).unwrap();
     s.keeping.end(keeps, 0);
-    assert_eq!((s.keeping.kept, new_threads(&mut s, 100)), (1, 0));
-    assert!(s.keeping.keep(0).is_none(), "it was late");
+    assert_eq!((s.keeping.kept(), new_threads(&mut s, 100)), (1, 0));
+    assert!(s.keep_last(0).is_none(), "it was late");
     s.keeping.end(other, 0);
-    assert_eq!(s.keeping.kept, 0);
+    assert_eq!(s.keeping.kept(), 0);
 }
 
 #[test]
 fn r16_closures_that_are_kept_for_long_are_kept_more_and_more_rarely() {
-    let mut keeping = Keeping::new();
+    let mut s = state(1, 1);
     let mut called = |waited| {
-        let passed = (0..).find_map(|n| Some((n, keeping.keep(0)?)));
+        let passed = (0..).find_map(|n| Some((n, s.keep_last(0)?)));
         let (others, keeps) = passed.unwrap();
-        keeping.end(keeps, waited);
+        s.keeping.end(keeps, waited);
         others
     };
     let late = 1_000_000;
@@ -183,7 +207,7 @@ fn r16_threads_that_come_call_the_others() {
     let mut s = state(100, 0);
     let mut called = 0;
     for n in 0..20 {
-        s.queue.push_back(unit(n));
+        s.push(unit(n));
         called += usize::from(s.call(COMING_FEW, || true).is_some());
     }
     assert_eq!((called, s.coming), (2, 2));

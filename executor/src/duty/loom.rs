@@ -185,18 +185,18 @@ fn r17_a_watcher_that_is_refused_is_never_counted_on() {
             let watcher = watcher.clone();
             thread::spawn(move || {
                 if watcher.starts() {
-                    watcher.was_started(false);
+                    watcher.was_started(false, 1);
                 }
             })
         };
         assert!(!watcher.is_there(), "a sleeper relies on a watcher that is refused");
         if watcher.starts() {
             assert!(!watcher.is_there());
-            watcher.was_started(false);
+            watcher.was_started(false, 1);
         }
         refused.join().unwrap();
         assert!(watcher.starts() && watcher.is_coming(), "nobody can try again");
-        watcher.was_started(true);
+        watcher.was_started(true, 1);
         assert!(watcher.is_there() && !watcher.starts());
     });
 }

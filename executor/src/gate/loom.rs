@@ -52,9 +52,9 @@ impl Counter {
         counter
     }
 
-    /// Locks, counts, unlocks. One who was `passed` by so often already.
-    fn add(&self, passed: u32) {
-        self.add_from(NOWHERE, passed);
+    /// Locks, counts, unlocks. One who was `passed` by so often already. Gives how often it counted.
+    fn add(&self, passed: u32) -> u32 {
+        self.add_from(NOWHERE, passed)
     }
 
     /// As `sync::Mutex` does.
@@ -70,7 +70,7 @@ impl Counter {
         unsafe { self.gate.poll_acquire(waiter, waker, &At(place)) }
     }
 
-    fn add_from(&self, place: u32, passed: u32) {
+    fn add_from(&self, place: u32, passed: u32) -> u32 {
         let waiter = pin!(Waiter::new());
         waiter.passed.set(passed);
         let (sleeper, waker) = sleeper();
@@ -80,14 +80,15 @@ impl Counter {
         }
         self.count();
         self.gate.release();
+        1
     }
 
-    /// Polls so often, and goes away if that was not enough. Tells whether it counted.
-    fn try_add(&self, polls: u32, passed: u32) -> bool {
+    /// Polls so often, and goes away if that was not enough. Gives how often it counted.
+    fn try_add(&self, polls: u32, passed: u32) -> u32 {
         self.try_add_from(NOWHERE, polls, passed)
     }
 
-    fn try_add_from(&self, place: u32, polls: u32, passed: u32) -> bool {
+    fn try_add_from(&self, place: u32, polls: u32, passed: u32) -> u32 {
         let waiter = pin!(Waiter::new());
         waiter.passed.set(passed);
         // SAFETY: the waiter is pinned here until it has left.
@@ -99,16 +100,19 @@ impl Counter {
         }
         // SAFETY: as above.
         unsafe { self.gate.leave(&waiter) };
-        got
+        got.into()
     }
 }
 
+/// What one thread does. Gives how often it counted.
+type Part = fn(&Counter) -> u32;
+
 /// Runs each on a thread of its own, and the first here; the gate is free afterwards.
-fn all(parts: &'static [fn(&Counter)]) {
+fn all(parts: &'static [Part]) {
     all_of(Counter::new, parts);
 }
 
-fn all_of(new: fn() -> Arc<Counter>, parts: &'static [fn(&Counter)]) {
+fn all_of(new: fn() -> Arc<Counter>, parts: &'static [Part]) {
     bounded(2, move || {
         let counter = new();
         let threads: Vec<_> = parts[1..]
@@ -118,26 +122,16 @@ fn all_of(new: fn() -> Arc<Counter>, parts: &'static [fn(&Counter)]) {
                 thread::spawn(move || part(&counter))
             })
             .collect();
-        parts[0](&counter);
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let here = parts[0](&counter);
+        let counted = threads.into_iter().fold(here, |counted, thread| counted + thread.join().unwrap());
         assert!(counter.gate.try_acquire(), "somebody left it locked");
-        let count = counter.count() as usize;
-        assert!(count > 1 && count <= 2 * parts.len() + 1);
+        assert_eq!(counter.count(), counted + 1);
     });
 }
 
 #[test]
 fn r19_two_take_turns() {
-    all(&[
-        |c| {
-            c.add(0);
-            c.add(0);
-        },
-        |c| {
-            c.add(0);
-            c.add(0);
-        },
-    ]);
+    all(&[|c| c.add(0) + c.add(0), |c| c.add(0) + c.add(0)]);
 }
 
 #[test]
@@ -148,68 +142,25 @@ fn r19_three_take_turns() {
 /// One that was passed by is handed the lock, beside those who come and go.
 #[test]
 fn r04_who_was_passed_by_is_next() {
-    all(&[
-        |c| {
-            c.add(0);
-            c.add(0);
-        },
-        |c| c.add(PASSES - 1),
-        |c| c.add(0),
-    ]);
+    all(&[|c| c.add(0) + c.add(0), |c| c.add(PASSES - 1), |c| c.add(0)]);
 }
 
 /// Whoever goes away, in line, woken or with the lock in its hands, leaves it to the next.
 #[test]
 fn r19_who_goes_away_leaves_the_lock_to_the_next() {
-    all(&[
-        |c| {
-            c.add(0);
-            c.add(0);
-        },
-        |c| {
-            c.try_add(1, 0);
-        },
-        |c| c.add(0),
-    ]);
-    all(&[
-        |c| {
-            c.add(0);
-            c.add(0);
-        },
-        |c| {
-            c.try_add(2, PASSES - 1);
-        },
-        |c| c.add(0),
-    ]);
+    all(&[|c| c.add(0) + c.add(0), |c| c.try_add(1, 0), |c| c.add(0)]);
+    all(&[|c| c.add(0) + c.add(0), |c| c.try_add(2, PASSES - 1), |c| c.add(0)]);
 }
 
 /// Those from elsewhere rather stand in line: whoever lets go at home serves them, until the lock is cold.
 #[test]
 fn r19_those_from_elsewhere_get_a_hot_lock() {
-    all_of(
-        Counter::hot,
-        &[
-            |c| {
-                c.add_from(1, 0);
-                c.add_from(1, 0);
-            },
-            |c| c.add_from(2, 0),
-        ],
-    );
+    all_of(Counter::hot, &[|c| c.add_from(1, 0) + c.add_from(1, 0), |c| c.add_from(2, 0)]);
     all_of(Counter::hot, &[|c| c.add_from(1, 0), |c| c.add_from(2, 0), |c| c.add_from(2, 0)]);
     all_of(Counter::hot, &[|c| c.add_from(1, 0), |c| c.add_from(2, PASSES - 1), |c| c.add(0)]);
 }
 
 #[test]
 fn r19_who_goes_away_leaves_a_hot_lock_to_the_next() {
-    all_of(
-        Counter::hot,
-        &[
-            |c| c.add_from(1, 0),
-            |c| {
-                c.try_add_from(2, 1, 0);
-            },
-            |c| c.add_from(2, 0),
-        ],
-    );
+    all_of(Counter::hot, &[|c| c.add_from(1, 0), |c| c.try_add_from(2, 1, 0), |c| c.add_from(2, 0)]);
 }

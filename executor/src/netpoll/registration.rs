@@ -18,6 +18,7 @@ use super::descriptor::{Descriptor, Ended, Waiter};
 use super::readiness::{Direction, Drained, Interest, Readiness};
 use super::table::Key;
 use crate::budget::poll_charge;
+use crate::context;
 use crate::runtime::FORKED;
 
 /// What a fresh registration expects of its fd.
@@ -90,6 +91,9 @@ impl Registration {
         let polled = self.netpoll.with_arm(self.key, |waiting, arm| {
             self.descriptor.poll_slot(self.key.generation, direction, cx.waker(), waiting, arm)
         });
+        if polled.is_pending() {
+            context::io_is_awaited(self.netpoll);
+        }
         polled.map_err(io::Error::from)
     }
 
@@ -296,7 +300,10 @@ impl Future for Wait<'_> {
             let generation = registration.key.generation;
             registration.descriptor.poll_linked(generation, interest, waiter, cx.waker(), waiting, arm)
         });
-        this.linked |= result.is_pending();
+        if result.is_pending() {
+            this.linked = true;
+            context::io_is_awaited(registration.netpoll);
+        }
         result.map_err(io::Error::from)
     }
 }

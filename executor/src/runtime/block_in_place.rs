@@ -2,7 +2,6 @@
 
 use crate::context;
 use crate::processor::{Polled, Processor};
-use crate::sys::fork_count;
 
 /// Runs `f`, which may block, on this thread. The other tasks do not wait for it: while it lasts `sysmon` may give the
 /// processor to another thread (Go: `entersyscall`, `retake`). A short `f` costs nanoseconds and moves nothing.
@@ -49,10 +48,6 @@ impl InPlace {
 impl Drop for InPlace {
     fn drop(&mut self) {
         let sched = self.p.sched;
-        // In the child the processor is not this thread's, nor anybody's.
-        if fork_count() != 0 && !sched.is_of_this_process() {
-            return;
-        }
         if !self.p.exit_blocking(self.status) {
             sched.reacquire(self.p.index, self.polled);
             return;

@@ -37,9 +37,9 @@ use crate::waits::{Outcome, Wait};
 /// while it polls, and gives way while it waits. Tasks that [`spawn_local`](crate::task::spawn_local) makes inside run
 /// on this thread too, until `future` has ended.
 ///
-/// While the runtime shuts down no socket is looked at: a future that waits for one then waits for ever. Sleeps end as
-/// ever until the shutdown is over; a `block_on` that waits for time even then, which only one on a thread of your own
-/// can, panics.
+/// While the runtime shuts down sleeps end as ever, and sockets are looked at every millisecond. A `block_on` that
+/// waits even when the shutdown is over, which only one on a thread of your own can, panics if it waits for time, and
+/// gets an error if it waits for a socket.
 ///
 /// # Panics
 ///
@@ -259,7 +259,7 @@ impl Blocking {
         let RuntimeRef { sched, generation } = self.runtime;
         // Beside a processor that cannot be given up it takes none, and so starts no watcher.
         let looks_out = self.processor().is_none() && sched.duty.look_out(generation);
-        self.wait.parker.park_timeout(if looks_out { duty::PATIENCE } else { duty::RETRY });
+        self.wait.parker.park_timeout(if looks_out { duty::PATIENCE } else { sched.sysmon.retries_in() });
         if looks_out {
             sched.duty.look_away(generation);
         }

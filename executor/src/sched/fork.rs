@@ -10,17 +10,27 @@
 //! 3. A lock of the parent's runtime may have been another thread's at the fork, and is then never free: it is asked
 //!    before one is taken.
 
-use super::{Sched, die};
+use super::{RuntimeRef, Sched, die};
 use crate::blocking;
 use crate::context;
 use crate::sys::atomic::Ordering::Relaxed;
 use crate::sys::fork_count;
 
 /// Called in a child, on its thread, before it comes out of the fork (invariant 2). It touches nothing but that
-/// thread's own cells.
+/// thread's own cells and atomics.
 pub(super) extern "C" fn begin_child() {
-    context::leave_runtimes();
+    let left = context::leave_runtimes();
     blocking::leave_pool();
+    // So that the end of a blocking call, which is to cost little, need not ask.
+    left.into_iter().flatten().flat_map(Sched::slots).for_each(|slot| slot.processor().fail_exit());
+}
+
+impl RuntimeRef {
+    /// Whether this process is the one that built the runtime.
+    #[inline]
+    pub(crate) fn is_of_this_process(self) -> bool {
+        self.sched.is_of_this_process()
+    }
 }
 
 impl Sched {

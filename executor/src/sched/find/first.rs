@@ -28,7 +28,9 @@ impl Worker {
         let grant = loop {
             match self.machine.park_once(self.sched.unwatched_for()) {
                 Parked::Granted(grant) => break grant,
-                Parked::Unparked | Parked::TimeOver => self.sched.sysmon_start(),
+                Parked::TimeOver => self.sched.sysmon_start(),
+                // The machine served another runtime before, whose last wake it never saw.
+                Parked::Unparked => {}
             }
         };
         let began = self.accept(grant);

@@ -4,9 +4,10 @@
 //! 2. Between `begin_poll` and `end_poll` the processor may become a husk or another one (see `stuck`,
 //!    `block_in_place`), or the thread may have none: what comes after a poll asks again.
 
+use super::steal::is_long;
 use super::{Worker, die};
 use crate::clock;
-use crate::processor::{Polled, Processor};
+use crate::processor::Processor;
 use crate::runq::Unit;
 use crate::runtime::block_in_place;
 use crate::sched::blockers::Begun;
@@ -27,6 +28,14 @@ impl Drop for AbortOnPanic {
 /// Whether a machine was given a processor before the runtime closed. A thread without one runs no hook, neither at its
 /// start nor at its end.
 pub(crate) struct Began(pub(crate) bool);
+
+/// A poll of a task that is known to block.
+struct Begins {
+    task: Id,
+    /// What [`Processor::status`] was.
+    status: u32,
+    begun: Begun,
+}
 
 impl Worker {
     /// Runs tasks until the runtime closes, and before them the hook of a thread that starts.
@@ -83,15 +92,22 @@ impl Worker {
     }
 
     /// Runs a lone task of `victim`. If it was not worth the wake and waited for no long poll, `victim` wakes machines
-    /// more rarely: that processor may only have been preempted for a moment.
+    /// more rarely: that processor may only have been preempted for a moment. Not if this machine was there for other
+    /// tasks before, all behind one poll.
     #[cold]
     fn run_lone(&mut self, victim: &'static Processor, p: &'static Processor, unit: Unit) {
         let start = clock::now();
         self.run_task(p, unit);
-        let now = clock::now();
-        if now - start >= WORTH_NS || self.is_in_long_poll(victim, now) {
+        self.judge_lone(victim, start, clock::now());
+    }
+
+    /// See [`Worker::run_lone`]: the task ran from `start` on.
+    pub(super) fn judge_lone(&mut self, victim: &'static Processor, start: u64, now: u64) {
+        let lasted = now - start;
+        let behind = self.seen_in_poll(victim, now);
+        if lasted >= WORTH_NS || behind.is_some_and(is_long) {
             victim.reset_backoff();
-        } else {
+        } else if behind.is_none_or(|ns| ns <= lasted) {
             victim.raise_backoff();
         }
     }
@@ -100,7 +116,14 @@ impl Worker {
     #[inline(always)]
     pub(super) fn run_task(&mut self, p: &'static Processor, unit: Unit) {
         self.owes_a_pick = false;
-        let blocks = if self.sched.blockers.are_there() { self.begin_if_blocker(p, &unit) } else { None };
+        if self.sched.blockers.may_know(|| task::id(&unit)) {
+            return self.run_blocker(p, unit);
+        }
+        self.poll_task(p, unit);
+    }
+
+    #[inline(always)]
+    fn poll_task(&mut self, p: &'static Processor, unit: Unit) {
         p.begin_poll();
         p.counters().polled.add(1);
         let abort = AbortOnPanic("a panic left a task");
@@ -109,20 +132,32 @@ impl Worker {
         if let Some(p) = self.processor() {
             p.end_poll();
         }
-        if let Some((task, begun)) = blocks {
-            self.sched.blockers.end(task, begun);
+    }
+
+    /// Runs a task of which it may be known that it blocks.
+    #[cold]
+    fn run_blocker(&mut self, p: &'static Processor, unit: Unit) {
+        let begins = self.begin_if_blocker(p, &unit);
+        self.poll_task(p, unit);
+        if let Some(begins) = begins {
+            self.end_of_blocker(p, begins);
         }
     }
 
     /// If it is known of this task that it blocks, the processor goes on without it from the start.
-    #[cold]
-    fn begin_if_blocker(&mut self, p: &'static Processor, unit: &Unit) -> Option<(Id, Begun)> {
-        let (blockers, polled) = (&self.sched.blockers, task::polled(unit));
-        match polled {
-            Polled::Task(task, _) if blockers.is_known(task) && self.sched.give_away_ahead(p) => {
-                Some((task, blockers.begin(polled)))
-            }
-            _ => None,
-        }
+    fn begin_if_blocker(&mut self, p: &'static Processor, unit: &Unit) -> Option<Begins> {
+        let (blockers, task) = (&self.sched.blockers, task::id(unit));
+        (blockers.is_known(task) && self.sched.give_away_ahead(p)).then(|| Begins {
+            task,
+            status: p.status(),
+            begun: blockers.begin(task::polled(unit)),
+        })
+    }
+
+    /// The poll of a task that is known, which began on `p`, is over.
+    fn end_of_blocker(&mut self, p: &'static Processor, Begins { task, status, begun }: Begins) {
+        // Else it was in a blocking call of which it has told: that one stands in no other's way.
+        let is_whole = self.processor().is_some_and(|now| std::ptr::eq(now, p)) && p.status() == status;
+        self.sched.blockers.end(task, begun, is_whole);
     }
 }
