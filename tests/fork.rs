@@ -9,24 +9,10 @@ use gmp::net::TcpListener;
 use gmp::runtime::{Builder, Runtime};
 use gmp::signal::unix::{SignalKind, signal};
 
-/// Runs `child` in a forked process; it ends well or names the line that failed.
-fn in_child(child: impl FnOnce()) {
-    // SAFETY: the child runs only this thread and ends by `_exit`. It may allocate: glibc makes its allocator usable in
-    // the child of a process with threads.
-    let pid = unsafe { libc::fork() };
-    assert!(pid >= 0, "no child process");
-    if pid == 0 {
-        // SAFETY: an alarm ends a child that hangs; neither call touches memory.
-        unsafe { libc::alarm(30) };
-        let ended_well = catch_unwind(AssertUnwindSafe(child)).is_ok();
-        // SAFETY: as above.
-        unsafe { libc::_exit(if ended_well { 0 } else { 1 }) };
-    }
-    let mut status = 0;
-    // SAFETY: `status` is there to be written.
-    assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
-    assert_eq!(status, 0, "the child's status: its message is above");
-}
+use fork::{in_child, settle};
+
+#[path = "support/fork.rs"]
+mod fork;
 
 fn panics_with(message: &str, misuse: impl FnOnce()) {
     let panic = catch_unwind(AssertUnwindSafe(misuse)).expect_err("a panic");
@@ -38,14 +24,6 @@ const MESSAGE: &str = "belongs to the parent process";
 
 fn runtime() -> Runtime {
     Builder::new().procs(1).build().unwrap()
-}
-
-/// No thread of the runtime is just starting any more.
-fn settle(runtime: &Runtime) {
-    runtime.block_on(runtime.spawn(async {})).unwrap();
-    while runtime.metrics().sysmon_looks == 0 {
-        std::thread::yield_now();
-    }
 }
 
 fn a_runtime_of_the_parent_is_an_error() {

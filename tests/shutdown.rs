@@ -1,9 +1,11 @@
 //! Shutdown ends, and every future is dropped once.
 
+use std::cell::RefCell;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
@@ -439,5 +441,126 @@ fn r14_a_block_on_that_waits_for_time_in_a_runtime_that_is_gone_panics() {
         let panic = waits.join().unwrap_err();
         let message = panic.downcast_ref::<String>().unwrap();
         assert!(message.contains("shut down while its `block_on` waits for time"), "{message}");
+    });
+}
+
+/// Drops what it holds when its thread ends.
+struct AtExit(Option<Box<dyn FnOnce()>>);
+
+impl Drop for AtExit {
+    fn drop(&mut self) {
+        self.0.take().unwrap()();
+    }
+}
+
+/// `at_exit` runs among the destructors of this thread's thread-locals.
+fn when_the_thread_ends(at_exit: impl FnOnce() + 'static) {
+    thread_local! {
+        static AT_EXIT: RefCell<Option<AtExit>> = const { RefCell::new(None) };
+    }
+    AT_EXIT.set(Some(AtExit(Some(Box::new(at_exit)))));
+}
+
+/// A thread cannot wait for its own end.
+#[test]
+fn r24_a_runtime_that_is_dropped_when_a_thread_of_its_own_ends() {
+    limited(|| {
+        for pinned in [false, true] {
+            let runtime = Builder::new().procs(1).thread_keep_alive(Duration::ZERO).build().unwrap();
+            let handle = runtime.handle();
+            let (ends, ended) = channel();
+            let keep = move || {
+                when_the_thread_ends(move || {
+                    drop(runtime);
+                    ends.send(()).unwrap();
+                });
+            };
+            if pinned {
+                drop(handle.spawn_pinned(|| async { keep() }));
+            } else {
+                drop(handle.spawn_blocking(keep));
+            }
+            ended.recv().expect("to drop it panicked");
+            // Others end it.
+            while handle.metrics().procs != 0 {
+                thread::yield_now();
+            }
+        }
+    });
+}
+
+#[test]
+fn r24_a_runtime_that_is_dropped_by_the_hook_of_stuck_polls() {
+    limited(|| {
+        let owner = Arc::new(Mutex::new(None::<Runtime>));
+        let (told, is_told) = channel();
+        let (dropped, is_dropped) = channel();
+        let runtime = Builder::new().procs(1).on_stuck({
+            let owner = owner.clone();
+            move |_| {
+                let Some(runtime) = owner.lock().unwrap().take() else { return };
+                told.send(()).unwrap();
+                dropped.send(catch_unwind(AssertUnwindSafe(|| drop(runtime))).is_ok()).unwrap();
+            }
+        });
+        let runtime = runtime.build().unwrap();
+        let handle = runtime.handle();
+        *owner.lock().unwrap() = Some(runtime);
+        drop(handle.spawn(async move {
+            let behind = gmp::spawn(async {});
+            is_told.recv().unwrap();
+            drop(behind);
+        }));
+        assert!(is_dropped.recv().unwrap(), "to drop it panicked");
+        while handle.metrics().procs != 0 {
+            thread::yield_now();
+        }
+    });
+}
+
+/// It is in no number of the runtime's any more, and may take a processor like any thread.
+#[test]
+fn r14_a_poll_in_the_destructor_of_a_thread_local_of_a_machine_that_has_ended_is_waited_for() {
+    const MACHINES: usize = 4;
+    limited(|| {
+        for pinned in [false, true] {
+            let builder = Builder::new().procs(1).on_stuck(|_| ()).thread_keep_alive(Duration::ZERO);
+            let runtime = builder.build().unwrap();
+            let (polls, is_polling) = channel();
+            let (end, ends) = channel::<()>();
+            let ends = Arc::new(Mutex::new(Some(ends)));
+            let handle = runtime.handle();
+            let block = move || {
+                when_the_thread_ends(move || {
+                    let Some(ends) = ends.lock().unwrap().take() else { return };
+                    handle.block_on(async {
+                        polls.send(()).unwrap();
+                        let _ = ends.recv();
+                    });
+                });
+            };
+            if pinned {
+                drop(runtime.spawn_pinned(|| async { block() }));
+            } else {
+                // More than the processors need: some of them end.
+                let at_once = Arc::new(Barrier::new(MACHINES));
+                for _ in 0..MACHINES {
+                    let (block, at_once) = (block.clone(), at_once.clone());
+                    drop(runtime.spawn(async move {
+                        block();
+                        gmp::task::block_in_place(|| at_once.wait());
+                    }));
+                }
+            }
+            is_polling.recv().unwrap();
+            // The next thread to start has the runtime forget those that have ended.
+            let closure = runtime.spawn_blocking(|| ());
+            while !closure.is_finished() {
+                thread::yield_now();
+            }
+            let leftover = runtime.shutdown_timeout(Duration::from_secs(1)).unwrap_err();
+            assert!(leftover.threads > 0, "pinned: {pinned}: {leftover}");
+            end.send(()).unwrap();
+        }
     });
 }

@@ -338,6 +338,9 @@ impl Sched {
     /// the pool comes to it, and its destructor does not run in `abort`.
     #[cold]
     pub(crate) fn abort_blocking(&'static self) {
+        if !self.is_of_this_process() {
+            return;
+        }
         // Any closure that was aborted will do: the runtime whose it was may be gone, and this be the queue of the next
         // one.
         let mut state = self.blocking.state.lock();
@@ -423,22 +426,22 @@ thread_local! {
 
 /// Whether this thread is one of the pool of `sched`, which counts it. While it holds a processor it is a guest
 /// besides.
-pub(crate) fn serves(sched: &'static Sched) -> bool {
+fn serves(sched: &'static Sched) -> bool {
     SERVES.get().is_some_and(|own| std::ptr::eq(own, sched))
+}
+
+/// This thread is the copy of one of the pool, in the child of a fork.
+pub(crate) fn leave_pool() {
+    SERVES.set(None);
 }
 
 /// The body of a thread of the pool.
 fn serve(sched: &'static Sched, machine: &'static Machine) {
     SERVES.set(Some(sched));
     let config = sched.config.lock().clone();
-    // A hook that panics has told so itself.
-    if let Some(hook) = &config.on_thread_start {
-        swallow(hook);
-    }
+    sched.call_hook(config.on_thread_start.as_deref());
     let kind = run_closures(sched, machine);
-    if let Some(hook) = &config.on_thread_stop {
-        swallow(hook);
-    }
+    sched.call_hook(config.on_thread_stop.as_deref());
     drop(config);
     // The destructors of thread-locals are still to run; nobody counts this thread then.
     SERVES.set(None);
@@ -484,6 +487,7 @@ fn run_closures(sched: &'static Sched, machine: &'static Machine) -> Kind {
                     wake(joiner);
                 }
                 DOES.set(Does::Nothing);
+                sched.die_if_forked();
                 state = pool.state.lock();
                 state.running -= 1;
                 sched.agent_left();
@@ -505,6 +509,7 @@ fn run_closures(sched: &'static Sched, machine: &'static Machine) -> Kind {
                 DOES.set(Does::Waker);
                 wake(waker);
                 DOES.set(Does::Nothing);
+                sched.die_if_forked();
                 state = pool.state.lock();
                 state.waking -= 1;
                 state.running -= 1;

@@ -30,8 +30,11 @@ struct Current {
     runtime: Cell<Option<RuntimeRef>>,
     processor: Cell<Option<&'static Processor>>,
     unconstrained: Cell<bool>,
-    /// The runtime whose machine this thread is, for as long as the thread lives; a thread of the pool for blocking
-    /// closures is one while it runs tasks.
+    /// The runtime that started this thread, for as long as it lives: that waits for its end, also for the destructors
+    /// of its thread-locals.
+    thread_of: Cell<Option<RuntimeRef>>,
+    /// The runtime whose machine this thread is, while it counts as one; a thread of the pool for blocking closures
+    /// does while it runs tasks.
     worker_of: Cell<Option<&'static Sched>>,
     /// The runtime that counts this thread as stuck, because its poll goes on without a processor.
     released_by: Cell<Option<&'static Sched>>,
@@ -45,6 +48,7 @@ thread_local! {
             runtime: Cell::new(None),
             processor: Cell::new(None),
             unconstrained: Cell::new(false),
+            thread_of: Cell::new(None),
             worker_of: Cell::new(None),
             released_by: Cell::new(None),
             shared_arena: Cell::new(0),
@@ -80,13 +84,34 @@ pub(crate) fn set(context: Context) {
 pub(crate) fn belong_to(runtime: RuntimeRef, as_worker: bool) {
     CURRENT.with(|c| {
         c.runtime.set(Some(runtime));
+        c.thread_of.set(Some(runtime));
         c.worker_of.set(as_worker.then_some(runtime.sched));
     });
+}
+
+/// This thread is the copy of one of the parent's, in the child of a fork: it is none of the runtime's and holds
+/// nothing. Its current runtime stays, which is refused there. Gives those whose processor it may have left in a
+/// blocking call.
+pub(crate) fn leave_runtimes() -> [Option<&'static Sched>; 2] {
+    CURRENT.with(|c| {
+        let left = [c.worker_of.get(), c.runtime.get().map(|runtime| runtime.sched)];
+        c.processor.set(None);
+        c.thread_of.set(None);
+        c.worker_of.set(None);
+        c.released_by.set(None);
+        left
+    })
 }
 
 /// This thread is a machine of that runtime for a while, or is none any more.
 pub(crate) fn set_worker_of(sched: Option<&'static Sched>) {
     CURRENT.with(|c| c.worker_of.set(sched));
+}
+
+/// Whether `runtime` started this thread, whatever that does now.
+pub(crate) fn is_thread_of(runtime: RuntimeRef) -> bool {
+    let own = CURRENT.with(|c| c.thread_of.get());
+    own.is_some_and(|own| std::ptr::eq(own.sched, runtime.sched) && own.generation == runtime.generation)
 }
 
 /// Whether this thread is a machine of `sched`, at whatever depth of nested runtimes it is.

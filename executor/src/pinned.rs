@@ -15,6 +15,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::Location;
 
+use crate::context;
 use crate::metrics::Metrics;
 use crate::runtime;
 use crate::sched::threads::Kind;
@@ -214,20 +215,17 @@ pub(crate) fn starts_no_thread(sched: &Sched) -> bool {
 fn serve(sched: &'static Sched, task: Task) {
     IS_PINNED.set(true);
     let config = sched.config.lock().clone();
-    // A hook that panics has told so itself.
-    if let Some(hook) = &config.on_thread_start {
-        swallow(hook);
-    }
+    sched.call_hook(config.on_thread_start.as_deref());
     // What the task throws is in its handle. Should anything else come out, the task must not count for ever.
     swallow(|| {
         // SAFETY: this thread was started for the task, and nobody has polled it.
         let set = unsafe { Set::adopt(task.set) };
         runtime::run_pinned(sched.runtime(), set, task.root, task.location);
     });
-    if let Some(hook) = &config.on_thread_stop {
-        swallow(hook);
-    }
+    sched.call_hook(config.on_thread_stop.as_deref());
     drop(config);
+    // As at the end of a machine.
+    context::set_worker_of(None);
     sched.pinned.threads.fetch_sub(1, Relaxed);
     sched.threads.give(Kind::Pinned);
     // A closure may have been refused the place, and this thread starts none.

@@ -71,6 +71,7 @@ mod closing;
 mod counts;
 pub mod deadlock;
 pub(crate) mod find;
+mod fork;
 mod memory;
 pub(crate) mod paused;
 mod procs;
@@ -195,12 +196,6 @@ impl RuntimeRef {
         // Acquire: pairs with the Release in `Sched::recycle`.
         self.sched.generation.load(Acquire) == self.generation
     }
-
-    /// Whether this process is the one that built the runtime.
-    #[inline]
-    pub(crate) fn is_of_this_process(self) -> bool {
-        self.sched.forks.load(Relaxed) == fork_count()
-    }
 }
 
 impl std::fmt::Debug for RuntimeRef {
@@ -295,7 +290,8 @@ impl Sched {
         self.local_tasks.reset();
         // Release: pairs with the Acquire in `is_closing`; whoever sees it sees that the runtime before is gone.
         self.at_end.store(0, Release);
-        count_forks();
+        // SAFETY: it sets atomics, and cells of its thread that have no destructor.
+        unsafe { count_forks(fork::begin_child) };
         self.forks.store(fork_count(), Relaxed);
         self.poll_until.store(0, Relaxed);
         self.last_netpoll.store(clock::now(), Relaxed);
@@ -345,12 +341,12 @@ impl Sched {
     // processor, or is just starting a machine, counts as a guest meanwhile. Else the slot could serve the next runtime
     // while the guest still acts for this one.
 
-    /// Makes this thread a guest unless `open` says no. Call [`Sched::leave`] then.
+    /// Makes this thread a guest unless `open` says no, or this is a child. Call [`Sched::leave`] then.
     #[must_use]
     fn enter(&'static self, open: impl FnOnce() -> bool) -> bool {
         // AcqRel: pairs with `guests`. If that came first, we see that the runtime closes; else it sees us.
         self.guests.fetch_add(1, AcqRel);
-        let open = open();
+        let open = self.is_of_this_process() && open();
         if !open {
             self.leave();
         }
@@ -486,6 +482,9 @@ impl Sched {
     /// idle, else any. The poll of `polled` goes on with it.
     #[cold]
     pub(crate) fn reacquire(&'static self, slot: u32, polled: Polled) {
+        if !self.is_of_this_process() {
+            return;
+        }
         let runtime = self.runtime();
         let guest = !context::is_worker_of(self);
         if guest {

@@ -605,6 +605,7 @@ impl Sched {
         let traced = is_traced(stuck);
         if let Some(hook) = &config.on_stuck {
             swallow(|| hook(stuck));
+            self.die_if_forked();
         } else if !traced {
             let last = warned.entry((stuck.stuck_in, stuck.location.map(std::ptr::from_ref))).or_insert(None);
             // A poll that is stuck may be so in the middle of a print, with the lock of standard error or before a pipe

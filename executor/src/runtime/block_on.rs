@@ -44,8 +44,9 @@ use crate::waits::{Outcome, Wait};
 /// # Panics
 ///
 /// If `future` does; if it waits for time and the runtime is shut down by another thread meanwhile; if the runtime
-/// cannot be built, is shut down, or belongs to the parent process; if the runtime looks for
-/// deadlocks ([`Builder::detect_deadlocks`](super::Builder::detect_deadlocks)) and finds one.
+/// cannot be built, is shut down, or belongs to the parent process, also where `future` itself has forked and is to
+/// wait in the child; if the runtime looks for deadlocks
+/// ([`Builder::detect_deadlocks`](super::Builder::detect_deadlocks)) and finds one.
 ///
 /// # Examples
 ///
@@ -200,8 +201,8 @@ impl Blocking {
         }
     }
 
-    /// Calls `poll` with a processor, and waits without one, until it is ready, or until it is known to wait in vain:
-    /// the error says why. `tally` is that of the wakers that it gets, if they are counted.
+    /// Calls `poll` with a processor, and waits without one, until it is ready, is known to wait in vain, or is to wait
+    /// in the child of a fork: the error says why. `tally` is that of the wakers that it gets, if they are counted.
     pub(super) fn drive<R>(
         &self,
         tally: Option<&Tally>,
@@ -225,6 +226,9 @@ impl Blocking {
                 continue;
             }
             self.give_up();
+            if !runtime.is_of_this_process() {
+                return Err(FORKED.to_owned());
+            }
             let _waiting = Waiting::new(runtime.sched);
             wait.begin();
             runtime.sched.clock_may_advance();
@@ -269,6 +273,10 @@ impl Blocking {
 
 impl Drop for Blocking {
     fn drop(&mut self) {
+        if !self.runtime.is_of_this_process() {
+            context::set(context::Context { processor: None, ..self.before });
+            return;
+        }
         if self.nested {
             self.acquire();
         } else {

@@ -25,5 +25,6 @@ pub(crate) fn run(runtime: RuntimeRef, set: Set, root: Id, location: &'static Lo
             Poll::Pending
         }
     });
+    runtime.sched.die_if_forked();
     debug_assert!(ended.is_ok(), "a pinned task that waits in vain goes on to wait");
 }

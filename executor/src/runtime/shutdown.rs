@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 
 use super::block_on::Aside;
 use super::free_slot;
-use crate::blocking::serves;
 use crate::context;
 use crate::processor::CLOSING;
 use crate::sched::{RuntimeRef, Sched};
@@ -95,9 +94,9 @@ fn close(sched: &'static Sched) {
     sched.waits.unpark_all(sched.runtime().generation);
 }
 
-/// Shuts the runtime down. A thread of its own, and one in the middle of its `block_on`, also where that has no
-/// processor, cannot wait for itself: there it is only started, and what is left is the answer. A thread that holds a
-/// processor of another runtime gives that one up meanwhile.
+/// Shuts the runtime down. A thread of its own, also in the destructors of its thread-locals, and one in the middle of
+/// its `block_on`, also where that has no processor, cannot wait for itself: there it is only started, and what is left
+/// is the answer. A thread that holds a processor of another runtime gives that one up meanwhile.
 pub(super) fn shut_down(runtime: RuntimeRef, patience: Patience) -> Result<(), Leftover> {
     let sched = runtime.sched;
     if !runtime.is_of_this_process() {
@@ -105,7 +104,7 @@ pub(super) fn shut_down(runtime: RuntimeRef, patience: Patience) -> Result<(), L
         return Ok(());
     }
     close(sched);
-    if context::is_worker_of(sched) || serves(sched) || sched.waits.has_this_thread(runtime.generation) {
+    if context::is_thread_of(runtime) || sched.waits.has_this_thread(runtime.generation) {
         finish_elsewhere(runtime);
         return Err(leftover(sched));
     }

@@ -83,6 +83,27 @@ fn r03_sysmon_sees_tasks_behind_long_picks() {
     assert!(is_helped, "tasks wait beside an idle processor");
 }
 
+/// Forks; the child has half a minute.
+fn fork() -> libc::pid_t {
+    // SAFETY: the child runs only this thread and ends by `_exit`.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: an alarm ends a child that hangs; it touches no memory.
+        unsafe { libc::alarm(30) };
+    }
+    assert!(pid >= 0, "no child process");
+    pid
+}
+
+/// The status with which a child ends, which is 0 if all was well.
+fn ended_with(pid: libc::pid_t) -> i32 {
+    let mut status = 0;
+    // SAFETY: `status` is there to be written.
+    assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+    assert!(libc::WIFEXITED(status), "the child hung");
+    libc::WEXITSTATUS(status)
+}
+
 /// In a forked child a lock that another thread of the parent held at the fork is never let go: what says that a
 /// runtime is the parent's must not come to one.
 #[test]
@@ -93,11 +114,8 @@ fn r24_use_in_a_forked_child_is_refused_before_any_lock_is_taken() {
     // The message would go to the lock of standard error.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));
-    // SAFETY: the child runs only this thread and ends by `_exit`.
-    let pid = unsafe { libc::fork() };
+    let pid = fork();
     if pid == 0 {
-        // SAFETY: an alarm ends a child that hangs; it touches no memory.
-        unsafe { libc::alarm(30) };
         let before = slow_steps();
         let entered = runtime.enter();
         let refused = panics(&mut || drop(runtime.spawn(async {})))
@@ -110,16 +128,31 @@ fn r24_use_in_a_forked_child_is_refused_before_any_lock_is_taken() {
         drop(entered);
         drop(runtime);
         let status = if !refused { 1 } else { i32::from(slow_steps() != before) * 2 };
-        // SAFETY: as above.
+        // SAFETY: no memory is touched.
         unsafe { libc::_exit(status) };
     }
     std::panic::set_hook(hook);
-    assert!(pid > 0, "no child process");
-    let mut status = 0;
-    // SAFETY: `status` is there to be written.
-    assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
-    assert_eq!(libc::WEXITSTATUS(status), 0, "1: something was not refused; 2: a lock was taken");
-    assert!(libc::WIFEXITED(status), "the child hung");
+    assert_eq!(ended_with(pid), 0, "1: something was not refused; 2: a lock was taken");
+}
+
+#[test]
+fn r24_what_a_forked_child_wakes_or_comes_out_of_is_left_alone_before_any_lock_is_taken() {
+    let runtime = Builder::new().procs(1).max_blocking(1).build().unwrap();
+    let waiting = runtime.spawn(std::future::pending::<()>());
+    let (end, ends) = std::sync::mpsc::channel::<()>();
+    let running = runtime.spawn_blocking(move || ends.recv().unwrap());
+    let queued = runtime.spawn_blocking(|| ());
+    let (pid, before) = runtime.block_on(async { (fork(), slow_steps()) });
+    if pid == 0 {
+        waiting.abort();
+        queued.abort();
+        // SAFETY: no memory is touched.
+        unsafe { libc::_exit(i32::from(slow_steps() != before)) };
+    }
+    assert_eq!(ended_with(pid), 0, "a lock was taken");
+    end.send(()).unwrap();
+    runtime.block_on(running).unwrap();
+    runtime.block_on(queued).unwrap();
 }
 
 #[test]

@@ -377,6 +377,7 @@ impl Worker {
     /// the machine has one again, or that the runtime closes.
     #[cold]
     fn rest(&mut self) -> bool {
+        self.sched.die_if_forked();
         if self.spinning {
             self.stop_spinning();
         }

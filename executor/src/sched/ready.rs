@@ -204,6 +204,10 @@ impl Sched {
     /// Queues from a thread without a processor of this runtime. Nothing of the task is touched after the push.
     #[cold]
     pub(crate) fn ready_foreign(&'static self, unit: Unit) {
+        if !self.is_of_this_process() {
+            // The task is the parent's, and waits there for what wakes it there. A unit has no destructor.
+            return;
+        }
         self.inject.push(unit);
         self.queued_globally();
     }

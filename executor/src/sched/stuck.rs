@@ -285,6 +285,9 @@ impl Sched {
     /// The husk `p` goes back in the middle of its poll if there is an idle processor, on which the poll then goes on.
     #[cold]
     pub(crate) fn trade_husk(&'static self, p: &'static Processor) {
+        if !self.is_of_this_process() {
+            return context::set_processor(None);
+        }
         let Some(slot) = self.idle.take(self) else {
             return;
         };

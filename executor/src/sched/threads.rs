@@ -256,6 +256,14 @@ pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by: 
 }
 
 impl Sched {
+    /// Calls a hook of a thread that is no machine, or ends. One that panics has told so itself.
+    pub(crate) fn call_hook(&self, hook: Option<&(dyn Fn() + Send + Sync)>) {
+        if let Some(hook) = hook {
+            swallow(hook);
+            self.die_if_forked();
+        }
+    }
+
     /// Starts the first machine, before there is anything to do: a thread takes 100 µs until it runs, and whoever
     /// builds a runtime has things to do meanwhile. It stands by for its first grant. If the system refuses the thread
     /// it is started when it is needed, like any other.
@@ -286,14 +294,18 @@ fn start_thread(sched: &'static Sched, machine: &'static Machine, run: Run) -> i
     sched.threads.spawn(sched, &number.to_string(), true, move || {
         let config = sched.config.lock().clone();
         let Began(began) = run(&mut Worker::new(sched, machine), config.on_thread_start.as_deref());
-        if let (true, Some(hook)) = (began, &config.on_thread_stop) {
-            swallow(hook);
+        if began {
+            sched.call_hook(config.on_thread_stop.as_deref());
         }
         drop(config);
         sched.free_machine(machine);
+        // In the destructors of thread-locals, which are still to run, nobody counts it: it is a guest then, like any
+        // thread.
+        context::set_worker_of(None);
         sched.threads.give(Kind::Machine);
         sched.shutdown.unpark();
-        // A closure may have been refused the place. Shutdown joins this thread before the slot is another runtime's.
+        // A closure may have been refused the place. The slot is not yet another runtime's: shutdown joins each thread
+        // that is still in here.
         sched.blocking_retry();
     })
 }

@@ -375,15 +375,22 @@ pub(crate) fn slow_steps() -> u64 {
 
 static FORKS: AtomicUsize = AtomicUsize::new(0);
 
-/// Forks are counted from now on, if they are not yet.
-pub(crate) fn count_forks() {
+/// Forks are counted from now on, if they are not yet, and each child calls `begin_child` before it comes out of one.
+///
+/// # Safety
+///
+/// `begin_child` does only what is allowed there: it neither allocates nor takes a lock.
+pub(crate) unsafe fn count_forks(begin_child: extern "C" fn()) {
     static HANDLER: std::sync::Once = std::sync::Once::new();
     extern "C" fn in_child() {
         FORKS.fetch_add(1, Ordering::Relaxed);
     }
     HANDLER.call_once(|| {
-        // SAFETY: the handler only adds to an atomic, which is allowed after a fork.
-        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+        // SAFETY: the one only adds to an atomic, which is allowed after a fork; for the other the caller answers.
+        unsafe {
+            libc::pthread_atfork(None, None, Some(in_child));
+            libc::pthread_atfork(None, None, Some(begin_child));
+        }
     });
 }
 

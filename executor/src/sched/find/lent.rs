@@ -65,7 +65,7 @@ impl Worker {
         match self.processor() {
             Some(p) if p.is_closing() => self.abandon(p),
             Some(p) => sched.hand_back(p),
-            None => {}
+            None => sched.die_if_forked(),
         }
         std::mem::forget(abort);
     }
