@@ -88,6 +88,11 @@ pub(crate) fn set_worker_of(sched: Option<&'static Sched>) {
     CURRENT.with(|c| c.worker_of.set(sched));
 }
 
+/// The runtime whose machine this thread is.
+pub(crate) fn worker_of() -> Option<&'static Sched> {
+    CURRENT.with(|c| c.worker_of.get())
+}
+
 /// Whether this thread is a machine of `sched`, at whatever depth of nested runtimes it is.
 #[inline]
 pub(crate) fn is_worker_of(sched: &'static Sched) -> bool {
