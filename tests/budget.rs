@@ -1,14 +1,17 @@
 //! The budget: a brake for tasks whose leaves are always ready, and never a gate.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::channel::mpsc;
+use futures::future::BoxFuture;
 use futures::{AsyncReadExt, FutureExt, SinkExt, StreamExt};
 use gmp::runtime::{Builder, Runtime};
 use gmp::task::coop::{consume_budget, has_budget_remaining, unconstrained};
+use gmp::task::yield_now;
 
 use limit::limited;
 use pair::pair;
@@ -17,6 +20,9 @@ use pair::pair;
 mod limit;
 #[path = "support/pair.rs"]
 mod pair;
+
+/// Operations in a slice.
+const SLICE: usize = 128;
 
 fn runtime(procs: usize) -> Runtime {
     Builder::new().procs(procs).build().unwrap()
@@ -46,12 +52,25 @@ where
 fn r04_a_task_that_is_always_ready_yields_within_a_slice() {
     limited(|| {
         let steps = steps_until_a_sibling_runs(|steps, ran| async move {
-            while !ran.load(Ordering::SeqCst) {
-                consume_budget().await;
-                steps.fetch_add(1, Ordering::SeqCst);
-            }
+            let of_a_poll = steps.clone();
+            let mut looping = pin!(async move {
+                while !ran.load(Ordering::SeqCst) {
+                    consume_budget().await;
+                    steps.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+            poll_fn(|cx| {
+                let before = of_a_poll.load(Ordering::SeqCst);
+                let polled = looping.as_mut().poll(cx);
+                let steps = of_a_poll.load(Ordering::SeqCst) - before;
+                assert!(steps <= SLICE, "{steps} steps in one poll");
+                polled
+            })
+            .await;
         });
-        assert!(steps <= 128, "{steps} steps");
+        // With its slice the task leaves the local queue for the global one. That is served before the local queue if
+        // a look comes just then, as it does when the thread was preempted; not twice in a row.
+        assert!(steps <= 2 * SLICE, "{steps} steps");
     });
 }
 
@@ -82,7 +101,7 @@ fn r04_what_is_left_of_the_budget_is_told() {
                 consume_budget().await;
                 spent += 1;
             }
-            assert!((1..=128).contains(&spent), "{spent} units");
+            assert!((1..=SLICE).contains(&spent), "{spent} units");
             assert!(unconstrained(async { has_budget_remaining() }).await);
             // Refused once, then on a new slice.
             consume_budget().await;
@@ -201,6 +220,22 @@ fn refusals() -> (usize, bool) {
     (refused, (0..1000).all(|_| is_ready()))
 }
 
+/// More limits around a task's handle than there are units in a slice.
+#[test]
+fn r04_limits_around_a_future_leave_it_the_budget() {
+    fn nested(depth: usize) -> BoxFuture<'static, ()> {
+        if depth == 0 {
+            return gmp::spawn(yield_now()).map(Result::unwrap).boxed();
+        }
+        gmp::time::timeout(Duration::from_secs(3600), nested(depth - 1)).map(Result::unwrap).boxed()
+    }
+    limited(|| {
+        let runtime = runtime(1);
+        runtime.block_on(async { nested(2 * SLICE).await });
+        runtime.block_on(runtime.spawn(async { nested(2 * SLICE).await })).unwrap();
+    });
+}
+
 /// Of 1000 polls that are pending none spends anything, or the 128 units would be gone. The watcher may end a slice of
 /// a thread that was preempted: then it is tried again.
 #[test]
@@ -261,7 +296,7 @@ fn r04_joins_timers_and_sockets_take_from_the_slice() {
                 }),
             ];
             for (leaf, taken) in taken {
-                assert!(taken <= 128, "{taken} at {leaf}");
+                assert!(taken <= SLICE, "{taken} at {leaf}");
             }
         });
         runtime.block_on(task).unwrap();

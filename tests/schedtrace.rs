@@ -32,6 +32,15 @@ fn r25_the_schedtrace_line_is_printed_and_adds_up() {
     }
 }
 
+/// The first line would come after the end of time.
+#[test]
+fn r25_a_line_that_is_never_due_is_not_printed() {
+    let output =
+        example("ping_pong").args(["1000", "yield"]).env("GMP_SCHEDTRACE", u64::MAX.to_string()).output().unwrap();
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && printed.is_empty(), "{printed:?}");
+}
+
 #[test]
 fn r24_a_variable_that_is_no_number_is_quoted() {
     for (name, value) in [("GMP_PROCS", "many"), ("GMP_PROCS", "0"), ("GMP_SCHEDTRACE", "often")] {

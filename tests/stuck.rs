@@ -2,10 +2,11 @@
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::channel::oneshot;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use gmp::net::{TcpListener, TcpStream};
 use gmp::runtime::{Builder, Handle, Runtime, StuckIn};
@@ -313,14 +314,15 @@ fn r25_the_hook_is_told_where_the_task_was_spawned() {
         });
         while told.recv().unwrap() != (StuckIn::BlockOn, None, true) {}
         let (done, is_done) = channel();
-        let (fired, has_fired) = futures::channel::oneshot::channel();
-        let waker = Arc::new(Blocks(Mutex::new(Some((is_done, fired))))).into();
+        let (called, is_called) = oneshot::channel();
+        let (fired, has_fired) = oneshot::channel();
+        let waker = Arc::new(Blocks(Mutex::new(Some((called, is_done, fired))))).into();
         runtime
             .block_on(runtime.spawn(async move {
                 let mut timer = Box::pin(sleep(Duration::from_millis(1)));
                 assert!(timer.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
-                // The waker blocks until this task has gone on.
-                sleep(Duration::from_millis(20)).await;
+                // The waker blocks until this task has gone on. Not a second timer: late enough, both fire at one look.
+                is_called.await.unwrap();
                 done.send(()).unwrap();
                 has_fired.await.unwrap();
             }))
@@ -329,12 +331,13 @@ fn r25_the_hook_is_told_where_the_task_was_spawned() {
     });
 }
 
-/// A waker that waits for a message, and then sends one.
-struct Blocks(Mutex<Option<(std::sync::mpsc::Receiver<()>, futures::channel::oneshot::Sender<()>)>>);
+/// A waker that says that it is called, waits for a message, and then sends one.
+struct Blocks(Mutex<Option<(oneshot::Sender<()>, Receiver<()>, oneshot::Sender<()>)>>);
 
 impl std::task::Wake for Blocks {
     fn wake(self: Arc<Self>) {
-        let (done, fired) = self.0.lock().unwrap().take().unwrap();
+        let (called, done, fired) = self.0.lock().unwrap().take().unwrap();
+        called.send(()).unwrap();
         done.recv().unwrap();
         fired.send(()).unwrap();
     }

@@ -319,3 +319,25 @@ fn nothing_is_left_for_later() {
     }
     assert_none("left for later", &found);
 }
+
+/// rustfmt keeps code as narrow; comments and Markdown it leaves alone. Tables are as wide as they are.
+#[test]
+fn prose_is_as_narrow_as_code() {
+    const WIDTH: usize = 120;
+    let mut found = Vec::new();
+    for path in files(&root(), &[".rs", ".md"]) {
+        if path.ends_with("RESULTS.md") {
+            continue;
+        }
+        let is_markdown = path.extension().is_some_and(|ending| ending == "md");
+        for (at, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
+            let text = line.trim_start();
+            let is_comment = text.starts_with("//") && !text.trim_start_matches(['/', '!', ' ']).starts_with('|');
+            let is_prose = is_comment || is_markdown && !text.starts_with(['|', '#', '!']);
+            if is_prose && line.chars().count() > WIDTH {
+                found.push(place(&path, at));
+            }
+        }
+    }
+    assert_none("wider than 120 columns", &found);
+}

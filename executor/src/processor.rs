@@ -161,7 +161,7 @@ struct Seen {
     /// Goes up before and after each poll (invariant 2).
     polls: AtomicU32,
     /// Goes up with each time slice (Go: `schedtick`).
-    schedtick: AtomicU32,
+    schedtick: AtomicU64,
     /// Requests from outside: [`SLICE_OVER`], [`CLOSING`], [`QUIT`]. Any thread sets a bit, the owner clears it.
     attention: AtomicU32,
     /// The k of `backoff`. Written by the owner and by thieves.
@@ -198,7 +198,7 @@ struct Own {
     /// Looks to come before they may be made rarer.
     after_long: AtomicU32,
     /// The time slice from which on queued tasks may give way to others again.
-    gives_way_at: AtomicU32,
+    gives_way_at: AtomicU64,
     wakes_passed: AtomicU32,
     last_probe: AtomicU64,
     probes: AtomicU32,
@@ -228,7 +228,7 @@ impl Processor {
             index,
             seen: Seen {
                 polls: AtomicU32::new(0),
-                schedtick: AtomicU32::new(0),
+                schedtick: AtomicU64::new(0),
                 attention: AtomicU32::new(0),
                 backoff: AtomicU32::new(0),
                 tid: AtomicI32::new(0),
@@ -249,7 +249,7 @@ impl Processor {
                 was_slow: AtomicBool::new(false),
                 looks_without_netpoll: AtomicU32::new(0),
                 after_long: AtomicU32::new(0),
-                gives_way_at: AtomicU32::new(0),
+                gives_way_at: AtomicU64::new(0),
                 wakes_passed: AtomicU32::new(0),
                 last_probe: AtomicU64::new(0),
                 probes: AtomicU32::new(0),
@@ -301,7 +301,7 @@ impl Processor {
     }
 
     #[inline]
-    pub(crate) fn schedtick(&self) -> u32 {
+    pub(crate) fn schedtick(&self) -> u64 {
         self.seen.schedtick.load(Relaxed)
     }
 
@@ -465,7 +465,7 @@ impl Processor {
     /// its hops count on.
     #[inline]
     fn begin_slice_of_chain(&self) {
-        self.seen.schedtick.store(self.schedtick().wrapping_add(1), Relaxed);
+        self.seen.schedtick.store(self.schedtick() + 1, Relaxed);
         self.own.budget.store(BUDGET, Relaxed);
     }
 
@@ -523,7 +523,7 @@ impl Processor {
     /// Whether a leaf may refuse once more in this poll.
     pub(crate) fn may_refuse(&self) -> bool {
         let refusals = self.own.refusals.load(Relaxed);
-        self.own.refusals.store(refusals + 1, Relaxed);
+        self.own.refusals.store(refusals.saturating_add(1), Relaxed);
         refusals < REFUSALS
     }
 
@@ -533,18 +533,18 @@ impl Processor {
 
     /// Whether queued tasks may give way to what became ready: one of those that did the last time has had its turn.
     pub(crate) fn may_give_way(&self) -> bool {
-        self.schedtick().wrapping_sub(self.own.gives_way_at.load(Relaxed)) as i32 >= 0
+        self.schedtick() >= self.own.gives_way_at.load(Relaxed)
     }
 
     /// They give way to so many.
     pub(crate) fn gives_way_to(&self, ready: u32) {
-        self.own.gives_way_at.store(self.schedtick().wrapping_add(ready + 1), Relaxed);
+        self.own.gives_way_at.store(self.schedtick() + u64::from(ready) + 1, Relaxed);
     }
 
     /// The next turn is the global queue's, and none of those that gave way.
     pub(crate) fn gives_way_later(&self) {
         if !self.may_give_way() {
-            self.own.gives_way_at.store(self.own.gives_way_at.load(Relaxed).wrapping_add(1), Relaxed);
+            self.own.gives_way_at.store(self.own.gives_way_at.load(Relaxed) + 1, Relaxed);
         }
     }
 

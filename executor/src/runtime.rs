@@ -380,7 +380,7 @@ impl Handle {
         if self.runtime.is_there() { self.runtime.sched.leaked_tasks() } else { Vec::new() }
     }
 
-    /// What the scheduler counts. Numbers of a runtime that is gone are those of its slot, which may be another's.
+    /// What the scheduler counts; nothing but zeros of a runtime that is gone.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         if self.runtime.is_there() { self.runtime.sched.metrics() } else { Metrics::default() }

@@ -114,7 +114,7 @@ pub(crate) struct Sysmon {
 /// What the looks have seen of one slot.
 #[derive(Clone, Default)]
 struct Seen {
-    schedtick: u32,
+    schedtick: u64,
     /// When this `schedtick` was first seen.
     since: u64,
     polls: u32,

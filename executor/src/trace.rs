@@ -18,9 +18,9 @@ pub(crate) struct Schedtrace {
 
 impl Schedtrace {
     pub(crate) fn new(sched: &Sched) -> Self {
-        let every = sched.config.lock().schedtrace_ms.map(|ms| ms.max(1) * 1_000_000);
+        let every = sched.config.lock().schedtrace_ms.map(|ms| ms.max(1).saturating_mul(1_000_000));
         let start = clock::now();
-        Schedtrace { every, start, next: start + every.unwrap_or(0) }
+        Schedtrace { every, start, next: start.saturating_add(every.unwrap_or(0)) }
     }
 
     pub(crate) fn is_on(&self) -> bool {
@@ -39,7 +39,7 @@ impl Schedtrace {
         let Some(every) = self.every.filter(|_| now >= self.next) else {
             return;
         };
-        self.next = now + every;
+        self.next = now.saturating_add(every);
         // A standard error that is closed must not end `sysmon`, as `eprintln!` would; nor one that nobody reads stop
         // it.
         let _ = try_print_error(&line((now - self.start) / 1_000_000, &sched.metrics()));

@@ -86,7 +86,6 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// | `start_paused = true` | the clock stands and jumps when all is idle, as after `gmp::time::pause` | it goes |
 /// | `name = "web"` | what the names of the runtime's threads start with | `gmp` |
 /// | `crate = "path::to::gmp"` | where gmp is, if it was renamed or re-exported | `"::gmp"` |
-///
 /// | `external_wakers` | threads that are not the runtime's wake its tasks: only exact leaks fail the test | it looks for deadlocks |
 ///
 /// `flavor = "multi_thread"` is accepted and changes nothing.

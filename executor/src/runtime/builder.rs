@@ -93,7 +93,7 @@ impl Builder {
         self
     }
 
-    /// What the names of the runtime's threads begin with.
+    /// What the names of the runtime's threads begin with. The system shows the first 15 bytes.
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {
         self.config.thread_name = Some(name.into());
         self
@@ -279,7 +279,8 @@ impl Builder {
     /// # Errors
     ///
     /// `InvalidInput` if `procs`, `max_blocking`, `max_threads`, `GMP_PROCS` or `GMP_SCHEDTRACE` is no number in its
-    /// range (the error quotes it); else those of the system for the netpoller: out of fds or memory.
+    /// range, or `thread_name` has a NUL in it (the error quotes it); else those of the system for the netpoller: out
+    /// of fds or memory.
     pub fn build(self) -> io::Result<Runtime> {
         self.try_build().map_err(|failed| failed.error)
     }
@@ -309,6 +310,10 @@ impl Builder {
         }
         if config.max_blocking == Some(0) {
             return Err(bad_number("max_blocking", "closures from 1 on", "0").into());
+        }
+        if let Some(name) = config.thread_name.as_deref().filter(|name| name.contains('\0')) {
+            let message = format!("thread_name is {name:?}; no thread can have a NUL in its name");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message).into());
         }
         config.schedtrace_ms = match env("GMP_SCHEDTRACE")? {
             Some(text) => {

@@ -37,7 +37,7 @@ impl Sched {
             let objects = slot.objects();
             if index < m.procs {
                 m.local_queues.push(slot.processor().queue.len_seen());
-                m.schedticks.push(objects.iter().map(|p| u64::from(p.schedtick())).sum());
+                m.schedticks.push(objects.iter().map(|p| p.schedtick()).sum());
             }
             for c in objects.iter().map(|p| p.counters()) {
                 m.found.iter_mut().zip(&c.found).for_each(|(sum, n)| *sum += n.get());

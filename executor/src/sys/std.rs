@@ -397,14 +397,18 @@ pub(crate) fn fork_count() -> usize {
 /// The system's number of this thread.
 pub(crate) fn thread_id() -> i32 {
     thread_local! {
-        static ID: std::cell::Cell<i32> = const { std::cell::Cell::new(0) };
+        /// With the process that it was asked in: the child of a fork has a thread of another number.
+        static ID: std::cell::Cell<(usize, i32)> = const { std::cell::Cell::new((0, 0)) };
     }
-    ID.with(|id| {
-        if id.get() == 0 {
-            // SAFETY: no memory is touched.
-            id.set(unsafe { libc::gettid() });
+    ID.with(|known| {
+        let (forks, id) = known.get();
+        if id != 0 && forks == fork_count() {
+            return id;
         }
-        id.get()
+        // SAFETY: no memory is touched.
+        let id = unsafe { libc::gettid() };
+        known.set((fork_count(), id));
+        id
     })
 }
 

@@ -122,18 +122,17 @@ impl<F: Future> Future for Timeout<F> {
     type Output = Result<F::Output, Elapsed>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // The limit's unit is taken first: a future that spends the whole budget at each poll would else keep the limit
-        // from ever being looked at.
-        let charge = ready!(budget::poll_charge(cx));
         // SAFETY: neither field is moved out.
         let this = unsafe { self.get_unchecked_mut() };
         // SAFETY: pinned because the timeout is.
         if let Poll::Ready(value) = unsafe { Pin::new_unchecked(&mut this.future) }.poll(cx) {
             return Poll::Ready(Ok(value));
         }
+        // No unit was held meanwhile, or a hundred limits around a future would leave it none; and the limit is looked
+        // at without one, so that a future that spends all of them at each poll does not keep it from that.
         // SAFETY: as above.
         ready!(unsafe { Pin::new_unchecked(&mut this.limit) }.poll_elapsed(cx));
-        charge.made_progress();
+        ready!(budget::poll_charge(cx)).made_progress();
         Poll::Ready(Err(Elapsed(())))
     }
 }
