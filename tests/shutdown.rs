@@ -247,8 +247,8 @@ fn r24_a_runtime_is_dropped_in_a_task_of_another() {
     });
 }
 
-/// Each drop, or `block_on`, waits for the poll in which the other one is. Those of a task, in a blocking call or not, and
-/// of a pinned one.
+/// Each drop, or `block_on`, waits for the poll in which the other one is. Those of a task, in a blocking call or not,
+/// and of a pinned one.
 #[test]
 fn r24_two_runtimes_whose_tasks_wait_for_each_other() {
     /// How `second` keeps a poll of its runtime from ending.

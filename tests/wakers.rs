@@ -323,8 +323,8 @@ fn r13_a_waker_that_panics_as_that_of_a_handle_does_no_harm() {
     });
 }
 
-/// As above, of tasks that stay on one thread: where a waker panics in the hands of `async-task`, which has their cells,
-/// the process ends.
+/// As above, of tasks that stay on one thread: where a waker panics in the hands of `async-task`, which has their
+/// cells, the process ends.
 #[test]
 fn r13_a_waker_that_panics_as_that_of_the_handle_of_a_bound_task_does_no_harm() {
     limited(|| {

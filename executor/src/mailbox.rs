@@ -7,8 +7,8 @@
 //!    or it wakes the host. Nothing lies in the box while its hosts sleep.
 //! 3. A host that was woken is not registered any more. Hosts are known by a key, so that one which registers at each
 //!    of its polls is there once, whatever waker it has then.
-//! 4. No lock is held while a host's waker is cloned, woken or dropped: it is the user's. One that panics keeps no other
-//!    host from being woken.
+//! 4. No lock is held while a host's waker is cloned, woken or dropped: it is the user's. One that panics keeps no
+//!    other host from being woken.
 
 use std::task::Waker;
 

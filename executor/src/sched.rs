@@ -125,8 +125,8 @@ pub(crate) struct Sched {
     /// `block_on`: `sysmon` took it in a blocking call, or they wait in another runtime; and machines that bring wakers
     /// from the netpoller and have no processor yet.
     pub(crate) away: AtomicUsize,
-    /// Threads of the runtime's own in a poll in which they wait for another runtime: in its `block_on`, or for its end.
-    /// That may in turn wait for this one's, so its drop does not wait for them without a limit.
+    /// Threads of the runtime's own in a poll in which they wait for another runtime: in its `block_on`, or for its
+    /// end. That may in turn wait for this one's, so its drop does not wait for them without a limit.
     pub(crate) elsewhere: AtomicUsize,
     pub(crate) waits: Waits,
     pub(crate) local_tasks: LocalTasks,

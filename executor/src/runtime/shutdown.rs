@@ -46,8 +46,8 @@ impl std::fmt::Display for Leftover {
 
 impl std::error::Error for Leftover {}
 
-/// `Drop` waits no longer for blocking closures, and for polls that are given up on: by `sysmon`, or because they wait for
-/// another runtime. Of two runtimes whose tasks drop each other each would else wait for the other one's poll.
+/// `Drop` waits no longer for blocking closures, and for polls that are given up on: by `sysmon`, or because they wait
+/// for another runtime. Of two runtimes whose tasks drop each other each would else wait for the other one's poll.
 const DROP_WAITS: Duration = Duration::from_secs(1);
 
 /// How long a shutdown waits. `None` is for ever.
@@ -166,8 +166,8 @@ fn discard_all(runtime: RuntimeRef, patience: Patience) -> Result<(), Leftover> 
         if leftover.tasks == 0 && leftover.threads == 0 && leftover.blocking == 0 {
             return Ok(());
         }
-        // Each task, machine and thread of the pool that ends, each guest that leaves, and whoever queues a task or goes
-        // elsewhere unparks us.
+        // Each task, machine and thread of the pool that ends, each guest that leaves, and whoever queues a task or
+        // goes elsewhere unparks us.
         let given_up = sched.stuck_threads() + sched.elsewhere.load(Relaxed);
         match patience.end(leftover, given_up).map(|d| d.saturating_duration_since(Instant::now())) {
             None => sched.shutdown.park(),

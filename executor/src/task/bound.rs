@@ -5,8 +5,8 @@
 //!    theirs.
 //! 2. The set's list holds a waker of a task until its future is gone: `async-task` frees a task that nobody can wake
 //!    without dropping its future.
-//! 3. Nor does it see the waker of who waits for a task, unless that is the runtime's own: where one panics in its hands
-//!    it ends the process. It has a [`Joiner`] in its place.
+//! 3. Nor does it see the waker of who waits for a task, unless that is the runtime's own: where one panics in its
+//!    hands it ends the process. It has a [`Joiner`] in its place.
 //!
 //! `Meta::word`:
 //!

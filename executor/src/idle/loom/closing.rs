@@ -212,8 +212,8 @@ fn r14_a_spawn_on_a_machine_against_closing() {
     });
 }
 
-/// A poll waits for another runtime, which goes on when this one's shutdown has given the poll up: as soon as that knows
-/// of it, it waits with a limit.
+/// A poll waits for another runtime, which goes on when this one's shutdown has given the poll up: as soon as that
+/// knows of it, it waits with a limit.
 #[test]
 fn r24_a_poll_that_goes_elsewhere_against_closing() {
     loom::model(|| {
