@@ -46,11 +46,17 @@ struct Proc {
 struct Local {
     queue: RunQueue<4>,
     polling: AtomicBool,
+    /// Mirrors `Processor::is_spared`, for thieves who always lose their patience.
+    spared: bool,
 }
 
 impl Local {
     fn new(polling: bool) -> Local {
-        Local { queue: RunQueue::new(), polling: AtomicBool::new(polling) }
+        Local { queue: RunQueue::new(), polling: AtomicBool::new(polling), spared: false }
+    }
+
+    fn spared() -> Local {
+        Local { spared: true, ..Local::new(true) }
     }
 
     /// Its owner pushes.
@@ -152,18 +158,28 @@ impl World {
 
     /// Mirrors `Sched::is_work_visible`. Every deadline is due: it is for who sleeps to see that it comes.
     fn is_work_visible(&self) -> bool {
+        self.sees_work(|_| true)
+    }
+
+    /// Mirrors `Sched::is_work_worth_it`.
+    fn is_work_worth_it(&self) -> bool {
+        self.sees_work(|local| !local.spared)
+    }
+
+    fn sees_work(&self, counts: impl Fn(&Local) -> bool) -> bool {
         !self.inject.is_empty()
             || self.procs.iter().filter_map(|p| p.local.as_ref()).any(|local| {
                 let queued = local.queue.len_seen();
-                queued > 1 || queued == 1 && local.polling.load(Relaxed)
+                (queued > 1 || queued == 1 && local.polling.load(Relaxed)) && counts(local)
             })
     }
 
     /// Mirrors `Sched::is_work_for_another`.
     fn is_work_for_another(&self, own: Option<u32>) -> bool {
         let queued = |(slot, p): (usize, &Proc)| {
+            let is_own = own == Some(slot as u32);
             p.local.as_ref().is_some_and(|local| {
-                local.queue.len_seen() > 0 || own != Some(slot as u32) && local.queue.next.peek() != 0
+                local.queue.len_seen() > 0 && (is_own || !local.spared) || !is_own && local.queue.next.peek() != 0
             })
         };
         !self.inject.is_empty()
@@ -409,6 +425,9 @@ impl Worker {
         world.procs.iter().enumerate().filter_map(|(i, p)| Some((i as u32, p.local.as_ref()?))).any(|(i, local)| {
             // `steal_lone`: in these models a processor stands still when it is looked at.
             let next = &local.queue.next;
+            if i != slot && local.spared {
+                return false;
+            }
             local.queue.steal_one().is_some() || i != slot && next.peek() != 0 && next.steal(next.peek()).is_some()
         })
     }
@@ -427,7 +446,7 @@ impl Worker {
             Retired::Husk => unreachable!("nobody rescues here; see `rescue`"),
             Retired::Closed => return false,
         };
-        if world.is_work_visible() {
+        if world.is_work_worth_it() {
             if let Some(slot) = world.idle.unretire(self.machine, world) {
                 self.spinning = true;
                 self.slot = Some(slot);

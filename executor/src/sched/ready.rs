@@ -95,15 +95,24 @@ impl Sched {
         let by_spawn = how == How::Spawned;
         // SAFETY: passed on.
         let queued = by_spawn || second || unsafe { p.queue.len() } > 0;
-        let wake = queued && p.may_wake() || !by_spawn && p.take_slow();
+        let asks = queued || !by_spawn && p.is_slow();
         if second {
             // The displaced task was pushed after the locked instruction on the slot.
             submit_fence();
             self.after_push(p);
-        } else if wake {
+        } else if asks {
             submit_fence_after_rmw();
         }
-        if wake && self.idle.should_wake() {
+        if asks && self.idle.should_wake() {
+            self.wake_if_it_pays(p, queued, by_spawn);
+        }
+    }
+
+    /// A machine could be woken for what was just readied on `p`. Asked last: the one wake of many that may happen is
+    /// not used up where none can.
+    #[cold]
+    fn wake_if_it_pays(&'static self, p: &'static Processor, queued: bool, by_spawn: bool) {
+        if queued && p.may_wake() || !by_spawn && p.take_slow() {
             self.wake_one_from(p, by_spawn);
         }
     }

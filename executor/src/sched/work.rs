@@ -72,3 +72,36 @@ impl Sched {
         p.queue.len_seen() > 0 || p.queue.next.peek() != 0 || !self.inject.is_empty()
     }
 }
+
+#[cfg(all(test, not(gmp_loom)))]
+mod tests {
+    use super::*;
+    use crate::runq::tests::unit;
+    use crate::sched::Config;
+
+    /// A machine that has searched and found nothing else sleeps, and its processor's owner comes to what is queued.
+    /// Who gives a processor up, or has work to do, is not to count on that.
+    #[test]
+    fn r01_what_a_spared_processor_has_is_its_owners_and_no_others() {
+        let sched: &'static Sched = Box::leak(Box::new(Sched::new()));
+        let _runtime = sched.open(Config { procs: 2, ..Config::default() }, None);
+        let [own, other] = [0, 1].map(|slot| sched.slot(slot).processor());
+        let seen = || [sched.is_work_visible(), sched.is_work_worth_it(), sched.is_work_for_another(Some(own))];
+        assert_eq!(seen(), [false; 3]);
+        for task in 0..2 {
+            // SAFETY: this thread is the only one here.
+            unsafe { other.push(unit(task)) };
+        }
+        assert_eq!(seen(), [true; 3]);
+        other.raise_backoff();
+        assert_eq!(seen(), [true, false, false]);
+        own.raise_backoff();
+        for task in 0..2 {
+            // SAFETY: as above.
+            unsafe { own.push(unit(task)) };
+        }
+        assert_eq!(seen(), [true, false, true], "it is no thief that looks for another one");
+        sched.inject.push(unit(4));
+        assert_eq!(seen(), [true; 3]);
+    }
+}

@@ -100,6 +100,27 @@ fn r01_a_task_behind_a_poll_against_a_machine_going_idle() {
     });
 }
 
+/// What is queued on a processor that is spared is left to its machine by all who search. That one gives the processor
+/// up in the middle of its poll, while another machine goes idle beside it.
+#[test]
+fn r01_what_is_left_to_a_spared_processor_goes_on_with_it() {
+    bounded(3, || {
+        let world = World::with(2, 2, |world| {
+            world.procs[0].local = Some(Local::spared());
+        });
+        let slots = [take(world), take(world)];
+        let worker = Worker::start(world, slots[1], false);
+        let local = world.procs[slots[0] as usize].local.as_ref().unwrap();
+        // Mirrors `Sched::ready_local`, at one of the many times when nobody is woken.
+        for _ in 0..2 {
+            local.push(unit());
+        }
+        submit_fence();
+        world.give_up(slots[0]);
+        worker.join().unwrap();
+    });
+}
+
 /// A lone task behind a poll is nobody's but `sysmon`'s, which must not sleep while a processor is in use.
 #[test]
 fn r01_sysmon_does_not_sleep_beside_a_lone_task() {

@@ -108,8 +108,14 @@ impl Worker {
     #[inline(always)]
     pub(super) fn run_task(&mut self, p: &'static Processor, unit: Unit) {
         self.owes_a_pick = false;
-        let may_block = self.sched.blockers.may_know(|| task::id(&unit));
-        let blocks = if may_block { self.begin_if_blocker(p, &unit) } else { None };
+        if self.sched.blockers.may_know(|| task::id(&unit)) {
+            return self.run_blocker(p, unit);
+        }
+        self.poll_task(p, unit);
+    }
+
+    #[inline(always)]
+    fn poll_task(&mut self, p: &'static Processor, unit: Unit) {
         p.begin_poll();
         p.counters().polled.add(1);
         let abort = AbortOnPanic("a panic left a task");
@@ -118,13 +124,19 @@ impl Worker {
         if let Some(p) = self.processor() {
             p.end_poll();
         }
-        if let Some(begun) = blocks {
-            self.end_of_blocker(p, begun);
+    }
+
+    /// Runs a task of which it may be known that it blocks.
+    #[cold]
+    fn run_blocker(&mut self, p: &'static Processor, unit: Unit) {
+        let begins = self.begin_if_blocker(p, &unit);
+        self.poll_task(p, unit);
+        if let Some(begins) = begins {
+            self.end_of_blocker(p, begins);
         }
     }
 
     /// If it is known of this task that it blocks, the processor goes on without it from the start.
-    #[cold]
     fn begin_if_blocker(&mut self, p: &'static Processor, unit: &Unit) -> Option<Begins> {
         let (blockers, task) = (&self.sched.blockers, task::id(unit));
         (blockers.is_known(task) && self.sched.give_away_ahead(p)).then(|| Begins {
@@ -135,7 +147,6 @@ impl Worker {
     }
 
     /// The poll of a task that is known, which began on `p`, is over.
-    #[cold]
     fn end_of_blocker(&mut self, p: &'static Processor, Begins { task, status, begun }: Begins) {
         // Else it was in a blocking call of which it has told: that one stands in no other's way.
         let is_whole = self.processor().is_some_and(|now| std::ptr::eq(now, p)) && p.status() == status;

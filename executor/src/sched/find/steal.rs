@@ -101,6 +101,9 @@ impl Worker {
             if let Some(unit) = self.steal_what_stays(p, other, end) {
                 return Some(unit);
             }
+            if !sched.inject.is_empty() {
+                return None;
+            }
         }
         self.steal_lone(p, total)
     }
@@ -119,12 +122,17 @@ impl Worker {
         Some(loot.first)
     }
 
-    /// Steals from a processor that is spared, if it does not come itself to what was queued there before `end`.
+    /// Steals from a processor that is spared, if it does not come itself to what was queued there before `end`. A
+    /// thief who waits for that is the spinner whom all rely on that submit something: what comes into the global queue
+    /// goes first.
     #[cold]
     fn steal_what_stays(&mut self, p: &'static Processor, other: &'static Processor, end: u64) -> Option<Unit> {
-        spin(other.patience(), |now| !other.queue.is_past(end) && !self.is_in_long_poll(other, now));
+        let inject = &self.sched.inject;
+        spin(other.patience(), |now| {
+            !other.queue.is_past(end) && inject.is_empty() && !self.is_in_long_poll(other, now)
+        });
         if !other.queue.is_past(end) {
-            return self.steal_half(p, other);
+            return if inject.is_empty() { self.steal_half(p, other) } else { None };
         }
         other.raise_backoff();
         self.woken_by = None;

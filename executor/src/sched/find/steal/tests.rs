@@ -83,6 +83,18 @@ fn r06_what_the_owner_of_a_spared_processor_comes_to_is_left_to_it() {
     assert_eq!(victim.queue.len_seen(), 1);
 }
 
+/// Who submits one meanwhile wakes nobody: a spinner is there.
+#[test]
+fn r01_a_task_from_outside_waits_for_no_patience() {
+    let (mut worker, p, victim) = beside(4);
+    victim.raise_backoff();
+    let (patience, end) = (victim.patience(), victim.queue.end_seen());
+    worker.sched.inject.push(unit(4));
+    assert!(worker.steal_what_stays(p, victim, end).is_none());
+    assert_eq!((victim.queue.len_seen(), victim.patience()), (4, patience), "that says nothing of what is queued");
+    assert_eq!(worker.find_elsewhere(p).map(number), Some(4));
+}
+
 #[test]
 fn r03_what_a_thief_is_to_try_it_steals_without_patience() {
     let (mut worker, p, victim) = beside(4);
