@@ -99,6 +99,48 @@ fn r02_futures_and_outputs_of_any_size_and_alignment() {
     keeps(Page([7; 5000]));
 }
 
+/// What a future of so many bytes holds is dropped once: with a cell at hand or not, run, aborted or left.
+fn is_dropped_once<const N: usize>() {
+    both(|from| {
+        let drops = Drops::default();
+        let runtime = runtime(1);
+        let hold = |n: u8| {
+            let (guard, bytes) = (drops.guard(), [n; N]);
+            async move {
+                yield_now().await;
+                let _guard = guard;
+                assert_eq!(bytes, [n; N]);
+            }
+        };
+        let spawn_all = || (0..3_u8).map(|n| (n, spawn(&runtime, from, hold(n)))).collect::<Vec<_>>();
+        // The first of their kind find no cell at hand; those that come when these have ended do.
+        for _ in 0..2 {
+            for (n, task) in spawn_all() {
+                match n {
+                    0 => runtime.block_on(task).unwrap(),
+                    1 => {
+                        task.abort();
+                        let _ = runtime.block_on(task);
+                    }
+                    _ => drop(task),
+                }
+            }
+        }
+        drop(runtime);
+        assert_eq!(drops.count(), 6);
+    });
+}
+
+#[test]
+fn r02_a_future_of_any_size_is_dropped_once() {
+    is_dropped_once::<0>();
+    is_dropped_once::<1>();
+    is_dropped_once::<100>();
+    is_dropped_once::<470>();
+    is_dropped_once::<600>();
+    is_dropped_once::<3000>();
+}
+
 #[test]
 fn r02_an_output_is_dropped_once() {
     both(|from| {
@@ -256,6 +298,32 @@ fn r14_a_spawn_on_a_runtime_that_is_gone_inside_of_the_next() {
         drop(first);
         let next = runtime(1);
         let error = next.block_on(next.spawn(async move { gone.spawn(async { 7 }).await })).unwrap().unwrap_err();
+        assert!(error.to_string().contains("runtime shut down"), "{error}");
+        assert_eq!(next.metrics().live_tasks, 0);
+    });
+}
+
+/// It is the runtime that the thread has entered, and the processor has a cell at hand for such a task.
+#[test]
+fn r14_a_spawn_on_an_entered_runtime_that_is_gone_inside_of_the_next() {
+    limited(|| {
+        let first = runtime(1);
+        let gone = first.handle();
+        drop(first);
+        let next = runtime(1);
+        let spawn = || gmp::spawn(keep(Plain([7; 100])));
+        let (there, refused) = next
+            .block_on(next.spawn(async move {
+                let there = spawn().await;
+                let refused = {
+                    let _entered = gone.enter();
+                    spawn()
+                };
+                (there, refused.await)
+            }))
+            .unwrap();
+        assert_eq!(there.unwrap(), Plain([7; 100]));
+        let error = refused.unwrap_err();
         assert!(error.to_string().contains("runtime shut down"), "{error}");
         assert_eq!(next.metrics().live_tasks, 0);
     });

@@ -1,8 +1,13 @@
 //! After a fork the child has the memory of the runtime, but not its threads.
 
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 
+use futures::AsyncReadExt;
+use gmp::net::TcpListener;
 use gmp::runtime::{Builder, Runtime};
+use gmp::signal::unix::{SignalKind, signal};
 
 /// Runs `child` in a forked process; it ends well or names the line that failed.
 fn in_child(child: impl FnOnce()) {
@@ -72,6 +77,63 @@ fn the_parent_goes_on() {
     assert_eq!(runtime.block_on(runtime.spawn(async { 7 })).unwrap(), 7);
 }
 
+/// The kernel has one poller for both processes: what the child ended in it would be the parent's.
+fn sockets_of_the_parent_stay_the_parents(builder: Builder) {
+    let runtime = builder.procs(1).build().unwrap();
+    settle(&runtime);
+    let (listener, stream, mut plain) = runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let plain = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        (listener, stream, plain)
+    });
+    let address = listener.local_addr().unwrap();
+    let (mut listener, mut stream) = (Some(listener), Some(stream));
+    in_child(|| {
+        let (listener, mut stream) = (listener.take().unwrap(), stream.take().unwrap());
+        let own = self::runtime();
+        own.block_on(async {
+            let says_so = |e: std::io::Error| assert!(e.to_string().contains(MESSAGE), "{e}");
+            says_so(stream.read(&mut [0]).await.unwrap_err());
+            says_so(stream.try_read(&mut [0]).unwrap_err());
+            says_so(stream.readable().await.unwrap_err());
+            says_so(listener.accept().await.unwrap_err());
+        });
+        // The socket itself is the child's too, and can be a socket of its own runtime.
+        let _entered = own.enter();
+        let listener = TcpListener::from_std(listener.into_std().unwrap()).unwrap();
+        own.block_on(async {
+            let accepted = async { listener.accept().await.unwrap() };
+            futures::join!(accepted, async { std::net::TcpStream::connect(address).unwrap() });
+        });
+    });
+    let (listener, mut stream) = (listener.unwrap(), stream.unwrap());
+    runtime.block_on(async {
+        // Both wait before there is anything.
+        let mut byte = [0];
+        let read = stream.read_exact(&mut byte);
+        futures::join!(async { read.await.unwrap() }, async { plain.write_all(b"x").unwrap() });
+        futures::join!(async { listener.accept().await.unwrap() }, async {
+            std::net::TcpStream::connect(address).unwrap()
+        });
+    });
+}
+
+fn a_signal_to_the_child_is_not_reported_by_the_parent() {
+    let runtime = runtime();
+    settle(&runtime);
+    let entered = runtime.enter();
+    let mut signals = signal(SignalKind::user_defined1()).unwrap();
+    drop(entered);
+    // SAFETY: no memory is touched.
+    let raise = || assert_eq!(unsafe { libc::raise(libc::SIGUSR1) }, 0);
+    in_child(raise);
+    runtime.block_on(async {
+        assert!(futures::poll!(pin!(signals.recv())).is_pending(), "the child's signal");
+        futures::join!(signals.recv(), async { raise() }).0.unwrap();
+    });
+}
+
 /// One test, and no thread that starts or ends at a fork: std takes a lock of the process (`thread_info` in its
 /// `stack_overflow`) when a thread starts and when it ends. If another thread has it at the fork, no thread of the
 /// child ever gets past its start.
@@ -81,4 +143,7 @@ fn r24_use_in_a_forked_child_is_an_error_and_the_parent_goes_on() {
     unsafe { libc::alarm(120) };
     the_parent_goes_on();
     a_runtime_of_the_parent_is_an_error();
+    sockets_of_the_parent_stay_the_parents(Builder::new());
+    sockets_of_the_parent_stay_the_parents(Builder::new().portable_netpoll());
+    a_signal_to_the_child_is_not_reported_by_the_parent();
 }

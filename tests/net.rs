@@ -9,6 +9,11 @@ use gmp::net::{TcpListener, TcpStream};
 use gmp::runtime::{Builder, Metrics, Runtime};
 use gmp::task::yield_now;
 
+use limit::limited;
+
+#[path = "support/limit.rs"]
+mod limit;
+
 const LOCAL: &str = "127.0.0.1:0";
 
 fn runtime(procs: usize) -> Runtime {
@@ -200,6 +205,25 @@ fn r01_a_timer_and_a_socket_of_an_otherwise_idle_block_on() {
             plain = writer.join().unwrap();
         }
     }
+}
+
+/// A runtime that looks for deadlocks starts no machine before there is something to run, and here there never is.
+#[test]
+fn r01_a_socket_that_a_foreign_executor_waits_for() {
+    limited(|| {
+        for builder in [Builder::new(), Builder::new().detect_deadlocks(true)] {
+            let runtime = builder.procs(1).build().unwrap();
+            let _entered = runtime.enter();
+            futures::executor::block_on(async {
+                let (mut stream, mut plain) = pair().await;
+                let mut byte = [0];
+                let read = stream.read_exact(&mut byte);
+                futures::join!(async { read.await.unwrap() }, async { plain.write_all(b"x").unwrap() });
+                let ready = async { stream.readable().await.unwrap() };
+                futures::join!(ready, async { plain.write_all(b"x").unwrap() });
+            });
+        }
+    });
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Shutdown ends, and every future is dropped once.
 
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier, Mutex};
@@ -7,6 +8,8 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
+use futures::AsyncReadExt;
+use gmp::net::{TcpListener, TcpStream};
 use gmp::runtime::{Builder, Runtime};
 
 use door::Door;
@@ -378,6 +381,63 @@ fn r14_a_destructor_sleeps_while_the_runtime_shuts_down() {
             }));
             drop(runtime);
             assert!(slept.load(Ordering::Relaxed));
+        }
+    });
+}
+
+/// Reads when it is dropped, and waits before there is anything to read.
+struct Reads(Option<(TcpStream, std::net::TcpStream)>, Arc<AtomicBool>);
+
+impl Reads {
+    async fn new(has_read: &Arc<AtomicBool>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let plain = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        Reads(Some((listener.accept().await.unwrap().0, plain)), has_read.clone())
+    }
+}
+
+impl Drop for Reads {
+    fn drop(&mut self) {
+        let (mut stream, mut plain) = self.0.take().unwrap();
+        gmp::block_on(async {
+            let mut byte = [0];
+            let read = stream.read_exact(&mut byte);
+            futures::join!(async { read.await.unwrap() }, async { plain.write_all(b"x").unwrap() });
+        });
+        self.1.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn r14_a_destructor_waits_for_a_socket_while_the_runtime_shuts_down() {
+    limited(|| {
+        for builder in [Builder::new(), Builder::new().portable_netpoll(), Builder::new().start_paused(true)] {
+            let runtime = builder.procs(1).build().unwrap();
+            let has_read = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+            let [in_a_task, in_a_closure] = [&has_read[0], &has_read[1]].map(|b| runtime.block_on(Reads::new(b)));
+            drop(runtime.spawn(async move {
+                std::future::pending::<()>().await;
+                drop(in_a_task);
+            }));
+            let (began, begun) = channel();
+            let closing = runtime.handle();
+            drop(runtime.spawn_blocking(move || {
+                began.send(()).unwrap();
+                // Until the runtime closes: then a task has ended when it is spawned.
+                let is_refused = || {
+                    let task = closing.spawn(std::future::pending::<()>());
+                    let is_refused = task.is_finished();
+                    task.abort();
+                    is_refused
+                };
+                while !is_refused() {
+                    thread::yield_now();
+                }
+                drop(in_a_closure);
+            }));
+            begun.recv().unwrap();
+            runtime.shutdown_timeout(Duration::from_secs(60)).unwrap();
+            assert!(has_read.iter().all(|has_read| has_read.load(Ordering::Relaxed)));
         }
     });
 }

@@ -22,6 +22,8 @@ use seeds::{Random, Seed, seed, seeds};
 
 #[path = "support/seeds.rs"]
 mod seeds;
+#[path = "storm/sockets.rs"]
+mod sockets;
 
 /// What all runtimes of a storm share.
 #[derive(Default)]

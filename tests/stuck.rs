@@ -332,7 +332,9 @@ fn r25_the_hook_is_told_where_the_task_was_spawned() {
 }
 
 /// A waker that says that it is called, waits for a message, and then sends one.
-struct Blocks(Mutex<Option<(oneshot::Sender<()>, Receiver<()>, oneshot::Sender<()>)>>);
+struct Blocks(Mutex<Option<Signals>>);
+
+type Signals = (oneshot::Sender<()>, Receiver<()>, oneshot::Sender<()>);
 
 impl std::task::Wake for Blocks {
     fn wake(self: Arc<Self>) {

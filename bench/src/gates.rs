@@ -155,8 +155,12 @@ fn figures(gate: &Gate, program: &Program) -> io::Result<Figures> {
     let (once, twice) = (plain(gate, 1, 1)?, plain(gate, 1, 2)?);
     let mut figures = Figures::new();
     figures.insert("allocations".into(), per_op(once.allocs, twice.allocs).max(0.0));
-    let (once, twice) = (plain(gate, 2, 1)?, plain(gate, 2, 2)?);
-    figures.insert("wakes, 2P".into(), per_op(once.wakes, twice.wakes).max(0.0));
+    let mut wakes = f64::INFINITY;
+    for _ in 0..RUNS {
+        let (once, twice) = (plain(gate, 2, 1)?, plain(gate, 2, 2)?);
+        wakes = wakes.min(per_op(once.wakes, twice.wakes).max(0.0));
+    }
+    figures.insert("wakes, 2P".into(), wakes);
     figures.insert("instructions".into(), per_op(fewest_instructions(gate, 1)?, fewest_instructions(gate, 2)?));
     let [locked, shared] = program.locked(gate)?;
     figures.insert("locked instructions".into(), locked);

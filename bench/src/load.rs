@@ -14,6 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 use crate::stats;
+use crate::usage::Usage;
 
 /// Bytes of a request and of its answer.
 pub const ECHO_BYTES: usize = 64;
@@ -92,6 +93,8 @@ pub struct LoadReport {
     pub p99_us: f64,
     /// The slowest.
     pub max_us: f64,
+    /// CPU time of the generator, in times the time that passed: at 1 it is what limits the rate.
+    pub busy: f64,
 }
 
 struct Connection {
@@ -183,7 +186,7 @@ pub fn run(address: SocketAddr, connections: usize, lasting: Duration, way: Way)
         connection.sent = Instant::now();
         connection.send()?;
     }
-    let start = Instant::now();
+    let (start, usage) = (Instant::now(), Usage::now());
     let warm = start + lasting / 5;
     let end = start + lasting;
     let mut requests = 0;
@@ -238,9 +241,11 @@ pub fn run(address: SocketAddr, connections: usize, lasting: Duration, way: Way)
     if per_second.is_empty() {
         return Err(io::Error::new(ErrorKind::TimedOut, "the server gave no answer after the warm-up"));
     }
+    let busy = (Usage::now() - usage).cpu_ns as f64 / start.elapsed().as_nanos() as f64;
     times_us.sort_by(f64::total_cmp);
     Ok(LoadReport {
         requests,
+        busy,
         per_second,
         p50_us: stats::quantile(&times_us, 0.5),
         p99_us: stats::quantile(&times_us, 0.99),

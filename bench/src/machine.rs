@@ -34,12 +34,21 @@ pub fn now() -> Machine {
         command: format!("cargo run --release -p gmp-bench -- {}", arguments.join(" ")),
         system: format!("{cpus} CPUs ({model}, {machine}), {memory} of memory, Linux {kernel}"),
         rustc: env!("GMP_BENCH_RUSTC"),
-        commit: said("git", &["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"]),
+        commit: commit(),
         load: std::fs::read_to_string("/proc/loadavg")
             .ok()
             .and_then(|line| line.split(' ').next()?.parse().ok())
             .unwrap_or(f64::NAN),
     }
+}
+
+/// The commit, and whether the tree is another; what an earlier report wrote there does not count.
+fn commit() -> String {
+    let directory = env!("CARGO_MANIFEST_DIR");
+    let commit = said("git", &["-C", directory, "rev-parse", "--short", "HEAD"]);
+    let others = [":/", ":(exclude)RESULTS.md", ":(exclude)plots"];
+    let changed = said("git", &[&["-C", directory, "status", "--porcelain", "--"], &others[..]].concat());
+    if changed == "unknown" { commit } else { format!("{commit}-dirty") }
 }
 
 fn field(file: &str, name: &str) -> Option<String> {

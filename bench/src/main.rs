@@ -25,7 +25,7 @@ usage: gmp-bench [options]
   --scenario NAME,…  only these (a name that ends in - means all that start so); may be repeated
   --peer NAME,…      only these; may be repeated
   --procs N,…        numbers of threads that run tasks (default: 1, the CPUs, twice the CPUs; the last not in slow scenarios)
-  --rounds N         rounds of the whole (default 5); slow scenarios run in every second, and the last
+  --rounds N         rounds of the whole (default 7; a verdict wants 6)
   --json FILE        also write every round and the summaries to FILE
   --publish DIR      also write DIR/RESULTS.md and DIR/plots/*.svg
   --quick            one round of tiny sizes: shows that all works, its figures mean nothing
@@ -161,7 +161,7 @@ fn parse() -> Result<Job, Box<dyn Error>> {
         slow_procs.dedup();
         procs.dedup();
     }
-    let rounds = rounds.unwrap_or(if quick { 1 } else { 5 });
+    let rounds = rounds.unwrap_or(if quick { 1 } else { 7 });
     if procs.contains(&0) || rounds == 0 {
         return Err("--procs and --rounds want numbers from 1".into());
     }

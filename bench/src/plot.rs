@@ -22,7 +22,8 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// Pixels on the right for the peers' names.
 const LEGEND: u32 = 100;
 
-const COLOURS: [RGBColor; 7] = [
+/// One for each peer.
+pub(crate) const COLOURS: [RGBColor; 9] = [
     RGBColor(200, 30, 60),
     RGBColor(40, 90, 190),
     RGBColor(110, 160, 230),
@@ -30,11 +31,13 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 160, 180),
     RGBColor(150, 90, 190),
     RGBColor(200, 130, 20),
+    RGBColor(120, 80, 40),
+    RGBColor(90, 90, 90),
 ];
 
 fn colour(plan: &Plan, peer: &str) -> RGBColor {
     let place = plan.peers.iter().position(|entry| entry.name == peer).unwrap_or(0);
-    COLOURS[place % COLOURS.len()]
+    COLOURS[place]
 }
 
 /// Draws all plots into `directory` and gives their names.

@@ -6,7 +6,7 @@ use std::{fs, io};
 
 use crate::machine::Machine;
 use crate::run::{Plan, Row};
-use crate::scenarios::Better;
+use crate::scenarios::{self, Better};
 use crate::verdict::{self, Stand, Verdict};
 use crate::{plot, report};
 
@@ -28,10 +28,11 @@ fn markdown(machine: &Machine, plan: &Plan, rows: &[Row], notes: &[String], draw
     let _ = writeln!(
         out,
         "# Results of the bench\n\nWritten by the program; do not edit.\n\n\
-         - command: `{command}`\n- date: {date}, commit {commit}\n- machine: {system}\n- built by {rustc}\n\
+         - command: `{command}`\n- date: {date}, commit {commit}\n- machine: {system}\n- built by {rustc}, `--release`: no LTO, for no CPU in particular\n\
          - load average when it began: {load:.2} (well above zero: something else ran, and the figures say little)\n\
-         - {} rounds (slow scenarios: every second, and the last), peers in turn, the first of them rotated, a process a cell, the \
-         system's allocator for all",
+         - {} rounds, peers in turn, the first of them rotated, a process a cell, the system's allocator for all\n\
+         - with one P a server of the network's scenarios has one CPU and its generator another; no other row is pinned: \
+         the thread that gmp starts beside a stuck poll then runs on the second CPU",
         plan.rounds,
     );
     for note in notes {
@@ -58,9 +59,10 @@ fn markdown(machine: &Machine, plan: &Plan, rows: &[Row], notes: &[String], draw
     }
     let _ = writeln!(
         out,
-        "\n## Rows\n\nmedian: of the rounds' median batches; best: of all batches; × best: per-round ratio of the best \
-         batches to the best peer's, median and 95 % interval; CPU: user and system, of the measured process; ctx: context \
-         switches, voluntary + involuntary."
+        "\n## Rows\n\nmedian: of the rounds' median batches; best: of all batches; × best: per-round ratio of the median \
+         batches to the best peer's, median and bootstrap interval over the rounds; CPU: user and system, of the \
+         measured process; ctx: context switches, voluntary + involuntary; `>`: a bound, for requests were left \
+         unanswered."
     );
     let mut last = "";
     for rows in report::groups(rows) {
@@ -69,6 +71,9 @@ fn markdown(machine: &Machine, plan: &Plan, rows: &[Row], notes: &[String], draw
             last = info.name;
             let better = if info.better == Better::Less { "less" } else { "more" };
             let _ = writeln!(out, "\n### {}\n\n{} ({}, {better} is better)\n", info.name, info.about, info.unit);
+            if let Some(reference) = scenarios::reference(info) {
+                let _ = writeln!(out, "For reference, not measured here: {reference}.\n");
+            }
             let _ = writeln!(
                 out,
                 "| P | peer | median | best | × best | CPU ns/op | ctx/1k op | alloc/op | RSS MiB | further |"
@@ -91,12 +96,14 @@ fn summary(out: &mut String, plan: &Plan, verdicts: &[Verdict]) {
     let _ = writeln!(
         out,
         "\n## gmp beside the best of the others\n\nOf {} rows gmp is ahead in {}, ahead at more than 1.1 times the CPU time \
-         in {}, even (the interval holds 1) in {}, behind in {}.\n",
+         in {}, even (the interval holds 1 and is within 1.1 times of it) in {}, behind in {}; {} are undecided, as the interval is \
+         wide.\n",
         verdicts.len(),
         count(Stand::Ahead),
         count(Stand::Dearer),
         count(Stand::Even),
-        count(Stand::Behind)
+        count(Stand::Behind),
+        count(Stand::Undecided)
     );
     for &procs in &plan.procs {
         if let Some((mean, rows)) = verdict::mean(verdicts, procs) {
@@ -108,8 +115,8 @@ fn summary(out: &mut String, plan: &Plan, verdicts: &[Verdict]) {
     }
     let _ = writeln!(out, "\n| scenario | P | best of the others | gmp is … times better | CPU time, times | |");
     let _ = writeln!(out, "|---|---|---|---|---:|---|");
-    for Verdict { scenario, procs, other, times, cpu_times, stand, .. } in verdicts {
-        let times = report::interval(times);
-        let _ = writeln!(out, "| {scenario} | {procs} | {other} | {times} | {cpu_times:.2} | {} |", stand.word());
+    for Verdict { scenario, procs, other, times, at_least, cpu_times, stand, .. } in verdicts {
+        let (bound, times, stand) = (report::bound(*at_least), report::interval(times), stand.word());
+        let _ = writeln!(out, "| {scenario} | {procs} | {other} | {bound}{times} | {cpu_times:.2} | {stand} |");
     }
 }

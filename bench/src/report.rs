@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::cell::CellReport;
 use crate::machine::Machine;
 use crate::run::{Plan, Row};
-use crate::scenarios::{Better, Info, Kind};
+use crate::scenarios::{self, Better, Info, Kind};
 use crate::stats::{self, Interval};
 use crate::verdict::{self, Verdict, best_row, good};
 
@@ -19,7 +19,7 @@ struct Summary {
     median: f64,
     /// The best batch of all rounds.
     best: f64,
-    /// How many times the best peer's figure, each round's best batch against the same round's.
+    /// How many times the best peer's figure, each round's median batch against the same round's.
     times_best: Option<Interval>,
     cpu_ns_per_op: f64,
     voluntary_per_op: f64,
@@ -99,9 +99,10 @@ pub fn table(plan: &Plan, rows: &[Row]) -> String {
     }
     let _ = writeln!(
         out,
-        "System allocator for all. {} rounds (slow scenarios: every second, and the last), peers interleaved, start rotated, a \
-         process a cell.\nmedian: of the rounds' median batches; best: of all batches; x best: per-round ratio of best \
-         batches, median and 95 % interval; CPU: user + system;\nctx: context switches, voluntary + involuntary.",
+        "System allocator for all. {} rounds, peers interleaved, start rotated, a process a cell.\nmedian: of the rounds' \
+         median batches; best: of all batches; x best: per-round ratio of median batches, median and bootstrap \
+         interval over the rounds;\nCPU: user + system; ctx: context switches, voluntary + involuntary; >: a bound, for \
+         requests were left unanswered.",
         plan.rounds
     );
     let mut last = "";
@@ -110,6 +111,9 @@ pub fn table(plan: &Plan, rows: &[Row]) -> String {
         if info.name != last {
             last = info.name;
             let _ = writeln!(out, "\n{}", title(info));
+            if let Some(reference) = scenarios::reference(info) {
+                let _ = writeln!(out, "     (for reference, not measured here: {reference})");
+            }
             let _ = writeln!(
                 out,
                 "     {:<9}{:>10}{:>10}  {:<18}{:>11}{:>17}{:>9}{:>9}  further",
@@ -128,8 +132,8 @@ pub fn table(plan: &Plan, rows: &[Row]) -> String {
     if !verdicts.is_empty() {
         let _ = writeln!(out, "\ngmp beside the best of the others: times better, CPU time in times the other's");
     }
-    for Verdict { scenario, procs, other, times, cpu_times, stand, .. } in &verdicts {
-        let (times, word) = (interval(times), stand.word());
+    for Verdict { scenario, procs, other, times, at_least, cpu_times, stand, .. } in &verdicts {
+        let (times, word) = (format!("{}{}", bound(*at_least), interval(times)), stand.word());
         let _ = writeln!(out, "  {procs}P {scenario:<18} {other:<9} {times:<18} CPU {cpu_times:<6.2} {word}");
     }
     for &procs in &plan.procs {
@@ -141,6 +145,11 @@ pub fn table(plan: &Plan, rows: &[Row]) -> String {
         }
     }
     out
+}
+
+/// What stands before a figure that is a bound.
+pub fn bound(is_one: bool) -> &'static str {
+    if is_one { "> " } else { "" }
 }
 
 /// A median with its interval.
@@ -162,9 +171,10 @@ pub fn lines(rows: &[Row]) -> Vec<[String; 10]> {
                 further.push(format!("no {}", row.peer));
             }
             if let Some(s) = summary(row, best) {
-                line[2] = short(s.median);
+                let bound = bound(verdict::is_bound(row));
+                line[2] = format!("{bound}{}", short(s.median));
                 line[3] = short(s.best);
-                line[4] = s.times_best.as_ref().map(interval).unwrap_or_default();
+                line[4] = s.times_best.as_ref().map(|times| format!("{bound}{}", interval(times))).unwrap_or_default();
                 line[5] = short(s.cpu_ns_per_op);
                 line[6] = format!("{} + {}", short(s.voluntary_per_op * 1e3), short(s.involuntary_per_op * 1e3));
                 line[7] = s.allocs_per_op.map_or_else(|| "-".into(), short);

@@ -29,7 +29,7 @@ pub struct Plan {
     pub procs: Vec<usize>,
     /// The same for slow scenarios.
     pub slow_procs: Vec<usize>,
-    /// Rounds; a slow scenario is in the first, third, fifth … of them, and in the last.
+    /// Rounds.
     pub rounds: usize,
     /// Whether sizes and times are cut down.
     pub quick: bool,
@@ -67,10 +67,7 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Vec<Row> {
     let begun = Instant::now();
     for round in 0..plan.rounds {
         let compared = |a: &Row, b: &Row| a.scenario.name == b.scenario.name && a.procs == b.procs;
-        for rows in rows
-            .chunk_by_mut(compared)
-            .filter(|rows| !rows[0].scenario.slow || round % 2 == 0 || round + 1 == plan.rounds)
-        {
+        for rows in rows.chunk_by_mut(compared) {
             let Row { scenario, procs, .. } = rows[0];
             let minutes = begun.elapsed().as_secs() / 60;
             let (of, name) = (plan.rounds, scenario.name);

@@ -130,6 +130,15 @@ pub struct Served {
     pub drive: Drive,
 }
 
+/// Figures of others for a scenario, which this program does not measure.
+pub fn reference(info: &Info) -> Option<&'static str> {
+    (info.name == fan::Skynet::INFO.name).then_some(
+        "CPU time a task in skynet of 10^8 leaves on 64 cores (EPYC 7742, tzcnt/runtime-benchmarks), C++: citor 14.4 ns, \
+         libfork 21, TooManyCooks 22, TBB 82, Taskflow 107, HPX 6900; a fork in rayon's `join`, which allocates nothing \
+         and is no task, about 15 ns",
+    )
+}
+
 /// The scenarios that any server can take part in.
 pub fn served() -> Vec<Served> {
     [&echo::ALL[..], &http::ALL[..], &tail::SERVED[..]]

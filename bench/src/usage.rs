@@ -20,10 +20,19 @@ pub struct Usage {
 impl Usage {
     /// This process since it started, its children not included.
     pub fn now() -> Usage {
+        Usage::of(libc::RUSAGE_SELF)
+    }
+
+    /// Its children that have ended and were waited for.
+    pub fn of_children() -> Usage {
+        Usage::of(libc::RUSAGE_CHILDREN)
+    }
+
+    fn of(whose: libc::c_int) -> Usage {
         let mut raw = MaybeUninit::<libc::rusage>::zeroed();
         // SAFETY: `raw` is a writable `rusage`; zeroed is a valid value of it, so it is initialised either way.
         let raw = unsafe {
-            libc::getrusage(libc::RUSAGE_SELF, raw.as_mut_ptr());
+            libc::getrusage(whose, raw.as_mut_ptr());
             raw.assume_init()
         };
         let ns = |t: libc::timeval| t.tv_sec as u64 * 1_000_000_000 + t.tv_usec as u64 * 1_000;

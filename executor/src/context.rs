@@ -10,6 +10,7 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 
 use crate::clock;
+use crate::netpoll::Netpoll;
 use crate::processor::Processor;
 use crate::runtime;
 use crate::sched::{RuntimeRef, Sched};
@@ -222,6 +223,25 @@ pub(crate) fn timer_home() -> &'static Timers {
     match runtime::current() {
         Ok(runtime) => &runtime.sched.slot(0).timers,
         Err(_) => &GONE,
+    }
+}
+
+/// A task began to wait for I/O at `netpoll`. A thread that holds a processor of that runtime looks itself when it goes
+/// idle; beside any other somebody must sit there.
+#[inline]
+pub(crate) fn io_is_awaited(netpoll: &'static Netpoll) {
+    if !processor().is_some_and(|p| std::ptr::eq(&p.sched.netpoll, netpoll)) {
+        io_is_awaited_outside(netpoll);
+    }
+}
+
+#[cold]
+fn io_is_awaited_outside(netpoll: &'static Netpoll) {
+    let is_of = |sched: &Sched| std::ptr::eq(&sched.netpoll, netpoll);
+    let here = runtime().or_else(runtime::default_if_any).map(|runtime| runtime.sched).filter(|sched| is_of(sched));
+    // A socket may have been moved to a thread of another runtime.
+    if let Some(sched) = here.or_else(|| runtime::all_slots().into_iter().find(|sched| is_of(sched))) {
+        sched.io_is_awaited();
     }
 }
 

@@ -49,9 +49,16 @@ fn take_slot() -> &'static Sched {
         return sched;
     }
     let mut all = ALL.lock();
-    let sched = if all.is_empty() { &FIRST } else { Box::leak(Box::new(Sched::new())) };
+    let sched = if all.is_empty() { &FIRST } else { new_slot() };
     all.push(sched);
     sched
+}
+
+/// Apart, for the pages of the stack that it touches.
+#[cold]
+#[inline(never)]
+fn new_slot() -> &'static Sched {
+    Box::leak(Box::new(Sched::new()))
 }
 
 fn free_slot(sched: &'static Sched) {
@@ -439,12 +446,23 @@ impl Drop for Guest {
 /// });
 /// ```
 #[track_caller]
+#[inline(always)]
 pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    here().spawn_at(Location::caller(), future)
+    task::spawn_here(Location::caller(), future, spawn_otherwise)
+}
+
+/// [`spawn`] where something is to be asked first, or to be made, or where a call costs nothing.
+#[inline(never)]
+fn spawn_otherwise<F>(location: &'static Location<'static>, future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    here().spawn_at(location, future)
 }
 
 /// Runs `f`, which may block, on a thread that holds no processor, so that no task waits for it: file systems, name

@@ -566,6 +566,15 @@ impl Sched {
         }
     }
 
+    /// A thread without a processor left a task that waits for I/O. A runtime that has never run anything may have no
+    /// machine, and one whose machines are all on their way to sleep has one that sits down in the netpoller.
+    pub(crate) fn io_is_awaited(&'static self) {
+        submit_fence();
+        if !self.is_netpoller_attended() && self.idle.should_wake() {
+            self.wake_one_as_guest();
+        }
+    }
+
     /// Breaks the blocked wait in the netpoller.
     fn break_netpoller(&self) {
         self.netpoll_breaks.add(1);

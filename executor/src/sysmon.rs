@@ -14,6 +14,7 @@
 //! | `sysmon` acted less than a second ago       | 1 ms         |
 //! | it rescued tasks from a poll that was blocked, less than 100 ms ago | 1 ms |
 //! | work waits behind a thread that is blocked   | 100 µs, at most 50 times in a row |
+//! | a timer will, before the next of these looks | when that is due |
 //! | tasks were just rescued                     | 100 µs, four times |
 //! | all processors idle at 20 looks in a row    | it sleeps on its alarm, which the first one that is taken off the idle list sets |
 //! | the same at the first after it was woken, and it has not acted for a second | it sleeps again: what woke it took less than a look |
@@ -133,6 +134,8 @@ struct Looked {
     waiting: bool,
     /// Work waits behind a thread that is blocked: in `block_in_place`, or in a poll.
     still: bool,
+    /// The next timer, which is due in so many nanoseconds, will wait behind a thread that is blocked in a poll.
+    due_in: Option<u64>,
     rescued: bool,
 }
 
@@ -330,7 +333,8 @@ impl Sched {
     }
 
     fn watch(&'static self) {
-        let mut seen = Vec::new();
+        // The first task may have blocked before this thread was there.
+        let mut seen = self.first_sight();
         let (mut refresh, mut refreshed_at) = (false, clock::now());
         // Once a second, and before it sleeps deeply: whether there is memory that only it comes to.
         let mut collects = false;
@@ -343,6 +347,7 @@ impl Sched {
         let (mut woken, mut watched) = (false, true);
         // Its alarm went off: the time until the look is over.
         let mut at_once = false;
+        let mut due_in = None;
         // Acquire: pairs with the Release in `Sysmon::end`.
         while !self.sysmon.ended.load(Acquire) {
             let now = clock::now();
@@ -403,6 +408,7 @@ impl Sched {
                 true => LOOK_AFTER_ACT,
                 _ => LOOK,
             };
+            let look = due_in.take().map_or(look, |ns| look.min(Duration::from_nanos(ns)));
             if !std::mem::take(&mut at_once) {
                 self.sysmon.parker.park_timeout(trace.cap(look, now));
             }
@@ -421,6 +427,7 @@ impl Sched {
                 looks_idle = 0;
                 watched = true;
             }
+            due_in = looked.due_in;
             after_rescue = if looked.rescued { LOOKS_AFTER_RESCUE } else { u32::saturating_sub(after_rescue, 1) };
             looks_still = if looked.still || after_rescue > 0 { looks_still + 1 } else { 0 };
             trace.print_if_due(self, clock::now());
@@ -435,6 +442,18 @@ impl Sched {
         } {}
     }
 
+    /// The polls that go on when the watcher comes: those of them that still do at its first look are seen twice then.
+    fn first_sight(&self) -> Vec<Seen> {
+        let now = clock::now();
+        let seen = self.slots().map(|slot| {
+            let p = slot.processor();
+            let polls = p.polls();
+            let suspect = (polls % 2 == 1).then(|| Suspect::new(p, polls, now));
+            Seen { schedtick: p.schedtick(), since: now, polls, suspect, blocking: None }
+        });
+        seen.collect()
+    }
+
     fn look_around(&'static self, seen: &mut [Seen], ready: &mut Vec<Waker>, warned: &mut Warned) -> Looked {
         self.sysmon.looks.add(1);
         self.idle.sysmon_looks();
@@ -442,6 +461,8 @@ impl Sched {
         self.sysmon.looked_at.store(now, Relaxed);
         let due = self.clock.due_at(now);
         let mut looked = Looked::default();
+        let ahead = self.earliest_deadline().checked_sub(due).filter(|ns| *ns > 0 && u128::from(*ns) < LOOK.as_nanos());
+        let ahead = ahead.filter(|_| !self.clock.is_paused());
         if now.saturating_sub(self.netpolled_at()) > NETPOLL_NS && !self.is_netpoller_attended() {
             looked.acted |= self.deliver(ready, now);
         }
@@ -496,7 +517,8 @@ impl Sched {
                 seen.suspect = None;
                 continue;
             }
-            let waits = (queued || common) && self.idle.counts().idle() == 0 && self.max_stuck() > 0;
+            let may_rescue = self.idle.counts().idle() == 0 && self.max_stuck() > 0;
+            let waits = (queued || common) && may_rescue;
             match &mut seen.suspect {
                 Some(suspect) if suspect.is(polls) => {
                     p.mark_slow();
@@ -514,6 +536,9 @@ impl Sched {
                     let suspect = suspect.insert(Suspect::new(p, polls, now));
                     looked.still |= waits && suspect.stands_still();
                 }
+            }
+            if may_rescue && !waits && ahead.is_some() && seen.suspect.is_some_and(|suspect| suspect.stands_still()) {
+                looked.due_in = ahead;
             }
         }
         for stuck in self.blockers.untold(now, self.stuck_threads()) {

@@ -26,6 +26,7 @@
 
 use std::panic::Location;
 use std::pin::Pin;
+use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 
 use crate::context;
@@ -163,18 +164,66 @@ where
     if let Some(p) = context::processor_of(sched) {
         if sched.spawns_in_arenas(runtime.generation) {
             if let Some(memory) = cell::memory_of::<F>(p) {
-                let word = IN_ARENA | Id::in_arena(p.next_task_number()).0;
-                // SAFETY: future and output are `Send` and 'static. The memory is new; so is the task, whose unit is
-                // ours. This thread holds the processor that the context names.
-                unsafe {
-                    let (task, join) = cell::new(memory, location, word, future);
-                    sched.spawned_on(p, task.into_unit());
-                    return JoinHandle::new(join);
-                }
+                // SAFETY: the memory is new. This thread holds the processor that the context names.
+                return unsafe { spawn_in(p, memory, location, future) };
             }
         }
     }
     spawn_apart(runtime, location, future)
+}
+
+/// The future is made where it stays (see [`spawn_here`]) if it has more bytes than this: up to here it goes to a
+/// function in a register.
+const IN_REGISTER: usize = size_of::<usize>();
+/// And no more than this: beyond it is copied as a whole.
+const IN_PIECES: usize = 512;
+
+/// [`spawn`] on the runtime that this thread is in. Where nothing is in the way it is done in the caller's code: there
+/// is no call before the future is in its cell, so that the compiler can write there what it is made of. For a function
+/// of its own the caller would write the future to its stack, field by field, and the function load it from there in
+/// wider pieces, which a CPU does not forward: it waits until the stores are in the cache.
+// Always: a call is what it is to save.
+#[inline(always)]
+pub(crate) fn spawn_here<F>(
+    location: &'static Location<'static>,
+    future: F,
+    otherwise: fn(&'static Location<'static>, F) -> JoinHandle<F::Output>,
+) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let is_worth_it = const { size_of::<F>() > IN_REGISTER && size_of::<F>() <= IN_PIECES };
+    match if is_worth_it { cell::memory_here::<F>() } else { None } {
+        // SAFETY: the memory is new. This thread holds the processor that the context names.
+        Some((p, memory)) => unsafe { spawn_in(p, memory, location, future) },
+        None => otherwise(location, future),
+    }
+}
+
+/// Makes a task of `future` in a cell of the arena of `p`, and queues it there.
+///
+/// # Safety
+///
+/// The memory is such a cell, for `F`, and new. This thread holds `p`.
+#[inline(always)]
+unsafe fn spawn_in<F>(
+    p: &'static Processor,
+    memory: NonNull<u8>,
+    location: &'static Location<'static>,
+    future: F,
+) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let word = IN_ARENA | Id::in_arena(p.next_task_number()).0;
+    // SAFETY: future and output are `Send` and 'static. The memory is new; so is the task, whose unit is ours.
+    unsafe {
+        let (task, join) = cell::new(memory, location, word, future);
+        p.sched.spawned_on(p, task.into_unit());
+        JoinHandle::new(join)
+    }
 }
 
 /// [`spawn`] of a task that cannot lie in the arena of this thread's processor: in a shared arena, if that is for want

@@ -3,7 +3,9 @@
 //! 1. The handler writes one byte at most that has not been read: `pending` says if one is there.
 //! 2. The reader first reads the byte, then clears `pending`, then reports: a signal that comes after the report writes
 //!    the next byte, and one that came before is part of it.
-//! 3. signal-hook-registry drops the handler, and with it the writing end, only when no thread is in it.
+//! 3. The child of a fork shares the socket pair, so there the handler does nothing: what it writes the parent would
+//!    take for a signal of its own.
+//! 4. signal-hook-registry drops the handler, and with it the writing end, only when no thread is in it.
 
 use std::io;
 
@@ -134,13 +136,14 @@ pub mod unix {
         let source = Source::new(ours, Kind::Open)?;
         let pending = Arc::new(AtomicBool::new(false));
         let seen = pending.clone();
-        // SAFETY: the action swaps an atomic and writes to a socket that does not block, both of which a handler may
-        // do; it allocates nothing and cannot panic. The writing end cannot break: the reading end is closed after it,
-        // in `drop`. signal-hook-registry keeps errno.
+        let process = std::process::id();
+        // SAFETY: the action asks for the process's number, swaps an atomic and writes to a socket that does not block,
+        // all of which a handler may do; it allocates nothing and cannot panic. The writing end cannot break: the
+        // reading end is closed after it, in `drop`. signal-hook-registry keeps errno.
         let handler = unsafe {
             signal_hook_registry::register(kind.0, move || {
-                // AcqRel: pairs with the swap in `poll_recv`.
-                if !seen.swap(true, Ordering::AcqRel) {
+                // AcqRel: pairs with the swap in `poll`.
+                if std::process::id() == process && !seen.swap(true, Ordering::AcqRel) {
                     // It has room for one byte, which is all that is ever in it (invariant 1).
                     let _ = (&handlers).write(&[1]);
                 }

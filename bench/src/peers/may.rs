@@ -20,7 +20,8 @@ impl Server for May {
 
     fn settings(procs: usize) -> String {
         format!(
-            "may {}, set_workers = {procs}, other settings default; may_minihttp {} for HTTP (no hyper)",
+            "may {}, set_workers = {procs}, not pinned where the generator shares their CPUs, other settings default; \
+             may_minihttp {} for HTTP (no hyper)",
             version("may"),
             version("may_minihttp")
         )
@@ -28,6 +29,7 @@ impl Server for May {
 
     fn start(procs: usize, address: SocketAddr, service: Service) {
         may::config().set_workers(procs);
+        may::config().set_worker_pin(procs < std::thread::available_parallelism().map_or(1, usize::from));
         if service == Service::Echo {
             let listener = TcpListener::bind(address).expect("the port is shared");
             may::go!(move || {

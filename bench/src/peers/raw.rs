@@ -1,5 +1,6 @@
 //! No runtime: a thread a core, and on each a loop around `epoll_wait` that reads and writes where bytes have come.
-//! What a runtime that uses epoll can reach, and none can pass.
+//! What a runtime that uses epoll can reach, and none can pass where server and generator have a CPU each. Where they
+//! share CPUs one that keeps to fewer threads may.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,5 +1,5 @@
-//! smol's parts in their fastest form: async-executor's static executor on `procs` threads, each inside async-io's
-//! `block_on`, so that whichever has nothing to do drives the reactor.
+//! smol's parts as smol ships them, with the quicker one of its executors: async-executor's static executor on `procs`
+//! threads, each inside async-io's `block_on`, so that whichever has nothing to do drives the reactor.
 
 use std::future::Future;
 use std::io;

@@ -1,5 +1,5 @@
-//! tokio 1.x in its two forms: the multi-thread scheduler with its defaults, and, for servers, the current-thread
-//! scheduler: one, or one a core that share nothing but the port.
+//! tokio 1.x in its two forms: the multi-thread scheduler with its defaults, and the current-thread scheduler: on one
+//! thread for what the scheduler does, and as servers one, or one a core that share nothing but the port.
 
 use std::future::Future;
 use std::io;
@@ -60,7 +60,7 @@ impl Flavor for Multi {
     }
 }
 
-/// The current-thread scheduler, which is tokio's best form for a server on one thread.
+/// The current-thread scheduler, which is tokio's best form on one thread.
 #[derive(Debug)]
 pub struct Current;
 
@@ -70,13 +70,18 @@ impl Flavor for Current {
     fn settings(procs: usize) -> String {
         let version = version("tokio");
         match procs {
-            1 => format!("tokio {version} current_thread, enable_all; network scenarios only"),
+            1 => format!("tokio {version} current_thread, enable_all; the scheduler's and the network's scenarios"),
             _ => format!("tokio {version} current_thread, enable_all, {procs} of them with SO_REUSEPORT; servers only"),
         }
     }
 
     fn takes_part(scenario: &Info, procs: usize) -> bool {
-        scenario.kind == Kind::Network && (procs == 1 || scenario.service.is_some())
+        match scenario.kind {
+            // Nobody polls what is spawned from outside until it is joined.
+            Kind::Scheduler => procs == 1 && !scenario.name.starts_with("spawn-outside"),
+            Kind::Network => procs == 1 || scenario.service.is_some(),
+            Kind::Waiting | Kind::Timer | Kind::Blocking => false,
+        }
     }
 
     fn builder(_: usize) -> Builder {

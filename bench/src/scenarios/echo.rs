@@ -68,6 +68,7 @@ fn ask(cell: &Cell, address: &str, connections: usize, generator: &str) -> Outco
         Extra::new("p50", load.p50_us, "us"),
         Extra::new("p99", load.p99_us, "us"),
         Extra::new("max", load.max_us, "us"),
+        Extra::new("generator busy", load.busy, ""),
     ];
     let (median, best) = (stats::median(&load.per_second), stats::most(&load.per_second));
     let batches = load.per_second.len();

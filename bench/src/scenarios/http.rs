@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::process::Command;
+use std::time::Instant;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -70,14 +71,17 @@ fn wrk(_: &Cell, address: &str, connections: &str, in_a_row: bool) -> Outcome {
     if in_a_row {
         command.args(["-s", ROW]);
     }
+    let (begun, usage) = (Instant::now(), Usage::of_children());
     let output = command.arg(&url).output().expect("wrk starts");
+    let busy = (Usage::of_children() - usage).cpu_ns as f64 / begun.elapsed().as_nanos() as f64;
     let text = String::from_utf8_lossy(&output.stdout);
     let report = parse(&text).unwrap_or_else(|what| panic!("{what} in what wrk printed:\n{text}"));
     // Of requests in a row wrk times the first alone.
-    let extras = match in_a_row {
+    let mut extras = match in_a_row {
         true => Vec::new(),
         false => vec![Extra::new("p50", report.p50_us, "us"), Extra::new("p99", report.p99_us, "us")],
     };
+    extras.push(Extra::new("generator busy", busy, ""));
     Outcome::single(report.per_second, report.requests, Usage::default(), extras)
 }
 

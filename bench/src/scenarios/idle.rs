@@ -129,7 +129,7 @@ async fn polled<P: Peer>(n: usize) {
 
 /// Runs [`CONNECTED`].
 pub fn connected<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
-    let n = allowed(cell.pick(10_000, 20));
+    let n = allowed(cell.pick(10_000, 200));
     peer.block_on_inside(async move {
         let rss = proc_status("VmRSS").unwrap_or(0);
         let usage = Usage::now();

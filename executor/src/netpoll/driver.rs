@@ -4,6 +4,9 @@
 //!    poller that is still open, and the last of them closes it.
 //! 2. The table's copy of the reference is taken away under the lock under which registrations begin and end, so that
 //!    a registration and the poller it was added to are always of one runtime.
+//! 3. The child of a fork touches nothing of it. The kernel has one poller for both processes, and in it the parent's
+//!    registrations: one that the child ended would be the parent's. And a lock that another thread held at the fork is
+//!    never let go.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -21,7 +24,7 @@ use super::registration::{Kind, Registration, shut_down};
 use super::table::{Key, Table};
 use crate::sys::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sys::atomic::{AtomicBool, AtomicUsize};
-use crate::sys::{Line, Mutex, assert_no_lock_held, rank};
+use crate::sys::{Line, Mutex, assert_no_lock_held, fork_count, rank};
 
 /// Which way to the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,6 +130,8 @@ pub(crate) struct Netpoll {
     breaks: Breaks,
     /// Whether events have to be asked for. Written by `open`, before the first registration.
     arms: AtomicBool,
+    /// [`fork_count`] when it was opened. Written by `open`.
+    forks: AtomicUsize,
     /// Tasks that wait for I/O. Every wait for it writes this.
     waiting: Line<AtomicUsize>,
     /// Whether a thread is in a blocking wait.
@@ -167,6 +172,7 @@ impl Netpoll {
             driver: Mutex::new(rank::NETPOLL, None),
             breaks: Breaks::new(),
             arms: AtomicBool::new(false),
+            forks: AtomicUsize::new(0),
             waiting: Line(AtomicUsize::new(0)),
             blocked: AtomicBool::new(false),
             polled: AtomicBool::new(false),
@@ -181,6 +187,7 @@ impl Netpoll {
     pub(crate) fn open(&self, backend: Backend) -> io::Result<()> {
         let new = Arc::new(Driver::new(backend)?);
         self.arms.store(matches!(*new, Driver::Portable(_)), Relaxed);
+        self.forks.store(fork_count(), Relaxed);
         let mut driver = self.driver.lock();
         debug_assert!(driver.is_none(), "a netpoller is closed before it is opened again");
         // A late break of the last runtime may have set the flag and found no poller to notify. Under this lock: a
@@ -299,8 +306,19 @@ impl Netpoll {
         Ok(Registration::of(self, descriptor, key))
     }
 
+    /// Whether this process is the one that opened it (invariant 3).
+    // Relaxed: whoever has a registration of this runtime got it after `open`; the fork itself comes before whatever
+    // its child does.
+    #[inline]
+    pub(super) fn is_of_this_process(&self) -> bool {
+        self.forks.load(Relaxed) == fork_count()
+    }
+
     /// Ends a registration, unless its runtime ended first. Go: netpollclose.
     pub(super) fn deregister(&self, descriptor: &Descriptor, key: Key) {
+        if !self.is_of_this_process() {
+            return;
+        }
         let Some(driver) = self.table.driver_of(descriptor, key) else { return };
         let deleted = descriptor.fd(key.generation).is_some_and(|fd| driver.delete(fd).is_ok());
         let mut taken = Vec::new();

@@ -249,10 +249,11 @@ impl Native {
 fn decode(events: u32) -> Event {
     let has = |flags: i32| events & flags as u32 != 0;
     Event {
-        readable: has(libc::EPOLLIN | libc::EPOLLPRI),
+        readable: has(libc::EPOLLIN),
         writable: has(libc::EPOLLOUT),
         read_closed: has(libc::EPOLLRDHUP | libc::EPOLLHUP),
         write_closed: has(libc::EPOLLHUP),
         error: has(libc::EPOLLERR),
+        urgent: has(libc::EPOLLPRI),
     }
 }

@@ -26,7 +26,7 @@ struct Socket {
 
 const GENERATION: u32 = u32::MAX;
 const READABLE: Event =
-    Event { readable: true, writable: false, read_closed: false, write_closed: false, error: false };
+    Event { readable: true, writable: false, read_closed: false, write_closed: false, error: false, urgent: false };
 
 impl Socket {
     fn new(ready: bool) -> Arc<Self> {

@@ -8,14 +8,15 @@
 //! | 2      | READ_CLOSED  | `event`               | `begin` of the next registration                      |
 //! | 3      | WRITE_CLOSED | `event`               | `begin` of the next registration                      |
 //! | 4      | ERROR        | `event`               | `begin` of the next registration                      |
+//! | 5      | URGENT       | `event`               | `begin` of the next registration                      |
 //! | 6..32  | tick         | `event` adds one      | wraps                                                 |
 //! | 32..64 | generation   | `end` adds one        | wraps                                                 |
 //!
 //! 1. An event changes the word only while the generation is the one that its key names.
 //! 2. READ and WRITE are cleared only while the tick is the one that was read before the system call: an event that
 //!    came meanwhile cannot be erased, it only costs one more call that would block.
-//! 3. READ_CLOSED, WRITE_CLOSED and ERROR stay. After them a short transfer proves nothing, for the end of the stream
-//!    or the error gives no further event.
+//! 3. READ_CLOSED, WRITE_CLOSED, ERROR and URGENT stay. After them a short transfer proves nothing: the end of the
+//!    stream or the error gives no further event, and a read ends before an urgent byte, whatever is behind it.
 
 use crate::sys::atomic::AtomicU64;
 use crate::sys::atomic::Ordering::{AcqRel, Acquire, Relaxed};
@@ -25,6 +26,7 @@ const WRITE: u64 = 1 << 1;
 const READ_CLOSED: u64 = 1 << 2;
 const WRITE_CLOSED: u64 = 1 << 3;
 const ERROR: u64 = 1 << 4;
+const URGENT: u64 = 1 << 5;
 const FLAGS: u64 = (1 << 6) - 1;
 const TICK_ONE: u64 = 1 << 6;
 const TICK: u64 = (u32::MAX as u64) & !FLAGS;
@@ -115,13 +117,15 @@ pub(crate) struct Event {
     pub(crate) read_closed: bool,
     pub(crate) write_closed: bool,
     pub(crate) error: bool,
+    /// The peer has sent an urgent byte, which is read apart from the others.
+    pub(crate) urgent: bool,
 }
 
 impl Event {
     /// Everything that makes a waiting task look: the end and an error are found by the next system call.
     fn flags(self) -> u64 {
         let mut flags = 0;
-        if self.readable || self.read_closed || self.error {
+        if self.readable || self.read_closed || self.error || self.urgent {
             flags |= READ;
         }
         if self.writable || self.write_closed || self.error {
@@ -135,6 +139,9 @@ impl Event {
         }
         if self.error {
             flags |= ERROR;
+        }
+        if self.urgent {
+            flags |= URGENT;
         }
         flags
     }
@@ -183,7 +190,7 @@ impl Readiness {
     /// Whether nothing is ready.
     #[must_use]
     pub const fn is_empty(self) -> bool {
-        self.0 & FLAGS == 0
+        self.0 & FLAGS & !URGENT == 0
     }
 
     /// Whether a direction of `interest` is ready.
@@ -210,7 +217,8 @@ impl std::fmt::Debug for Readiness {
 pub(crate) enum Drained {
     /// The call would have blocked: proof, whatever has been seen before.
     WouldBlock,
-    /// A stream gave or took less than asked: proof only while its end has not been seen (invariant 3).
+    /// A stream gave or took less than asked: proof only while neither its end nor an urgent byte has been seen
+    /// (invariant 3).
     Short,
 }
 
@@ -276,8 +284,8 @@ impl Word {
         let sticky = match drained {
             Drained::WouldBlock => 0,
             Drained::Short => {
-                let closed = |direction, bits| if interest.0 & direction as u8 != 0 { bits } else { 0 };
-                ERROR | closed(READ, READ_CLOSED) | closed(WRITE, WRITE_CLOSED)
+                let of = |direction, bits| if interest.0 & direction as u8 != 0 { bits } else { 0 };
+                ERROR | of(READ, READ_CLOSED | URGENT) | of(WRITE, WRITE_CLOSED)
             }
         };
         let mut word = self.0.load(Relaxed);

@@ -2,7 +2,8 @@
 //! waited for after.
 //!
 //! 1. It is dropped before its fd is closed, so that no event of the next fd of that number can be its own.
-//! 2. After its runtime has ended it touches nothing, and every wait on it is an error.
+//! 2. After its runtime has ended it touches nothing, and every wait on it is an error. In the child of a fork the
+//!    runtime of the parent is gone as well.
 //! 3. The system call is tried first. Only when it would block, or when a stream gave or took less than asked, is the
 //!    direction taken for drained, and only if no event came meanwhile.
 
@@ -17,6 +18,8 @@ use super::descriptor::{Descriptor, Ended, Waiter};
 use super::readiness::{Direction, Drained, Interest, Readiness};
 use super::table::Key;
 use crate::budget::poll_charge;
+use crate::context;
+use crate::runtime::FORKED;
 
 /// What a fresh registration expects of its fd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,11 @@ pub struct Registration {
 
 pub(super) fn shut_down() -> io::Error {
     io::Error::other("runtime shut down")
+}
+
+#[cold]
+fn forked() -> io::Error {
+    io::Error::other(FORKED)
 }
 
 impl From<Ended> for io::Error {
@@ -78,10 +86,21 @@ impl Registration {
         Poll::Ready(Ok(readiness))
     }
 
-    fn poll_slot(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<Result<Readiness, Ended>> {
-        self.netpoll.with_arm(self.key, |waiting, arm| {
+    fn poll_slot(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<Readiness>> {
+        self.check_process()?;
+        let polled = self.netpoll.with_arm(self.key, |waiting, arm| {
             self.descriptor.poll_slot(self.key.generation, direction, cx.waker(), waiting, arm)
-        })
+        });
+        if polled.is_pending() {
+            context::io_is_awaited(self.netpoll);
+        }
+        polled.map_err(io::Error::from)
+    }
+
+    /// An error in the child of a fork, before anything of the parent's is touched.
+    #[inline]
+    fn check_process(&self) -> io::Result<()> {
+        if self.netpoll.is_of_this_process() { Ok(()) } else { Err(forked()) }
     }
 
     /// Waits until a direction of `interest` is ready.
@@ -114,6 +133,7 @@ impl Registration {
     ///
     /// The runtime was shut down.
     pub fn look(&self) -> io::Result<Readiness> {
+        self.check_process()?;
         self.descriptor.look(self.key.generation).ok_or_else(shut_down)
     }
 
@@ -267,26 +287,31 @@ struct Wait<'a> {
 }
 
 impl Future for Wait<'_> {
-    type Output = Result<Readiness, Ended>;
+    type Output = io::Result<Readiness>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // SAFETY: `waiter` is the only field that is pinned; it is not moved below.
         let this = unsafe { self.get_unchecked_mut() };
         let (registration, interest) = (this.registration, this.interest);
+        registration.check_process()?;
         // SAFETY: it is pinned with `self`, and `drop` unlinks it before its memory goes.
         let waiter = unsafe { Pin::new_unchecked(&this.waiter) };
         let result = registration.netpoll.with_arm(registration.key, |waiting, arm| {
             let generation = registration.key.generation;
             registration.descriptor.poll_linked(generation, interest, waiter, cx.waker(), waiting, arm)
         });
-        this.linked |= result.is_pending();
-        result
+        if result.is_pending() {
+            this.linked = true;
+            context::io_is_awaited(registration.netpoll);
+        }
+        result.map_err(io::Error::from)
     }
 }
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        if self.linked {
+        // In the child of a fork nobody comes to the list any more.
+        if self.linked && self.registration.netpoll.is_of_this_process() {
             let Registration { netpoll, descriptor, .. } = self.registration;
             // SAFETY: it was pinned by the polls that linked it.
             let waiter = unsafe { Pin::new_unchecked(&self.waiter) };

@@ -90,6 +90,13 @@ where
     )
 }
 
+/// Whether an urgent byte is to be read.
+fn has_urgent(io: &TcpStream) -> bool {
+    let mut fd = libc::pollfd { fd: io.as_raw_fd(), events: libc::POLLPRI, revents: 0 };
+    // SAFETY: there is one entry, and no time is waited.
+    unsafe { libc::poll(&mut fd, 1, 0) == 1 }
+}
+
 /// Reads to the end, waiting in the netpoller whenever there is nothing to read.
 fn read_to_end<S>(netpoll: &Netpoll, source: &Source<S>) -> usize
 where
@@ -151,6 +158,40 @@ fn r20_the_end_comes_between_the_event_and_the_read() {
         }
         there.shutdown(Shutdown::Write).unwrap();
         assert_eq!(read_to_end(netpoll, &here), 100);
+    });
+}
+
+/// A read ends before the urgent byte, so that it is short with more behind it.
+#[test]
+fn r20_bytes_behind_an_urgent_one_need_no_further_event() {
+    on_both(|backend| {
+        let netpoll = netpoll(backend);
+        let (here, mut there) = tcp_pair();
+        there.set_nodelay(true).unwrap();
+        let here = register(netpoll, here);
+        // What the registration itself tells of has been seen.
+        assert!(poll_read(&here, Waker::noop(), 100).is_pending());
+        turn(netpoll, Wait::Now);
+        assert!(poll_read(&here, Waker::noop(), 100).is_pending());
+        there.write_all(b"before").unwrap();
+        // SAFETY: the byte is there.
+        assert_eq!(unsafe { libc::send(there.as_raw_fd(), b"!".as_ptr().cast(), 1, libc::MSG_OOB) }, 1);
+        there.write_all(b"behind").unwrap();
+        // All of it has come, so one event tells of it.
+        while here.io.peek(&mut [0; 100]).is_err() || !has_urgent(&here.io) {
+            std::thread::yield_now();
+        }
+        let mut read = 0;
+        while read < 12 {
+            match poll_read(&here, Waker::noop(), 100) {
+                Poll::Ready(n) => read += n.unwrap(),
+                Poll::Pending => {
+                    let start = Instant::now();
+                    turn(netpoll, Wait::Until(Duration::from_secs(10)));
+                    assert!(start.elapsed() < Duration::from_secs(10), "{read} bytes, and no event of the others");
+                }
+            }
+        }
     });
 }
 

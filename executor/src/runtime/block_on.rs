@@ -38,9 +38,9 @@ use crate::waits::{Outcome, Wait};
 /// while it polls, and gives way while it waits. Tasks that [`spawn_local`](crate::task::spawn_local) makes inside run
 /// on this thread too, until `future` has ended.
 ///
-/// While the runtime shuts down no socket is looked at: a future that waits for one then waits for ever. Sleeps end as
-/// ever until the shutdown is over; a `block_on` that waits for time even then, which only one on a thread of your own
-/// can, panics.
+/// While the runtime shuts down sleeps end as ever, and sockets are looked at every millisecond. A `block_on` that
+/// waits even when the shutdown is over, which only one on a thread of your own can, panics if it waits for time, and
+/// gets an error if it waits for a socket.
 ///
 /// # Panics
 ///

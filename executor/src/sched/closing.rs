@@ -1,37 +1,54 @@
-//! Time in a runtime that closes. Its machines end, and nobody waits in the netpoller for a deadline; but a thread in
-//! `block_on` may wait for time, in a destructor, in a blocking closure or in a poll that shutdown waits for.
+//! Time and sockets in a runtime that closes. Its machines end, and nobody sits in the netpoller; but a thread in
+//! `block_on` may wait for either, in a destructor, in a blocking closure or in a poll that shutdown waits for.
 //! `runtime::block_on` calls this.
 //!
 //! 1. Whoever waits keeps the time for all: it sleeps until the earliest deadline and fires what is due, whoever armed
 //!    it. So what a thread arms before it waits fires.
-//! 2. Shutdown unparks who waits after it has said that the runtime closes: they come here, also if they looked just
+//! 2. Whoever waits while tasks wait for I/O looks at the netpoller first, and again after [`IO_LOOK`].
+//! 3. Shutdown unparks who waits after it has said that the runtime closes: they come here, also if they looked just
 //!    before.
-//! 3. A clock that stands is moved to the deadline: nobody is left who would move it.
+//! 4. A clock that stands is moved to the deadline if no socket is ready: nobody is left who would move it.
 
 use std::time::Duration;
 
+use super::find::wake_all;
 use super::{RuntimeRef, Sched};
 use crate::clock::NEVER;
 use crate::park::Parker;
 
+/// So long a thread sleeps beside tasks that wait for I/O. It sleeps on its parker, where whoever wakes it finds it,
+/// and not in the netpoller.
+const IO_LOOK: Duration = Duration::from_millis(1);
+
 impl Sched {
-    /// Parks this thread, which waits in `block_on`, until it is unparked or a timer was due.
+    /// Parks this thread, which waits in `block_on`, until it is unparked, a timer was due or a socket was ready. It
+    /// may come back earlier.
     pub(crate) fn park_while_closing(&'static self, runtime: RuntimeRef, parker: &Parker) {
         // As a guest: else the clock that is moved may be that of the next runtime.
         if !self.enter(|| runtime.is_there()) {
             return;
         }
+        let awaits_io = self.netpoll.waiters() > 0;
+        let mut ready = Vec::new();
+        if awaits_io && self.look_from_seat(&mut ready) && !ready.is_empty() {
+            self.leave();
+            // This thread's may be among them.
+            return wake_all(&mut ready);
+        }
         let deadline = self.settled_deadline();
-        if deadline != NEVER {
+        let until_due = (deadline != NEVER).then(|| {
             self.clock.advance_to(deadline);
-        }
-        let left = deadline.saturating_sub(self.clock.now());
+            Duration::from_nanos(deadline.saturating_sub(self.clock.now()))
+        });
         self.leave();
-        if deadline == NEVER {
-            return parker.park();
-        }
-        if left == 0 || !parker.park_timeout(Duration::from_nanos(left)) {
-            self.wake_due(self.clock.now());
+        let left = if awaits_io { Some(until_due.map_or(IO_LOOK, |left| left.min(IO_LOOK))) } else { until_due };
+        match left {
+            None => parker.park(),
+            Some(left) => {
+                if left.is_zero() || !parker.park_timeout(left) {
+                    self.wake_due(self.clock.now());
+                }
+            }
         }
     }
 }

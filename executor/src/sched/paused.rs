@@ -89,7 +89,7 @@ impl Sched {
     }
 
     /// Looks at the netpoller without waiting. `false` if another thread does.
-    fn look_from_seat(&self, ready: &mut Vec<Waker>) -> bool {
+    pub(super) fn look_from_seat(&self, ready: &mut Vec<Waker>) -> bool {
         if self.netpoll.waiters() == 0 {
             return true;
         }

@@ -129,6 +129,20 @@ impl Arena {
         unsafe { self.take(class_of(layout)?) }
     }
 
+    /// [`Arena::alloc`] of a cell that is at hand: it calls nothing.
+    ///
+    /// # Safety
+    ///
+    /// As [`Arena::alloc`].
+    #[inline(always)]
+    pub(crate) unsafe fn alloc_at_hand(&self, layout: Layout) -> Option<NonNull<u8>> {
+        if !sys::TASKS_SHARE_PAGES {
+            return None;
+        }
+        // SAFETY: passed on.
+        unsafe { self.take_at_hand(class_of(layout)?) }
+    }
+
     /// Takes back what [`Arena::alloc`] of any arena gave. The caller's own arena, if it owns one, makes it cheap.
     /// `is_machine` says whether the caller runs tasks: such a thread takes no lock for it, that of others it would
     /// keep from spawning.
@@ -298,15 +312,22 @@ impl Arena {
     #[inline]
     unsafe fn take(&self, class: usize) -> Option<NonNull<u8>> {
         // SAFETY: passed on.
+        unsafe { self.take_at_hand(class).or_else(|| self.take_slowly(class)) }
+    }
+
+    /// A free cell of the first page of the class.
+    ///
+    /// # Safety
+    ///
+    /// As [`Arena::alloc`].
+    #[inline(always)]
+    unsafe fn take_at_hand(&self, class: usize) -> Option<NonNull<u8>> {
+        // SAFETY: passed on.
         let cell = unsafe {
             let first = self.first(class);
             if first.is_null() { null_mut() } else { Page::take(first) }
         };
-        match NonNull::new(cell.cast()) {
-            // SAFETY: passed on.
-            None => unsafe { self.take_slowly(class) },
-            cell => cell,
-        }
+        NonNull::new(cell.cast())
     }
 
     /// The first page of the class has no free cell, or there is none.

@@ -100,6 +100,19 @@ pub(super) fn memory_of<F: Future>(p: &'static Processor) -> Option<NonNull<u8>>
     unsafe { p.arena.alloc(Cell::<F>::LAYOUT) }
 }
 
+/// [`memory_of`] a task that is spawned here, on a processor of the runtime that this thread is in, whose arena has a
+/// cell at hand. `None` says nothing but that it is not as simple as that. It calls nothing.
+#[inline(always)]
+pub(super) fn memory_here<F: Future>() -> Option<(&'static Processor, NonNull<u8>)> {
+    let runtime = context::runtime()?;
+    let p = context::processor_of(runtime.sched)?;
+    if !runtime.is_of_this_process() || !runtime.sched.spawns_in_arenas(runtime.generation) {
+        return None;
+    }
+    // SAFETY: as in `memory_of`.
+    unsafe { Some((p, p.arena.alloc_at_hand(Cell::<F>::LAYOUT)?)) }
+}
+
 /// Memory for a task of `F` that is spawned outside of the runtime's processors, and its number there. `None`: such a
 /// task has memory of its own, or the runtime is closed.
 #[inline]
@@ -140,7 +153,7 @@ pub(super) unsafe fn new_apart<F: Future>(
 ///
 /// Future and output are `Send`, and live for as long as they are kept. The memory is what the flags say of it, for
 /// `F`, and the caller's.
-#[inline]
+#[inline(always)]
 pub(super) unsafe fn new<F: Future>(
     memory: NonNull<u8>,
     location: &'static Location<'static>,

@@ -4,6 +4,7 @@
 //! 2. Between `begin_poll` and `end_poll` the processor may become a husk or another one (see `stuck`,
 //!    `block_in_place`), or the thread may have none: what comes after a poll asks again.
 
+use super::steal::is_long;
 use super::{Worker, die};
 use crate::clock;
 use crate::processor::Processor;
@@ -91,15 +92,22 @@ impl Worker {
     }
 
     /// Runs a lone task of `victim`. If it was not worth the wake and waited for no long poll, `victim` wakes machines
-    /// more rarely: that processor may only have been preempted for a moment.
+    /// more rarely: that processor may only have been preempted for a moment. Not if this machine was there for other
+    /// tasks before, all behind one poll.
     #[cold]
     fn run_lone(&mut self, victim: &'static Processor, p: &'static Processor, unit: Unit) {
         let start = clock::now();
         self.run_task(p, unit);
-        let now = clock::now();
-        if now - start >= WORTH_NS || self.is_in_long_poll(victim, now) {
+        self.judge_lone(victim, start, clock::now());
+    }
+
+    /// See [`Worker::run_lone`]: the task ran from `start` on.
+    pub(super) fn judge_lone(&mut self, victim: &'static Processor, start: u64, now: u64) {
+        let lasted = now - start;
+        let behind = self.seen_in_poll(victim, now);
+        if lasted >= WORTH_NS || behind.is_some_and(is_long) {
             victim.reset_backoff();
-        } else {
+        } else if behind.is_none_or(|ns| ns <= lasted) {
             victim.raise_backoff();
         }
     }

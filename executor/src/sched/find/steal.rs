@@ -33,6 +33,9 @@ pub(super) struct Behind {
     since: u64,
 }
 
+/// A processor with a lone task, its `polls`, and what is in its run-next slot.
+type Lone = (&'static Processor, u32, usize);
+
 /// A theft that is still to be judged.
 pub(super) struct Theft {
     victim: &'static Processor,
@@ -47,18 +50,21 @@ pub(super) struct Theft {
 
 impl Theft {
     /// It paid if it has kept the thief busy for a while and half of the tasks have stayed at least, or if its victim
-    /// could not come to them.
+    /// has been in a long poll. A short one says nothing if the victim, `behind` for so long in one poll, could not
+    /// have come to the tasks meanwhile: that poll may become a long one.
     #[cold]
-    fn judge(self, p: &'static Processor, now: u64, behind_long_poll: bool) {
+    fn judge(self, p: &'static Processor, now: u64, behind: Option<u64>) {
         if !std::ptr::eq(self.p, p) {
             return;
         }
+        let lasted = now.saturating_sub(self.at);
         let polls = u64::from(p.polls().wrapping_sub(self.polls) / 2);
-        let short = now.saturating_sub(self.at) < PAYS_NS.min(PAYS_POLL_NS * polls);
-        if !behind_long_poll && (short || 2 * p.gone_home().wrapping_sub(self.gone_home) >= self.tasks.max(2)) {
-            self.victim.raise_backoff();
-        } else {
+        let short = lasted < PAYS_NS.min(PAYS_POLL_NS * polls);
+        let gone_home = 2 * p.gone_home().wrapping_sub(self.gone_home) >= self.tasks.max(2);
+        if behind.is_some_and(is_long) || !short && !gone_home {
             self.victim.reset_backoff();
+        } else if gone_home || behind.is_none_or(|ns| ns < lasted) {
+            self.victim.raise_backoff();
         }
     }
 }
@@ -117,7 +123,7 @@ impl Worker {
         p.counters().stolen.add(tasks.into());
         count_found(p, FoundIn::Stolen);
         let at = clock::now();
-        self.is_in_long_poll(victim, at);
+        self.seen_in_poll(victim, at);
         self.theft = Some(Theft { victim, p, at, tasks, polls: p.polls(), gone_home: p.gone_home() });
         Some(loot.first)
     }
@@ -139,41 +145,57 @@ impl Worker {
         None
     }
 
-    /// Whether `owner` has been in one poll since this machine saw it [`LONG_POLL_NS`] ago. One that is just waking a
-    /// machine only seems to be.
+    /// Whether `owner` has been in one poll since this machine saw it [`LONG_POLL_NS`] ago.
     pub(super) fn is_in_long_poll(&mut self, owner: &'static Processor, now: u64) -> bool {
+        self.seen_in_poll(owner, now).is_some_and(is_long)
+    }
+
+    /// For how long this machine has seen `owner` in one poll; `None` if it is in none. One that is just waking a
+    /// machine only seems to be.
+    pub(super) fn seen_in_poll(&mut self, owner: &'static Processor, now: u64) -> Option<u64> {
         let polls = owner.polls();
         if polls % 2 == 0 || owner.is_waking() {
             self.behind = None;
-            return false;
+            return None;
         }
         match &self.behind {
             Some(seen) if std::ptr::eq(seen.owner, owner) && seen.polls == polls => {
-                now.saturating_sub(seen.since) >= LONG_POLL_NS
+                Some(now.saturating_sub(seen.since))
             }
             _ => {
                 self.behind = Some(Behind { owner, polls, since: now });
-                false
+                Some(0)
             }
         }
+    }
+
+    /// Whether `owner`, whose `polls` are so many, has been in one poll since this machine saw it [`LONE_NS`] ago.
+    fn has_seen_stand(&self, owner: &'static Processor, polls: u32, now: u64) -> bool {
+        self.behind.as_ref().is_some_and(|seen| {
+            std::ptr::eq(seen.owner, owner)
+                && seen.polls == polls
+                && !owner.is_waking()
+                && now.saturating_sub(seen.since) >= LONE_NS
+        })
     }
 
     /// What was stolen last is done with, `now`: its victim learns whether that paid.
     #[inline]
     pub(super) fn judge_theft(&mut self, p: &'static Processor, now: u64) {
         if let Some(theft) = self.theft.take() {
-            let behind_long_poll = self.is_in_long_poll(theft.victim, now);
-            theft.judge(p, now, behind_long_poll);
+            let behind = self.seen_in_poll(theft.victim, now);
+            theft.judge(p, now, behind);
         }
     }
 
     /// A processor's lone task is about to be run by its own machine; it is taken only if that processor does nothing
-    /// for as long as a thief is willing to wait. The pointer alone would not tell: two tasks that take turns in the
-    /// slot look the same each time (ABA), but `polls` moves.
+    /// for as long as a thief is willing to wait, or has done nothing while this thief ran what else was queued there.
+    /// The pointer alone would not tell: two tasks that take turns in the slot look the same each time (ABA), but
+    /// `polls` moves.
     fn steal_lone(&mut self, p: &'static Processor, total: u32) -> Option<Unit> {
         const CANDIDATES: usize = 8;
         let sched = self.sched;
-        let mut seen: [Option<(&'static Processor, u32, usize)>; CANDIDATES] = [None; CANDIDATES];
+        let mut seen: [Option<Lone>; CANDIDATES] = [None; CANDIDATES];
         let mut count = 0;
         for victim in victims(p, total) {
             let other = sched.slot(victim).processor();
@@ -194,21 +216,32 @@ impl Worker {
                 seen.iter().flatten().any(|(other, polls, _)| other.is_waking() && other.polls() == *polls)
             });
         }
-        spin(LONE_NS, |_| true);
-        for (other, polls, next) in seen.into_iter().flatten() {
-            if other.polls() != polls {
-                continue;
-            }
-            let unit = other.queue.steal_one().or_else(|| if next == 0 { None } else { other.queue.next.steal(next) });
-            if let Some(unit) = unit {
-                p.counters().stolen.add(1);
-                count_found(p, FoundIn::StolenLone);
-                self.lone_of = Some(other);
-                return Some(unit);
-            }
-        }
-        None
+        // Behind a poll from which this machine has just taken others it has waited while it ran those.
+        let now = clock::now();
+        let stood = |(other, polls, _): &Lone| self.has_seen_stand(other, *polls, now);
+        let at_once = seen.into_iter().flatten().find(stood).and_then(|lone| self.take_lone(p, lone));
+        at_once.or_else(|| {
+            spin(LONE_NS, |_| true);
+            seen.into_iter().flatten().find_map(|lone| self.take_lone(p, lone))
+        })
     }
+
+    /// Takes the lone task of `other`, which was `next` in its slot, if its `polls` are still as many.
+    fn take_lone(&mut self, p: &'static Processor, (other, polls, next): Lone) -> Option<Unit> {
+        if other.polls() != polls {
+            return None;
+        }
+        let unit = other.queue.steal_one().or_else(|| if next == 0 { None } else { other.queue.next.steal(next) })?;
+        p.counters().stolen.add(1);
+        count_found(p, FoundIn::StolenLone);
+        self.lone_of = Some(other);
+        Some(unit)
+    }
+}
+
+/// Whether a poll that has lasted for so long, in nanoseconds, is long: then it paid to take what was behind it.
+pub(super) fn is_long(ns: u64) -> bool {
+    ns >= LONG_POLL_NS
 }
 
 /// Spins for `ns` nanoseconds, or until `on` says no, which is told the time.

@@ -1,7 +1,8 @@
 //! What thefts are worth.
 
-use super::{Behind, LONG_POLL_NS, PAYS_NS, PAYS_POLL_NS, Theft, Worker};
+use super::{Behind, LONE_NS, LONG_POLL_NS, PAYS_NS, PAYS_POLL_NS, Theft, Worker};
 use crate::processor::Processor;
+use crate::runq::Replaced;
 use crate::runq::tests::{number, unit};
 use crate::sched::{Config, Sched};
 
@@ -28,7 +29,7 @@ fn pays(ns: u64, polls: u32, gone_home: u32) -> bool {
         p.end_poll();
     }
     (0..gone_home).for_each(|_| p.task_goes_home());
-    theft.judge(p, 1_000 + ns, false);
+    theft.judge(p, 1_000 + ns, None);
     !victim.is_spared()
 }
 
@@ -134,4 +135,68 @@ fn r03_a_poll_that_wakes_a_machine_is_not_long_for_that() {
     assert!(!worker.is_in_long_poll(victim, 1_000 + LONG_POLL_NS));
     victim.set_waking(false);
     assert!(!worker.is_in_long_poll(victim, 2_000 + LONG_POLL_NS));
+}
+
+/// Whether the victim of a short theft is spared, if it was before, or was not, and was in one poll for `behind`.
+fn is_spared_after(before: bool, behind: Option<u64>, gone_home: u32) -> bool {
+    const LASTED: u64 = 500;
+    let (_, p, victim) = beside(0);
+    if before {
+        victim.raise_backoff();
+    }
+    let theft = Theft { victim, p, at: 1_000, tasks: 6, polls: p.polls(), gone_home: p.gone_home() };
+    p.begin_poll();
+    p.end_poll();
+    (0..gone_home).for_each(|_| p.task_goes_home());
+    theft.judge(p, 1_000 + LASTED, behind.map(|before| before + LASTED));
+    victim.is_spared()
+}
+
+#[test]
+fn r03_a_short_theft_says_nothing_while_its_victim_stays_in_one_poll() {
+    for before in [false, true] {
+        assert_eq!(is_spared_after(before, Some(0), 0), before);
+        assert!(is_spared_after(before, Some(0), 3), "tasks that go home are better off there");
+        assert!(is_spared_after(before, None, 0), "its owner could have come to them");
+        assert!(!is_spared_after(before, Some(LONG_POLL_NS), 0));
+    }
+    let (_, p, victim) = beside(0);
+    let theft = Theft { victim, p, at: 1_000, tasks: 6, polls: p.polls().wrapping_sub(2), gone_home: p.gone_home() };
+    theft.judge(p, 1_500, Some(499));
+    assert!(victim.is_spared(), "that poll began after the theft");
+}
+
+/// A searcher that saw the poll beside it first at `since`.
+fn seen_since(since: u64) -> (Worker, &'static Processor, &'static Processor) {
+    let (mut worker, p, victim) = beside(0);
+    victim.begin_poll();
+    worker.behind = Some(Behind { owner: victim, polls: victim.polls(), since });
+    (worker, p, victim)
+}
+
+#[test]
+fn r03_a_lone_task_behind_a_poll_that_was_seen_to_stand_is_taken_at_once() {
+    let (worker, _, victim) = seen_since(1_000);
+    let stands = |polls, after| worker.has_seen_stand(victim, polls, 1_000 + after);
+    assert!(stands(victim.polls(), LONE_NS));
+    assert!(!stands(victim.polls(), LONE_NS - 1), "not for long");
+    assert!(!stands(victim.polls() + 2, LONE_NS), "another poll");
+    victim.set_waking(true);
+    assert!(!stands(victim.polls(), LONE_NS), "it wakes a machine");
+}
+
+#[test]
+fn r03_the_lone_task_behind_a_poll_that_others_were_taken_from_spares_nobody() {
+    // A poll that was seen to stand says nothing of its processor; one that was not may have been preempted.
+    for seen in [true, false] {
+        let (mut worker, p, victim) = seen_since(1_000);
+        if !seen {
+            worker.behind = None;
+        }
+        assert!(matches!(victim.queue.next.replace(unit(1)), Replaced::Nothing));
+        let next = victim.queue.next.peek();
+        assert_eq!(worker.take_lone(p, (victim, victim.polls(), next)).map(number), Some(1));
+        worker.judge_lone(victim, 2_000, 2_100);
+        assert_eq!(victim.is_spared(), !seen);
+    }
 }
