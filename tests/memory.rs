@@ -54,6 +54,7 @@ fn r18_what_allocates_and_what_does_not() {
     a_burst_from_outside_gives_its_memory_back();
     a_burst_from_outside_gives_its_memory_back_beside_work();
     a_burst_that_others_end_gives_its_memory_back();
+    a_burst_of_processors_that_are_gone_gives_its_memory_back();
     a_reset_of_the_timer_for_hyper_allocates_nothing();
 }
 
@@ -189,6 +190,62 @@ fn a_burst_from_outside_gives_its_memory_back_beside_work() {
         assert!(is_kept(), "the tasks have no memory");
         drop(open);
         is_done.recv().unwrap();
+    });
+}
+
+/// As below, of processors that no machine comes to any more: one that was replaced in a stuck poll, and one too many.
+fn a_burst_of_processors_that_are_gone_gives_its_memory_back() {
+    const TASKS: usize = 50_000;
+    /// As below, for each of two processors.
+    const KEPT: isize = 5 << 20;
+    fn spawn_all() -> Vec<gmp::task::JoinHandle<[u8; 64]>> {
+        (0..TASKS).map(|_| gmp::spawn(async { [0_u8; 64] })).collect()
+    }
+    fn are_finished(handles: &[gmp::task::JoinHandle<[u8; 64]>]) -> bool {
+        handles.iter().all(gmp::task::JoinHandle::is_finished)
+    }
+    let goes_back = |runtime: &gmp::Runtime, handles: Vec<_>, before: isize| {
+        assert!(BYTES.load(Ordering::SeqCst) - before > KEPT, "the tasks have no memory");
+        drop::<Vec<gmp::task::JoinHandle<_>>>(handles);
+        while BYTES.load(Ordering::SeqCst) - before > KEPT {
+            // It is not for a runtime without work to do that.
+            drop(runtime.spawn(async {}));
+            std::thread::yield_now();
+        }
+    };
+    limited(|| {
+        let runtime = Builder::new().procs(1).on_stuck(|_| ()).build().unwrap();
+        let before = BYTES.load(Ordering::SeqCst);
+        let task = runtime.spawn(async {
+            let handles = spawn_all();
+            // The processor that spawned them is not the one that runs them.
+            while !are_finished(&handles) {
+                std::thread::yield_now();
+            }
+            handles
+        });
+        let handles = futures::executor::block_on(task).unwrap();
+        goes_back(&runtime, handles, before);
+    });
+    limited(|| {
+        let runtime = Builder::new().procs(2).rescue(None).build().unwrap();
+        let before = BYTES.load(Ordering::SeqCst);
+        let both = std::sync::Arc::new(std::sync::Barrier::new(2));
+        let tasks = [(); 2].map(|()| {
+            let both = both.clone();
+            runtime.spawn(async move {
+                both.wait();
+                let handles = spawn_all();
+                both.wait();
+                handles
+            })
+        });
+        let handles: Vec<_> = tasks.into_iter().flat_map(|task| futures::executor::block_on(task).unwrap()).collect();
+        runtime.set_procs(1).unwrap();
+        while !are_finished(&handles) {
+            std::thread::yield_now();
+        }
+        goes_back(&runtime, handles, before);
     });
 }
 

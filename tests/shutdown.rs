@@ -252,6 +252,53 @@ fn r24_a_runtime_is_dropped_in_a_task_of_another() {
     });
 }
 
+/// Each drop, or `block_on`, waits for the poll in which the other one is. Those of a task, in a blocking call or not,
+/// and of a pinned one.
+#[test]
+fn r24_two_runtimes_whose_tasks_wait_for_each_other() {
+    /// How `second` keeps a poll of its runtime from ending.
+    #[derive(Clone, Copy)]
+    enum Second {
+        Drops,
+        BlocksOnFirst,
+    }
+    fn in_place(is_in_place: bool, f: impl FnOnce()) {
+        if is_in_place { gmp::block_in_place(f) } else { f() }
+    }
+    let meet = |second: Second, is_in_place: bool, is_pinned: bool| {
+        let [a, b] = [(); 2].map(|()| Builder::new().procs(1).on_stuck(|_| ()).build().unwrap());
+        let (on_a, on_b) = (a.handle(), b.handle());
+        let (closing, inside) = (on_b.clone(), Arc::new(Barrier::new(2)));
+        let first_inside = inside.clone();
+        let drops_b = async move {
+            first_inside.wait();
+            in_place(is_in_place, || drop(b));
+        };
+        let first = if is_pinned { on_a.spawn_pinned(|| drops_b) } else { on_a.spawn(drops_b) };
+        let waits_for_a = async move {
+            inside.wait();
+            // The other one is in its drop, which waits for this poll.
+            thread::spawn(move || while !closing.spawn(async {}).is_finished() {}).join().unwrap();
+            in_place(is_in_place, || match second {
+                Second::Drops => drop(a),
+                Second::BlocksOnFirst => a.handle().block_on(first).unwrap(),
+            });
+        };
+        let second = if is_pinned { on_b.spawn_pinned(|| waits_for_a) } else { on_b.spawn(waits_for_a) };
+        runtime(1).block_on(second).unwrap();
+    };
+    limited(|| {
+        thread::scope(|scope| {
+            for second in [Second::Drops, Second::BlocksOnFirst] {
+                for (is_in_place, is_pinned) in [(false, false), (true, false), (false, true)] {
+                    let meet = &meet;
+                    scope.spawn(move || meet(second, is_in_place, is_pinned));
+                }
+            }
+        });
+    });
+}
+
 /// A thread in `block_on` holds a processor; the slot must not serve the next runtime meanwhile.
 #[test]
 fn r14_shutdown_waits_for_the_poll_of_a_block_on() {

@@ -1,6 +1,7 @@
 //! Wakers at hard times: under a lock, across runtimes, after the end of the task or of its runtime, in destructors.
 
 use std::cell::RefCell;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -8,7 +9,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
+use futures::channel::oneshot;
 use gmp::runtime::{Builder, Runtime};
+use gmp::task::{LocalSet, yield_now};
 
 use door::Door;
 use drops::Drops;
@@ -260,6 +263,19 @@ impl Wake for Hostile {
     }
 }
 
+/// Panics when it is dropped.
+struct HostileInDrop;
+
+impl Wake for HostileInDrop {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for HostileInDrop {
+    fn drop(&mut self) {
+        panic!("a hostile waker");
+    }
+}
+
 #[test]
 fn r13_a_waker_that_panics_in_a_batch_of_timers_costs_nobody_else_a_wake() {
     limited(|| {
@@ -307,20 +323,67 @@ fn r13_a_waker_that_panics_as_that_of_a_handle_does_no_harm() {
     });
 }
 
+/// As above, of tasks that stay on one thread: where a waker panics in the hands of `async-task`, which has their
+/// cells, the process ends.
+#[test]
+fn r13_a_waker_that_panics_as_that_of_the_handle_of_a_bound_task_does_no_harm() {
+    limited(|| {
+        let wakers = [|| Waker::from(Arc::new(Hostile)), || Waker::from(Arc::new(HostileInDrop))];
+        for (waker, is_pinned) in wakers.into_iter().flat_map(|waker| [(waker, false), (waker, true)]) {
+            let (runtime, set) = (runtime(2), LocalSet::new());
+            let spawn = |gate: oneshot::Receiver<()>| {
+                let future = async move { _ = gate.await };
+                if is_pinned { runtime.spawn_pinned(|| future) } else { set.spawn_local(future) }
+            };
+            let (opens, gates): (Vec<_>, Vec<_>) = (0..4).map(|_| oneshot::channel()).unzip();
+            let [mut ends, mut aborted, mut left, mut unwanted]: [_; 4] =
+                gates.into_iter().map(spawn).collect::<Vec<_>>().try_into().unwrap();
+            for handle in [&mut ends, &mut aborted, &mut left, &mut unwanted] {
+                // Another one takes the place of the first.
+                for waker in [waker(), waker()] {
+                    assert!(Pin::new(&mut *handle).poll(&mut Context::from_waker(&waker)).is_pending());
+                }
+            }
+            drop(unwanted);
+            let mut opens = opens.into_iter();
+            drop(opens.next());
+            aborted.abort();
+            runtime.block_on(set.run_until(async {
+                while !(ends.is_finished() && aborted.is_finished()) {
+                    yield_now().await;
+                }
+            }));
+            drop((set, runtime));
+            let error = futures::executor::block_on(left).unwrap_err().to_string();
+            assert!(error.contains(if is_pinned { "runtime shut down" } else { "the set" }), "{error}");
+            assert!(futures::executor::block_on(aborted).unwrap_err().is_cancelled());
+            futures::executor::block_on(ends).unwrap();
+        }
+    });
+}
+
+/// The task goes on, and `async-task` keeps what it was given; the waker is let go.
+#[test]
+fn r13_a_waker_of_the_handle_of_a_bound_task_goes_with_the_handle() {
+    limited(|| {
+        struct Nothing;
+        impl Wake for Nothing {
+            fn wake(self: Arc<Self>) {}
+        }
+        let set = LocalSet::new();
+        let nothing = Arc::new(Nothing);
+        let mut handle = set.spawn_local(std::future::pending::<()>());
+        assert!(Pin::new(&mut handle).poll(&mut Context::from_waker(&nothing.clone().into())).is_pending());
+        assert_eq!(Arc::strong_count(&nothing), 2);
+        drop(handle);
+        assert_eq!(Arc::strong_count(&nothing), 1);
+    });
+}
+
 /// Nor do those that panic while a runtime closes its sockets and its timers: tasks of another runtime that wait for a
 /// socket of this one still hear of its end.
 #[test]
 fn r13_wakers_that_panic_while_a_runtime_closes() {
-    /// Panics when it is dropped.
-    struct HostileInDrop;
-    impl Wake for HostileInDrop {
-        fn wake(self: Arc<Self>) {}
-    }
-    impl Drop for HostileInDrop {
-        fn drop(&mut self) {
-            panic!("a hostile waker");
-        }
-    }
     limited(|| {
         let (closes, goes_on) = (runtime(1), runtime(1));
         let entered = closes.enter();

@@ -190,6 +190,13 @@ impl State {
         Some((unit, self.keeping.is_taken(ticket)))
     }
 
+    /// Takes the closure at this address out of the queue, if it is there. The cells of the others are not looked at:
+    /// there may be many, each somewhere else in memory.
+    fn take_out(&mut self, address: usize) -> Option<(Unit, bool)> {
+        let at = self.queue.iter().position(|queued| queued.unit.as_raw().addr().get() == address)?;
+        self.take(at)
+    }
+
     /// For a thread that has come, or has done with a closure, and is counted nowhere but in `threads`.
     fn next(&mut self) -> Next {
         if self.closed {
@@ -334,18 +341,16 @@ impl Sched {
         true
     }
 
-    /// A closure that is still queued was aborted: it goes to a machine, which drops it. Its handle need not wait until
-    /// the pool comes to it, and its destructor does not run in `abort`.
+    /// The closure at this address was aborted, and is kept by who calls. If it is still queued it goes to a machine,
+    /// which drops it: its handle need not wait until the pool comes to it, and its destructor does not run in `abort`.
+    /// The runtime whose it was may be gone, and this be the queue of the next one.
     #[cold]
-    pub(crate) fn abort_blocking(&'static self) {
+    pub(crate) fn abort_blocking(&'static self, address: usize) {
         if !self.is_of_this_process() {
             return;
         }
-        // Any closure that was aborted will do: the runtime whose it was may be gone, and this be the queue of the next
-        // one.
         let mut state = self.blocking.state.lock();
-        let aborted = state.queue.iter().position(|queued| task::is_aborted(&queued.unit));
-        let Some((unit, was_kept)) = aborted.and_then(|at| state.take(at)) else { return };
+        let Some((unit, was_kept)) = state.take_out(address) else { return };
         if was_kept {
             self.call(state);
         } else {

@@ -63,7 +63,9 @@ pub mod task;
 #[cfg(gmp_loom)]
 mod task {
     mod arena;
+    mod panics;
     mod state;
+    pub(crate) use panics::swallow;
 }
 #[cfg(not(gmp_loom))]
 pub mod time;

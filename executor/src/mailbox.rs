@@ -7,11 +7,13 @@
 //!    or it wakes the host. Nothing lies in the box while its hosts sleep.
 //! 3. A host that was woken is not registered any more. Hosts are known by a key, so that one which registers at each
 //!    of its polls is there once, whatever waker it has then.
-//! 4. No lock is held while a host's waker is cloned, woken or dropped: it is the user's.
+//! 4. No lock is held while a host's waker is cloned, woken or dropped: it is the user's. One that panics keeps no
+//!    other host from being woken.
 
 use std::task::Waker;
 
 use crate::sys::{Inbox, Mutex, rank};
+use crate::task::swallow;
 
 /// See the head of the file.
 pub(crate) struct Mailbox<T> {
@@ -53,8 +55,9 @@ impl Hosts {
         Some(self.more.swap_remove(at).1)
     }
 
-    fn wake(self) {
-        self.one.into_iter().chain(self.more).for_each(|host| host.1.wake());
+    /// Gives each waker to `f`, and swallows what it throws.
+    fn each(self, f: impl Fn(Waker)) {
+        self.one.into_iter().chain(self.more).for_each(|host| swallow(|| f(host.1)));
     }
 }
 
@@ -72,7 +75,7 @@ impl<T> Mailbox<T> {
     /// Wakes the hosts.
     pub(crate) fn call(&self) {
         let hosts = std::mem::take(&mut *self.hosts.lock());
-        hosts.wake();
+        hosts.each(Waker::wake);
     }
 
     /// Registers the host `key`, then gives what was put in to `take`, oldest first. Owner only.
@@ -81,7 +84,7 @@ impl<T> Mailbox<T> {
         if !is_registered {
             let waker = waker.clone();
             let former = self.hosts.lock().insert(key, waker);
-            drop(former);
+            swallow(|| drop(former));
         }
         // As many as there are now: what comes later has woken the host again.
         std::iter::from_fn(|| self.items.pop()).take(self.items.len()).for_each(take);
@@ -90,13 +93,13 @@ impl<T> Mailbox<T> {
     /// The host `key` waits no more.
     pub(crate) fn unregister(&self, key: u64) {
         let waker = self.hosts.lock().remove(key);
-        drop(waker);
+        swallow(|| drop(waker));
     }
 
     /// Nobody waits any more.
     pub(crate) fn unregister_all(&self) {
         let hosts = std::mem::take(&mut *self.hosts.lock());
-        drop(hosts);
+        hosts.each(drop);
     }
 }
 

@@ -126,6 +126,21 @@ impl ProcSlot {
         self.objects.lock().spare.push(husk);
     }
 
+    /// Puts away so many portions of what others have left in the arena of a spare object. Tells whether there may be
+    /// more.
+    pub(crate) fn collect_spare(&self, portions: usize) -> bool {
+        let mut objects = self.objects.lock();
+        let Some(at) = objects.spare.iter().position(|spare| spare.arena.has_returned()) else {
+            return false;
+        };
+        let spare = objects.spare.swap_remove(at);
+        drop(objects);
+        // SAFETY: it is no husk, not the table's, and not on the list from which it could become that.
+        unsafe { (0..portions).any(|_| !spare.arena.collect_unheld()) };
+        self.objects.lock().spare.push(spare);
+        true
+    }
+
     /// All objects of the slot: their counters together are the slot's.
     pub(crate) fn objects(&self) -> Vec<&'static Processor> {
         self.objects.lock().all.clone()

@@ -126,6 +126,9 @@ pub(crate) struct Sched {
     /// `block_on`: `sysmon` took it in a blocking call, or they wait in another runtime; and machines that bring wakers
     /// from the netpoller and have no processor yet.
     pub(crate) away: AtomicUsize,
+    /// Threads of the runtime's own in a poll in which they wait for another runtime: in its `block_on`, or for its
+    /// end. That may in turn wait for this one's, so its drop does not wait for them without a limit.
+    pub(crate) elsewhere: AtomicUsize,
     pub(crate) waits: Waits,
     pub(crate) local_tasks: LocalTasks,
     pub(crate) sysmon: Sysmon,
@@ -242,6 +245,7 @@ impl Sched {
             stuck: AtomicUsize::new(0),
             blockers: Blockers::new(),
             away: AtomicUsize::new(0),
+            elsewhere: AtomicUsize::new(0),
             waits: Waits::new(),
             local_tasks: LocalTasks::new(),
             sysmon: Sysmon::new(),

@@ -5,8 +5,8 @@
 //! several, beside an idle processor; machines that have wanted one for long while no more threads may be stuck;
 //! sockets or due timers that no machine attends; closures that are kept, or whose threads are slow to come, and
 //! threads of any kind that could not be started; once a second, and first of all after deep sleep, how many processors
-//! there are to be (beside tasks that are so short and rare that nothing wakes it, once in ten seconds); the schedtrace
-//! line.
+//! there are to be (beside tasks that are so short and rare that nothing wakes it, once in ten seconds), and also
+//! before deep sleep, memory that no machine comes to; the schedtrace line.
 //!
 //! | state of the runtime                        | next look in |
 //! |---------------------------------------------|--------------|
@@ -336,6 +336,8 @@ impl Sched {
         // The first task may have blocked before this thread was there.
         let mut seen = self.first_sight();
         let (mut refresh, mut refreshed_at) = (false, clock::now());
+        // Once a second, and before it sleeps deeply: whether there is memory that only it comes to.
+        let mut collects = false;
         let mut ready = Vec::new();
         let mut warned = HashMap::new();
         let mut trace = trace::Schedtrace::new(self);
@@ -353,6 +355,7 @@ impl Sched {
             if now - refreshed_at >= fresh {
                 refreshed_at = now;
                 self.refresh_procs();
+                collects = true;
             }
             if std::mem::take(&mut woken) {
                 // The processor whose taking woke it is hardly idle yet.
@@ -365,7 +368,11 @@ impl Sched {
             }
             let lately = self.sysmon.acted_lately(now);
             let enough = if watched || lately { LOOKS_IDLE } else { LOOKS_BRIEF };
-            let may_sleep = looks_idle >= enough && !trace.is_on();
+            let mut may_sleep = looks_idle >= enough && !trace.is_on();
+            if collects || may_sleep {
+                collects = self.collect_unheld();
+                may_sleep &= !collects;
+            }
             if may_sleep && !self.detects() && self.sysmon.alarm.open() {
                 self.sysmon.idle_since.store(now, Relaxed);
                 if self.idle.sysmon_waits() {

@@ -24,8 +24,7 @@
 //! | 26–52  | index in the shard                                                                      |
 //! | 0–25   | how many tasks the shard had seen before, so that ids of live tasks and their like differ |
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
@@ -40,11 +39,13 @@ use crate::sys::assert_no_lock_held;
 pub(crate) use cell::{is_waker, wake_all_in};
 pub use join::{AbortHandle, JoinError, JoinHandle};
 pub use local_set::{LocalEnterGuard, LocalSet, spawn_local};
+pub(crate) use panics::swallow;
 pub use yield_now::{YieldNow, yield_now};
 
 use cell::Task;
 use local::{HomeRef, Set};
 use outcome::{Failure, Outcome, Output};
+use panics::caught;
 use registry::Refused;
 
 pub(crate) mod arena;
@@ -54,6 +55,7 @@ mod join;
 pub(crate) mod local;
 mod local_set;
 mod outcome;
+mod panics;
 pub(crate) mod registry;
 mod state;
 mod yield_now;
@@ -144,21 +146,6 @@ impl std::fmt::Display for Id {
 impl std::fmt::Debug for Id {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Id({})", self.0)
-    }
-}
-
-/// Runs a destructor and gives back its panic.
-fn caught(destructor: impl FnOnce()) -> Result<(), Box<dyn Any + Send>> {
-    catch_unwind(AssertUnwindSafe(destructor))
-}
-
-/// Runs a destructor, or a hook, whose panic nobody can be told of. The hook has printed it already.
-pub(crate) fn swallow(destructor: impl FnOnce()) {
-    if let Err(payload) = caught(destructor) {
-        // The payload may be a value whose destructor panics in its turn; leaking that one ends the regress.
-        if let Err(again) = caught(|| drop(payload)) {
-            std::mem::forget(again);
-        }
     }
 }
 
@@ -363,12 +350,6 @@ unsafe fn enter(runtime: RuntimeRef, task: Task) -> bool {
         Refused::Closed => false,
         Refused::Full => panic!("more than {} live tasks were spawned in one place", Id::INDICES),
     }
-}
-
-/// Whether the task was aborted. It stays where it is.
-pub(crate) fn is_aborted(unit: &Unit) -> bool {
-    // SAFETY: the unit keeps the task.
-    unsafe { Task::of_unit(unit).is_aborted() }
 }
 
 #[inline]

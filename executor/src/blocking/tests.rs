@@ -234,3 +234,14 @@ fn r16_short_closures_need_few_threads() {
     assert_eq!(come(&mut s), None);
     assert_eq!(s.threads, 2);
 }
+
+/// These have no cells to look into.
+#[test]
+fn r15_an_aborted_closure_is_found_without_a_look_at_the_others() {
+    let mut s = state(3, 5);
+    let address = |n| unit(n).into_raw().addr().get();
+    let mut take_out = |n| s.take_out(address(n)).map(|(unit, was_kept)| (number(unit), was_kept));
+    assert_eq!((take_out(3), take_out(3), take_out(0), take_out(7)), (Some((3, false)), None, Some((0, false)), None));
+    let rest = std::iter::from_fn(|| s.take(0)).map(|(unit, _)| number(unit));
+    assert_eq!(rest.collect::<Vec<_>>(), [1, 2, 4]);
+}

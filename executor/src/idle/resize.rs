@@ -106,6 +106,12 @@ impl Idle {
         Quit::Dead
     }
 
+    /// Calls `f`, under the lock, if the processor `slot` is dead: nobody has it, and nobody gets it meanwhile.
+    pub(crate) fn while_dead<R>(&self, slot: u32, f: impl FnOnce() -> R) -> Option<R> {
+        let lists = self.lists.lock();
+        lists.dead[slot as usize].then(f)
+    }
+
     /// Whether the processor `slot`, which somebody has, is one too many. A runtime that closes buries nobody: shutdown
     /// looks at the queues one after another, and must not miss what moves.
     pub(super) fn is_dying(&self, lists: &Lists, slot: u32) -> bool {

@@ -71,3 +71,39 @@ fn r18_wakers_are_let_go() {
     mailbox.unregister_all();
     assert_eq!(hosts.each_ref().map(|(count, _)| Arc::strong_count(count)), [2, 2, 2]);
 }
+
+/// Panics when it is woken, and when the last of it is dropped.
+struct Hostile;
+
+impl Wake for Hostile {
+    fn wake(self: Arc<Self>) {
+        panic!("a hostile waker");
+    }
+}
+
+impl Drop for Hostile {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("a hostile waker");
+        }
+    }
+}
+
+#[test]
+fn r13_a_hosts_waker_that_panics_keeps_no_other_asleep() {
+    let mailbox = Mailbox::new();
+    let (count, waker) = counting();
+    let hostile = |key| drop(taken(&mailbox, key, &Waker::from(Arc::new(Hostile))));
+    hostile(0);
+    taken(&mailbox, 1, &waker);
+    hostile(2);
+    // The former ones are dropped.
+    hostile(0);
+    mailbox.put(1);
+    assert_eq!(count.0.load(SeqCst), 1);
+    hostile(0);
+    mailbox.unregister(0);
+    (0..3).for_each(hostile);
+    mailbox.unregister_all();
+    assert_eq!(Arc::strong_count(&count), 2);
+}

@@ -20,6 +20,7 @@ use super::free_slot;
 use crate::context;
 use crate::processor::CLOSING;
 use crate::sched::{RuntimeRef, Sched};
+use crate::sys::atomic::Ordering::Relaxed;
 use crate::task;
 
 /// What a shutdown left behind when its time was over.
@@ -44,7 +45,8 @@ impl std::fmt::Display for Leftover {
 
 impl std::error::Error for Leftover {}
 
-/// `Drop` waits no longer for blocking closures, and for polls that `sysmon` has given up on.
+/// `Drop` waits no longer for blocking closures, and for polls that are given up on: by `sysmon`, or because they wait
+/// for another runtime. Of two runtimes whose tasks drop each other each would else wait for the other one's poll.
 const DROP_WAITS: Duration = Duration::from_secs(1);
 
 /// How long a shutdown waits. `None` is for ever.
@@ -70,9 +72,9 @@ impl Patience {
         Patience { all: None, blocking: None }
     }
 
-    /// Until when to wait for this, with so many threads in polls that `sysmon` has given up on.
-    fn end(self, leftover: Leftover, stuck: usize) -> Option<Instant> {
-        if leftover.tasks <= stuck && leftover.threads <= stuck { self.blocking } else { self.all }
+    /// Until when to wait for this, with so many threads in polls that are given up on.
+    fn end(self, leftover: Leftover, given_up: usize) -> Option<Instant> {
+        if leftover.tasks <= given_up && leftover.threads <= given_up { self.blocking } else { self.all }
     }
 }
 
@@ -109,7 +111,7 @@ pub(super) fn shut_down(runtime: RuntimeRef, patience: Patience) -> Result<(), L
         return Err(leftover(sched));
     }
     let machine = sched.new_machine();
-    let aside = Aside::new(machine);
+    let aside = Aside::new(machine, sched);
     let result = discard_all(runtime, patience);
     match result {
         Ok(()) => finish(runtime),
@@ -163,9 +165,10 @@ fn discard_all(runtime: RuntimeRef, patience: Patience) -> Result<(), Leftover> 
         if leftover.tasks == 0 && leftover.threads == 0 && leftover.blocking == 0 {
             return Ok(());
         }
-        // Each task, machine and thread of the pool that ends, each guest that leaves, and whoever queues a task
-        // unparks us.
-        match patience.end(leftover, sched.stuck_threads()).map(|d| d.saturating_duration_since(Instant::now())) {
+        // Each task, machine and thread of the pool that ends, each guest that leaves, and whoever queues a task or
+        // goes elsewhere unparks us.
+        let given_up = sched.stuck_threads() + sched.elsewhere.load(Relaxed);
+        match patience.end(leftover, given_up).map(|d| d.saturating_duration_since(Instant::now())) {
             None => sched.shutdown.park(),
             Some(left) if left.is_zero() => return Err(leftover),
             Some(left) => {

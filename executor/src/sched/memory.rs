@@ -11,6 +11,9 @@ use crate::task::arena::SharedArena;
 use crate::task::registry::Shard;
 use crate::task::{self, Id};
 
+/// So many portions of what lies in an arena that nobody holds are put away at a look of `sysmon`: some 100 µs.
+const PORTIONS: usize = 16;
+
 impl Sched {
     /// Whether a task that is spawned on a processor of the runtime of this generation goes into its arena. Who holds
     /// that processor asks; so the runtime is there, and the answer exact but for a runtime that has just begun to
@@ -45,6 +48,23 @@ impl Sched {
     #[inline]
     pub(crate) fn collect_outside(&self) -> bool {
         self.arenas_outside.iter().any(SharedArena::collect)
+    }
+
+    /// Puts away some of what others have left in arenas that no machine comes to: those of spare processor objects and
+    /// of dead processors. Tells whether there may be more.
+    pub(crate) fn collect_unheld(&self) -> bool {
+        let mut more = false;
+        for slot in self.slots() {
+            more |= slot.collect_spare(PORTIONS);
+            let p = slot.processor();
+            if p.index >= self.idle.procs() && p.arena.has_returned() {
+                // SAFETY: nobody holds a dead processor, so under the lock its arena is this thread's.
+                let collect = || unsafe { slot.processor().arena.collect_unheld() };
+                // The lock is held for one portion at a time.
+                more |= (0..PORTIONS).all(|_| self.idle.while_dead(p.index, collect).unwrap_or(false));
+            }
+        }
+        more
     }
 
     /// The first number of a block that nobody has.

@@ -141,7 +141,7 @@ impl Sched {
         p.answer(QUIT);
         let slot = self.slot(p.index);
         if p.index >= self.idle.procs() {
-            // Nobody collects what lies there once it is dead.
+            // Once it is dead only `sysmon` collects what lies there, by and by.
             // SAFETY: this machine holds `p`.
             unsafe { p.arena.trim() };
         }

@@ -170,8 +170,8 @@ impl Sched {
     pub(crate) fn return_husk(&'static self, husk: &'static Processor) {
         context::set_processor(None);
         self.spill(husk);
-        // What the stuck poll has spawned has ended elsewhere, or will: until the object is used again nobody collects
-        // it. SAFETY: this machine has the husk until it is back.
+        // What the stuck poll has spawned has ended elsewhere, or will: until the object is used again only `sysmon`
+        // collects it, by and by. SAFETY: this machine has the husk until it is back.
         unsafe { husk.arena.trim() };
         self.slot(husk.index).take_back(husk);
         // AcqRel: pairs with the count in `rescue`.

@@ -2,8 +2,9 @@
 //! instruction. `task` makes its cells in it, `processor` has one arena in each of its objects, shutdown walks them.
 //!
 //! 1. An arena has one owner at a time: the machine that holds its processor, or who holds the lock of a shared one
-//!    (`shared`). The owner alone takes cells, puts cells into their pages, opens pages and gives them back. Handing
-//!    the processor over, or the lock, orders this, so the owner's fields are plain.
+//!    (`shared`); `sysmon` while it keeps one that nobody holds from being taken (`sched::memory`). The owner alone
+//!    takes cells, puts cells into their pages, opens pages and gives them back. Handing the processor over, or the
+//!    lock, orders this, so the owner's fields are plain.
 //! 2. The first word of a cell is an atomic that is 0 while the cell is free, and any thread may read or CAS it as long
 //!    as [`Arena::walk`] shows it. Whoever has a cell makes its fields first and stores the word last (Release);
 //!    whoever lets it go stores 0 last (Relaxed: who reads it does nothing) and then calls [`Arena::free`], which
@@ -189,6 +190,23 @@ impl Arena {
         let more_returned = self.has_returned() && unsafe { self.put_away(PUT_AWAY_IDLE) };
         // SAFETY: passed on.
         unsafe { self.has_surplus() && self.shrink() || more_returned }
+    }
+
+    /// As [`Arena::collect`], for an arena that nobody takes cells from for long: with the last portion all empty pages
+    /// go.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the arena.
+    pub(crate) unsafe fn collect_unheld(&self) -> bool {
+        // SAFETY: passed on.
+        unsafe {
+            let more = self.collect();
+            if !more {
+                self.trim();
+            }
+            more
+        }
     }
 
     /// As [`Arena::collect`], for an owner that has something to do: a small portion, and empty pages stay.
@@ -581,7 +599,7 @@ impl Arena {
 
     /// Whether something came back that is not put away. Anybody may ask.
     #[inline]
-    fn has_returned(&self) -> bool {
+    pub(crate) fn has_returned(&self) -> bool {
         !self.rest.load(Relaxed).is_null() || !self.returned.0.load(Relaxed).is_null()
     }
 

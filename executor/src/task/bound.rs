@@ -5,6 +5,8 @@
 //!    theirs.
 //! 2. The set's list holds a waker of a task until its future is gone: `async-task` frees a task that nobody can wake
 //!    without dropping its future.
+//! 3. Nor does it see the waker of who waits for a task, unless that is the runtime's own: where one panics in its
+//!    hands it ends the process. It has a [`Joiner`] in its place.
 //!
 //! `Meta::word`:
 //!
@@ -19,17 +21,19 @@ use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::ptr::NonNull;
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 use async_task::{FallibleTask, Runnable, ScheduleInfo, WithInfo};
 
 use super::local::Home;
-use super::{FLAGS, Failure, Id, Outcome, Output, caught, swallow};
-use crate::sys::assert_no_lock_held;
+use super::{FLAGS, Failure, Id, Outcome, Output, caught, is_waker, swallow};
 use crate::sys::atomic::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
+use crate::sys::{Mutex, assert_no_lock_held, rank};
+use crate::waits;
 
 const ABORTED: u64 = 1 << 63;
 const PINNED: u64 = 1 << 62;
@@ -178,7 +182,39 @@ pub(super) unsafe fn new<F: Future>(
     let (runnable, task) =
         unsafe { async_task::Builder::new().metadata(meta).spawn_unchecked(future, WithInfo(schedule)) };
     let meta = NonNull::from(task.metadata());
-    (runnable, Bound { task: Some(task.fallible()), meta })
+    (runnable, Bound { task: Some(task.fallible()), meta, joiner: None })
+}
+
+/// Stands between `async-task` and the waker of who waits for a task (invariant 3). It is woken once for each waker
+/// that is put in, or not at all.
+struct Joiner(Mutex<Option<Waker>>);
+
+impl Joiner {
+    fn new() -> Arc<Joiner> {
+        Arc::new(Joiner(Mutex::new(rank::LEAF, None)))
+    }
+
+    fn has(&self, waker: &Waker) -> bool {
+        self.0.lock().as_ref().is_some_and(|registered| registered.will_wake(waker))
+    }
+
+    fn replace(&self, waker: Option<Waker>) {
+        let former = std::mem::replace(&mut *self.0.lock(), waker);
+        swallow(|| drop(former));
+    }
+}
+
+impl Wake for Joiner {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let waker = self.0.lock().take();
+        if let Some(waker) = waker {
+            swallow(|| waker.wake());
+        }
+    }
 }
 
 /// A handle's part of a task.
@@ -187,6 +223,8 @@ pub(super) struct Bound<T> {
     task: Option<FallibleTask<Outcome<T>, Meta>>,
     /// In the task's cell, which `task` keeps alive.
     meta: NonNull<Meta>,
+    /// Made by the first poll that waits with a waker of others.
+    joiner: Option<Arc<Joiner>>,
 }
 
 impl<T> Bound<T> {
@@ -217,14 +255,34 @@ impl<T> Bound<T> {
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<T>> {
-        let task = self.task.as_mut().expect("a handle has its task until it is dropped");
-        let outcome = ready!(Pin::new(task).poll(cx));
+        let outcome = ready!(self.poll_task(cx));
+        self.forget_waker();
         let dropped = if self.meta().is_pinned() { Failure::SHUTDOWN } else { Failure::SET_DROPPED };
         Poll::Ready(outcome.unwrap_or(Err(dropped)))
     }
 
+    fn poll_task(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome<T>>> {
+        let task = self.task.as_mut().expect("a handle has its task until it is dropped");
+        if is_waker(cx.waker()) || waits::is_waker(cx.waker()) {
+            return Pin::new(task).poll(cx);
+        }
+        let joiner = self.joiner.get_or_insert_with(Joiner::new);
+        if !joiner.has(cx.waker()) {
+            joiner.replace(Some(cx.waker().clone()));
+        }
+        Pin::new(task).poll(&mut Context::from_waker(&Waker::from(joiner.clone())))
+    }
+
+    /// The waker of others goes now: `async-task` may keep the joiner for longer.
+    fn forget_waker(&mut self) {
+        if let Some(joiner) = self.joiner.take() {
+            joiner.replace(None);
+        }
+    }
+
     /// The handle is dropped.
     pub(super) fn leave(&mut self) {
+        self.forget_waker();
         if let Some(task) = self.task.take() {
             task.detach();
         }

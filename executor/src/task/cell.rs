@@ -259,14 +259,6 @@ impl Task {
         word.store(word.load(Relaxed) & FLAGS | id.0, Relaxed);
     }
 
-    /// # Safety
-    ///
-    /// The cell is kept.
-    pub(super) unsafe fn is_aborted(self) -> bool {
-        // SAFETY: passed on.
-        unsafe { self.header() }.state.is_aborted()
-    }
-
     /// A waker of a reference that the caller gives to it, or keeps for as long as it is used and then forgets it.
     ///
     /// # Safety

@@ -182,9 +182,9 @@ impl State {
         if self.let_go() { Woken::Free } else { Woken::Nothing }
     }
 
-    /// Whether the task was aborted.
-    pub(super) fn is_aborted(&self) -> bool {
-        self.0.load(Relaxed) & ABORTED != 0
+    /// Whether the task is queued, and no poll of it goes on. It may change at any moment.
+    pub(super) fn is_queued(&self) -> bool {
+        self.0.load(Relaxed) & (SCHEDULED | RUNNING | ALIVE) == SCHEDULED | ALIVE
     }
 
     /// Whether the future is there.

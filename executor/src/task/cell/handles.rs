@@ -183,9 +183,8 @@ unsafe fn abort(task: Task) {
         let header = task.header();
         if header.state.abort() {
             task.ready();
-        } else if header.word.load(Relaxed) & BLOCKING != 0 && header.state.is_alive() {
-            // It is queued, or it runs, and is left alone.
-            task.sched().abort_blocking();
+        } else if header.word.load(Relaxed) & BLOCKING != 0 && header.state.is_queued() {
+            task.sched().abort_blocking(task.address());
         }
     }
 }

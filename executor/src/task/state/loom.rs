@@ -488,3 +488,17 @@ fn r14_a_task_that_nobody_can_wake_is_found_at_shutdown() {
         cell.assert_over();
     });
 }
+
+/// Only one that is queued is looked for in the queue when it is aborted.
+#[test]
+fn r15_a_task_that_runs_is_not_queued() {
+    loom::model(|| {
+        let state = State(AtomicUsize::new(0));
+        state.publish();
+        assert!(!state.abort() && state.is_queued());
+        assert!(state.start());
+        assert!(!state.abort() && !state.is_queued());
+        assert_eq!(state.complete(), Completed::Joined);
+        assert!(!state.abort() && !state.is_queued());
+    });
+}
