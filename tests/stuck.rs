@@ -357,16 +357,20 @@ fn r17_at_the_limit_a_stuck_poll_keeps_its_processor_and_is_told_of_once() {
             .build()
             .unwrap();
         let (go, gone): (Vec<_>, Vec<_>) = (0..2).map(|_| channel::<()>()).unzip();
+        let (start, started) = channel();
         let stuck: Vec<_> = gone
             .into_iter()
             .map(|gone| {
+                let start = start.clone();
                 runtime.spawn(async move {
+                    start.send(()).unwrap();
                     let _ = gone.recv();
                 })
             })
             .collect();
-        let waits = runtime.spawn(async {});
+        started.iter().take(2).for_each(drop);
         assert_eq!(told.recv().unwrap(), (true, 1));
+        let waits = runtime.spawn(async {});
         assert_eq!(told.recv().unwrap(), (false, 1), "the limit is reached");
         // Many looks later.
         let looks = runtime.metrics().sysmon_looks;
