@@ -38,7 +38,7 @@ fn r25_a_line_that_is_never_due_is_not_printed() {
     let output =
         example("ping_pong").args(["1000", "yield"]).env("GMP_SCHEDTRACE", u64::MAX.to_string()).output().unwrap();
     let printed = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && printed.is_empty(), "{printed:?}");
+    assert!(output.status.success() && !printed.contains("SCHED") && !printed.contains("panicked"), "{printed:?}");
 }
 
 #[test]

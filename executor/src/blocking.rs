@@ -307,8 +307,10 @@ impl Sched {
         state.wakers.extend(ready.drain(..));
         if state.closed {
             drop(state);
-            // As in `push_blocking`.
+            // As in `push_blocking`. And a thread that waits in `block_on` for what one of them brings may be the one
+            // that shuts down, in a destructor.
             self.shutdown.unpark();
+            self.waits.unpark_all(self.runtime().generation);
             return true;
         }
         // A thread that comes for a closure takes the wakers first, and is replaced.
@@ -318,9 +320,9 @@ impl Sched {
     }
 
     /// Wakes what waits for a thread of the pool, on this one: none can be had, and a wake must not be lost, though one
-    /// that is the user's may block.
-    pub(crate) fn wake_queued(&self) {
-        std::iter::from_fn(|| self.blocking.pop_waker()).for_each(wake);
+    /// that is the user's may block. Tells whether there was any.
+    pub(crate) fn wake_queued(&self) -> bool {
+        std::iter::from_fn(|| self.blocking.pop_waker()).map(wake).count() > 0
     }
 
     /// `sysmon` looks whether a waker keeps others from being woken, and calls another thread for them. Tells whether

@@ -28,7 +28,7 @@ pub fn fork() -> Option<Child> {
     if pid == 0 {
         // SAFETY: no memory is touched.
         unsafe {
-            libc::alarm(30);
+            libc::alarm(100);
             libc::dup2(of_child.as_raw_fd(), libc::STDERR_FILENO);
         }
     }

@@ -2,13 +2,14 @@
 //! poll.
 //!
 //! A task becomes a blocker when the others were rescued from a poll of it in which its thread was blocked. It stays
-//! one while each further poll blocks for [`STILL_NS`], and no longer than [`KNOWN_NS`] without being polled: where
+//! one while each further poll blocks for [`STILL_NS`], and about [`KNOWN_NS`] without being found to block: where
 //! that was not its way, one poll costs a hand-off for nothing. A poll in which it says that it blocks, by
 //! `block_in_place` or a `block_on`, says nothing of the rest.
 //!
-//! 1. What is known is a hint: entries are read without order, and where [`WAYS`] tasks share a set, one more pushes
-//!    the oldest out. They are written under the lock of `polls`, and the filter with them: it has the bit of each that
-//!    is known and no others, so a poll of one that is not mostly costs no more than a look at it.
+//! 1. What is known is a hint: entries are read without order, and where [`WAYS`] tasks share a set, one more is not
+//!    known, unless one of them was not found to block for [`STAYS_NS`]. They are written under the lock of `polls`,
+//!    and the filter with them: it has the bit of each that is known and no others, so a poll of one that is not mostly
+//!    costs no more than a look at it.
 //! 2. The machine does to its own processor what a rescue does (see `stuck`), between two polls, under the scheduler
 //!    lock: of it and `sysmon` one finds the processor to be the table's no more. From there on it polls on a husk.
 //! 3. A poll that begins so is no processor's that is in the table, so `sysmon` finds it in the list here, and tells of
@@ -30,8 +31,11 @@ use crate::task::Id;
 /// A known task whose thread was blocked for so long in a poll stays known, in nanoseconds.
 const STILL_NS: u64 = BLOCKED_NS / 2;
 
-/// A task that was not polled for so long, in nanoseconds, is not known any more.
+/// A task that was not found to block for so long, in nanoseconds, is not known any more.
 const KNOWN_NS: u64 = 10_000_000_000;
+
+/// After so long, in nanoseconds, it leaves its place to another one that needs it.
+const STAYS_NS: u64 = 1_000_000_000;
 
 /// So many tasks at most are known, in sets of so many.
 const WAYS: usize = 4;
@@ -97,7 +101,9 @@ impl Blockers {
     fn note(&self, task: Id, now: u64) {
         let set = self.set(task);
         let by = |number| set.iter().find(|entry| entry.task.load(Relaxed) == number);
-        let oldest = || set.iter().min_by_key(|entry| entry.at.load(Relaxed));
+        // Who is found to block stays: of five that take turns each would else put out the next one.
+        let is_over = |entry: &&Entry| now.saturating_sub(entry.at.load(Relaxed)) >= STAYS_NS;
+        let oldest = || set.iter().min_by_key(|entry| entry.at.load(Relaxed)).filter(is_over);
         let Some(entry) = by(task.to_bits()).or_else(|| by(NOBODY)).or_else(oldest) else { return };
         entry.at.store(now, Relaxed);
         if entry.task.swap(task.to_bits(), Relaxed) != task.to_bits() {
@@ -288,15 +294,19 @@ mod tests {
         forget(&blockers, *left);
         blockers.learn(*last, 4);
         assert!(others.iter().chain([last]).all(|&task| is_asked_of(&blockers, task)));
-        // One is too many, and takes the place of who was longest not found to block.
-        others[1..].iter().for_each(|&task| blockers.learn(task, 4));
+        // One is too many: it is not known, until one of the others was not found to block for long.
+        others.iter().for_each(|&task| blockers.learn(task, 4));
         blockers.learn(*left, 4);
+        assert!(!blockers.is_known(*left) && others.iter().all(|&task| is_asked_of(&blockers, task)));
+        let later = 4 + STAYS_NS;
+        others[1..].iter().chain([last]).for_each(|&task| blockers.learn(task, later));
+        blockers.learn(*left, later);
         assert!(!blockers.is_known(others[0]));
         assert!(others[1..].iter().chain([left, last]).all(|&task| is_asked_of(&blockers, task)));
         // Of those who share a bit one stays known when another is forgotten.
         let bits = |task: &Id| bit(task.to_bits()) == bit(first.to_bits());
         let two: Vec<_> = (1..).map(Id::from_bits).filter(bits).take(2).collect();
-        two.iter().for_each(|&task| blockers.learn(task, 5));
+        two.iter().for_each(|&task| blockers.learn(task, later + STAYS_NS));
         assert!(two.iter().all(|&task| is_asked_of(&blockers, task)));
         forget(&blockers, two[0]);
         assert!(is_asked_of(&blockers, two[1]));

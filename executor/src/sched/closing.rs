@@ -4,10 +4,13 @@
 //!
 //! 1. Whoever waits keeps the time for all: it sleeps until the earliest deadline and fires what is due, whoever armed
 //!    it. So what a thread arms before it waits fires.
-//! 2. Whoever waits while tasks wait for I/O looks at the netpoller first, and again after [`IO_LOOK`].
+//! 2. Whoever waits while tasks wait for I/O looks at the netpoller first, and again after [`IO_LOOK`], or later, if
+//!    many wait: they are guests while they look, and shutdown wants a moment without any. `sysmon` looks besides,
+//!    seldom; the wakers that it finds are with the pool, and whoever waits wakes those first.
 //! 3. Shutdown unparks who waits after it has said that the runtime closes: they come here, also if they looked just
 //!    before.
-//! 4. A clock that stands is moved to the deadline if no socket is ready: nobody is left who would move it.
+//! 4. A clock that stands is moved to the deadline if no socket is ready and nobody has wakers in its hands: nobody is
+//!    left who would move it.
 
 use std::time::Duration;
 
@@ -28,20 +31,27 @@ impl Sched {
         if !self.enter(|| runtime.is_there()) {
             return;
         }
+        if self.wake_queued() {
+            // This thread's may have been among them.
+            return self.leave();
+        }
         let awaits_io = self.netpoll.waiters() > 0;
         let mut ready = Vec::new();
-        if awaits_io && self.look_from_seat(&mut ready) && !ready.is_empty() {
+        let looked = !awaits_io || self.look_from_seat(&mut ready);
+        if !ready.is_empty() {
             self.leave();
-            // This thread's may be among them.
             return wake_all(&mut ready);
         }
         let deadline = self.settled_deadline();
         let until_due = (deadline != NEVER).then(|| {
-            self.clock.advance_to(deadline);
+            if looked && !self.sysmon.is_delivering() {
+                self.clock.advance_to(deadline);
+            }
             Duration::from_nanos(deadline.saturating_sub(self.clock.now()))
         });
         self.leave();
-        let left = if awaits_io { Some(until_due.map_or(IO_LOOK, |left| left.min(IO_LOOK))) } else { until_due };
+        let look = || IO_LOOK * self.waits.waiting(runtime.generation).len().max(1) as u32;
+        let left = if awaits_io { Some(until_due.map_or_else(look, |left| left.min(look()))) } else { until_due };
         match left {
             None => parker.park(),
             Some(left) => {
