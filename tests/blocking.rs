@@ -411,3 +411,12 @@ fn r24_a_limit_of_none_is_refused() {
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
     assert!(error.to_string().contains("`0`"), "{error}");
 }
+
+#[test]
+fn r24_a_name_that_no_thread_can_have_is_refused() {
+    limited(|| {
+        let error = Builder::new().thread_name("web\0").build().unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(r#""web\0""#), "{error}");
+    });
+}

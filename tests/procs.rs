@@ -478,15 +478,6 @@ fn r24_numbers_out_of_range_are_errors_that_quote_them() {
 }
 
 #[test]
-fn r24_a_name_that_no_thread_can_have_is_refused() {
-    limited(|| {
-        let error = Builder::new().thread_name("web\0").build().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert!(error.to_string().contains(r#""web\0""#), "{error}");
-    });
-}
-
-#[test]
 fn r14_after_the_runtime_it_is_an_error() {
     let runtime = Builder::new().procs(2).build().unwrap();
     let handle = runtime.handle();

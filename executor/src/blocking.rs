@@ -320,9 +320,14 @@ impl Sched {
     }
 
     /// Wakes what waits for a thread of the pool, on this one: none can be had, and a wake must not be lost, though one
-    /// that is the user's may block. Tells whether there was any.
-    pub(crate) fn wake_queued(&self) -> bool {
-        std::iter::from_fn(|| self.blocking.pop_waker()).map(wake).count() > 0
+    /// that is the user's may block.
+    pub(crate) fn wake_queued(&self) {
+        self.queued_wakers().for_each(wake);
+    }
+
+    /// Takes them, one by one.
+    pub(crate) fn queued_wakers(&self) -> impl Iterator<Item = Waker> {
+        std::iter::from_fn(|| self.blocking.pop_waker())
     }
 
     /// `sysmon` looks whether a waker keeps others from being woken, and calls another thread for them. Tells whether

@@ -31,27 +31,27 @@ impl Sched {
         if !self.enter(|| runtime.is_there()) {
             return;
         }
-        if self.wake_queued() {
-            // This thread's may have been among them.
-            return self.leave();
-        }
+        let mut ready: Vec<_> = self.queued_wakers().collect();
         let awaits_io = self.netpoll.waiters() > 0;
-        let mut ready = Vec::new();
         let looked = !awaits_io || self.look_from_seat(&mut ready);
         if !ready.is_empty() {
             self.leave();
+            // This thread's may be among them.
             return wake_all(&mut ready);
         }
+        // If not, somebody has wakers in its hands, and this thread looks again: until then the clock stands.
+        let is_quiet = looked && !self.sysmon.is_delivering();
         let deadline = self.settled_deadline();
         let until_due = (deadline != NEVER).then(|| {
-            if looked && !self.sysmon.is_delivering() {
+            if is_quiet {
                 self.clock.advance_to(deadline);
             }
             Duration::from_nanos(deadline.saturating_sub(self.clock.now()))
         });
         self.leave();
         let look = || IO_LOOK * self.waits.waiting(runtime.generation).len().max(1) as u32;
-        let left = if awaits_io { Some(until_due.map_or_else(look, |left| left.min(look()))) } else { until_due };
+        let looks_again = awaits_io || !is_quiet;
+        let left = if looks_again { Some(until_due.map_or_else(look, |left| left.min(look()))) } else { until_due };
         match left {
             None => parker.park(),
             Some(left) => {
