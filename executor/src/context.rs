@@ -252,10 +252,10 @@ pub(crate) fn timer_home() -> &'static Timers {
 }
 
 /// A task began to wait for I/O at `netpoll`. A thread that holds a processor of that runtime looks itself when it goes
-/// idle; beside any other somebody must sit there.
+/// idle, but in a poll on a husk, which may last; beside any other somebody must sit there.
 #[inline]
 pub(crate) fn io_is_awaited(netpoll: &'static Netpoll) {
-    if !processor().is_some_and(|p| std::ptr::eq(&p.sched.netpoll, netpoll)) {
+    if !processor().is_some_and(|p| std::ptr::eq(&p.sched.netpoll, netpoll) && !p.queue.next.is_condemned()) {
         io_is_awaited_outside(netpoll);
     }
 }

@@ -610,17 +610,7 @@ impl Idle {
         lists.taken += 1;
         // AcqRel: pairs with the CAS in `wake_one`; the list itself is handed over by the lock.
         self.word.fetch_sub(IDLE, AcqRel);
-        match lists.sysmon {
-            Watch::Asleep => {
-                lists.sysmon = Watch::Awake;
-                host.wake_sysmon();
-            }
-            Watch::Waits => {
-                lists.sysmon = Watch::Armed;
-                self.stops_alarm.store(host.set_alarm(), Relaxed);
-            }
-            Watch::Awake | Watch::Armed => {}
-        }
+        self.rouse_sysmon(lists, host);
         Some(slot)
     }
 

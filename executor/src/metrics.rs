@@ -222,6 +222,8 @@ pub struct Metrics {
     pub rescues: u64,
     /// Polls of tasks that are known to block: their processor went on without them before they began.
     pub blocker_polls: u64,
+    /// Polls of tasks that are known to compute for long: on a thread beside the processors.
+    pub lane_polls: u64,
     /// Times `sysmon` took a processor from a blocking call.
     pub retakes: u64,
     /// Times `sysmon` looked how many CPUs this process may use.
@@ -302,6 +304,7 @@ impl Metrics {
             ("thread_refusals", self.thread_refusals),
             ("rescues", self.rescues),
             ("blocker_polls", self.blocker_polls),
+            ("lane_polls", self.lane_polls),
             ("retakes", self.retakes),
             ("procs_refreshes", self.procs_refreshes),
             ("releases", self.releases),

@@ -29,6 +29,7 @@ use crate::timers::Timers;
 mod backoff;
 mod look;
 
+pub(crate) use look::LONG_NS;
 use look::LOOK_EVERY_MAX;
 
 /// So many tasks in a row out of the run-next slot share one time slice, then it goes to the back.
@@ -75,6 +76,17 @@ struct Objects {
     spare: Vec<&'static Processor>,
 }
 
+impl Objects {
+    /// One for the slot of `old`.
+    fn spare_or_new(&mut self, old: &Processor) -> &'static Processor {
+        self.spare.pop().unwrap_or_else(|| {
+            let fresh: &'static Processor = Box::leak(Box::new(Processor::new(old.sched, old.index)));
+            self.all.push(fresh);
+            fresh
+        })
+    }
+}
+
 impl ProcSlot {
     pub(crate) fn new(sched: &'static Sched, index: u32) -> Self {
         let first: &'static Processor = Box::leak(Box::new(Processor::new(sched, index)));
@@ -107,16 +119,18 @@ impl ProcSlot {
 
     /// Puts another object into the table and gives it back. The scheduler lock is held.
     pub(crate) fn renew(&self) -> &'static Processor {
-        let mut objects = self.objects.lock();
-        let fresh = objects.spare.pop().unwrap_or_else(|| {
-            let old = self.processor();
-            let fresh: &'static Processor = Box::leak(Box::new(Processor::new(old.sched, old.index)));
-            objects.all.push(fresh);
-            fresh
-        });
+        let fresh = self.objects.lock().spare_or_new(self.processor());
         // Release: pairs with the Acquire in `processor`.
         self.current.store(std::ptr::from_ref(fresh).cast_mut(), Release);
         fresh
+    }
+
+    /// A husk that was never the table's.
+    pub(crate) fn husk(&self) -> &'static Processor {
+        let husk = self.objects.lock().spare_or_new(self.processor());
+        let before = husk.queue.next.condemn();
+        debug_assert!(before.is_none(), "a spare processor had a task");
+        husk
     }
 
     /// A husk comes back, empty.
@@ -586,6 +600,14 @@ impl Processor {
     #[inline]
     pub(crate) fn task_ended(&self) {
         self.own.ended_in.store(self.polls(), Relaxed);
+    }
+
+    /// The task that was polled last, if it was one and has not ended.
+    pub(crate) fn last_polled(&self) -> Option<Id> {
+        match self.polled() {
+            Polled::Task(task, _) if self.own.ended_in.load(Relaxed).wrapping_add(1) != self.polls() => Some(task),
+            _ => None,
+        }
     }
 
     /// Whether this poll has ended a task that did not come out of the run-next slot.

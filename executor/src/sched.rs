@@ -64,6 +64,7 @@ use crate::task::arena::SharedArena;
 use crate::task::registry::{FIRST_OUTSIDE, LocalTasks, OUTSIDE, Shard};
 use crate::waits::Waits;
 use blockers::Blockers;
+use lanes::Lanes;
 use stuck::StuckPoll;
 
 mod attend;
@@ -73,6 +74,8 @@ mod counts;
 pub mod deadlock;
 pub(crate) mod find;
 mod fork;
+mod known;
+pub(crate) mod lanes;
 mod memory;
 pub(crate) mod paused;
 mod procs;
@@ -123,6 +126,7 @@ pub(crate) struct Sched {
     /// Threads in a poll that `sysmon` has given up on, or that gave its processor away before it began.
     pub(crate) stuck: AtomicUsize,
     pub(crate) blockers: Blockers,
+    pub(crate) lanes: Lanes,
     /// Threads of the runtime's own that are in the middle of a poll without a processor, but not in that slot's
     /// `block_on`: `sysmon` took it in a blocking call, or they wait in another runtime; and machines that bring wakers
     /// from the netpoller and have no processor yet.
@@ -245,6 +249,7 @@ impl Sched {
             threads: threads::Threads::new(),
             stuck: AtomicUsize::new(0),
             blockers: Blockers::new(),
+            lanes: Lanes::new(),
             away: AtomicUsize::new(0),
             elsewhere: AtomicUsize::new(0),
             waits: Waits::new(),
@@ -303,6 +308,7 @@ impl Sched {
         self.sysmon.reset();
         self.duty.open(generation);
         self.blockers.reset();
+        self.lanes.open();
         self.spawned_outside.reset();
         self.arena_ended_outside.reset();
         self.wakes_outside.reset();

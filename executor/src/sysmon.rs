@@ -545,6 +545,7 @@ impl Sched {
             self.tell(&stuck, now, warned);
         }
         self.blockers.forget_old(now);
+        looked.waiting |= self.look_after_lanes(now);
         if self.idle.is_wanted() {
             let limit = self.max_stuck();
             if limit > 0 && self.stuck_threads() >= limit {

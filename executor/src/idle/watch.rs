@@ -1,7 +1,7 @@
 //! When `sysmon` sleeps, and who wakes it: invariant 6 of `idle`. `sysmon` asks, and machines that are about to sleep.
 
 use super::{Host, Idle, Lists};
-use crate::sys::atomic::Ordering::{Acquire, Relaxed};
+use crate::sys::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// What `sysmon` does. While a processor is off the idle list it is awake or armed.
 ///
@@ -45,7 +45,31 @@ impl Idle {
         lists.procs.len() == lists.alive() && !lists.closed && !self.refused.load(Relaxed)
     }
 
-    /// `sysmon` begins a look, which sees what machines were refused for.
+    /// Wakes `sysmon` or sets its alarm if it sleeps.
+    pub(super) fn rouse_sysmon(&self, lists: &mut Lists, host: &impl Host) {
+        match lists.sysmon {
+            Watch::Asleep => {
+                lists.sysmon = Watch::Awake;
+                host.wake_sysmon();
+            }
+            Watch::Waits => {
+                lists.sysmon = Watch::Armed;
+                self.stops_alarm.store(host.set_alarm(), Relaxed);
+            }
+            Watch::Awake | Watch::Armed => {}
+        }
+    }
+
+    /// Something was left to others that only `sysmon` looks after: it looks once more, whether or not a processor is
+    /// in use.
+    pub(crate) fn asks_for_a_look(&self, host: &impl Host) {
+        let mut lists = self.lists.lock();
+        // Release: pairs with the Acquire in `sysmon_looks`, as in `give_back`; that look sees what is asked for.
+        self.refused.store(true, Release);
+        self.rouse_sysmon(&mut lists, host);
+    }
+
+    /// `sysmon` begins a look, which sees what it was asked for.
     pub(crate) fn sysmon_looks(&self) {
         if self.refused.load(Relaxed) {
             // Acquire: pairs with the Release in `give_back`.

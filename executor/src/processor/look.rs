@@ -18,7 +18,7 @@ pub(super) const LOOK_NS_MAX: u64 = 200_000;
 const NETPOLL_NS: u64 = 2_000_000;
 const NETPOLL_LOOKS: u32 = 16;
 /// Polls that take longer than this, in nanoseconds and on average, are long: a system call beside them is nothing.
-const LONG_NS: u64 = 500_000;
+pub(crate) const LONG_NS: u64 = 500_000;
 /// So many looks after one that came after long polls, looks are not made rarer.
 const LONG_MEMORY: u32 = 32;
 /// A processor whose picks take longer than this, in nanoseconds and on average, is slow: it is not worth waiting for.
@@ -31,6 +31,8 @@ pub(crate) struct LookAt {
     pub(crate) netpoll: bool,
     /// The polls since the last look took long, on average.
     pub(crate) after_long_polls: bool,
+    /// There was one poll since the last look, and it took long.
+    pub(crate) after_one_long_poll: bool,
     /// To wake a machine for what is queued, whether or not that paid the last times.
     pub(crate) probe: bool,
 }
@@ -103,6 +105,7 @@ impl Processor {
         let is_long = passed > u64::from(every) * LONG_NS;
         let after_long = if is_long { LONG_MEMORY } else { self.own.after_long.load(Relaxed).saturating_sub(1) };
         self.own.after_long.store(after_long, Relaxed);
+        let after_one_long_poll = is_long && every == 1;
         let every = if passed < LOOK_NS_MIN {
             if after_long > 0 { every } else { (every * 2).min(LOOK_EVERY_MAX) }
         } else if passed > LOOK_NS_MAX {
@@ -118,6 +121,6 @@ impl Processor {
         let netpoll_after = if is_long { LOOK_NS_MIN } else { NETPOLL_NS };
         let netpoll = now.saturating_sub(netpolled_at) >= netpoll_after || without >= NETPOLL_LOOKS;
         self.own.looks_without_netpoll.store(if netpoll { 0 } else { without }, Relaxed);
-        LookAt { netpoll, after_long_polls: is_long, probe }
+        LookAt { netpoll, after_long_polls: is_long, after_one_long_poll, probe }
     }
 }

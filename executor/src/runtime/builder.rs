@@ -18,7 +18,7 @@ const MAX_STUCK: usize = 512;
 /// | what | default |
 /// |---|---|
 /// | `procs` | `GMP_PROCS`, else the CPUs that this process may use; see [`Builder::procs`] |
-/// | `thread_name` | `gmp`: threads are `gmp-0`, `gmp-1`, …, `gmp-block-0`, `gmp-pin-0`, … and `gmp-sysmon` |
+/// | `thread_name` | `gmp`: threads are `gmp-0`, `gmp-1`, …, `gmp-lane-2`, …, `gmp-block-0`, `gmp-pin-0`, … and `gmp-sysmon` |
 /// | `thread_stack_size` | std's, 2 MiB |
 /// | `max_stuck` | 512 |
 /// | `max_blocking` | 512 blocking closures at once |
@@ -119,7 +119,8 @@ impl Builder {
     }
 
     /// How many threads there may be at once, 3 or more (10 000): those that run tasks, those for blocking closures and
-    /// those of pinned tasks; one place is kept for each of the three kinds. The watcher, and the threads of yours that
+    /// those of pinned tasks; one place is kept for each of the three kinds. Threads for tasks that compute for long
+    /// get what the others leave. The watcher, and the threads of yours that
     /// are in a `block_on`, do not count. Go: `debug.SetMaxThreads`, but nothing ends when the limit is reached: no
     /// thread is started, and what it was for waits until one of the others has time.
     ///
@@ -160,8 +161,9 @@ impl Builder {
         self
     }
 
-    /// `None` turns the rescue of tasks behind a stuck poll off: never do more than `procs` threads run tasks.
-    /// `Some(n)` is [`Builder::max_stuck`].
+    /// `None` turns the rescue of tasks behind a stuck poll off, and so the threads for tasks that are known to compute
+    /// for long in each poll ([`Metrics::lane_polls`](crate::runtime::Metrics::lane_polls)): never do more than `procs`
+    /// threads run tasks. `Some(n)` is [`Builder::max_stuck`].
     pub fn rescue(mut self, max_stuck: Option<usize>) -> Self {
         self.config.max_stuck = max_stuck.filter(|n| *n > 0);
         self
@@ -171,7 +173,7 @@ impl Builder {
     /// the line on standard error (one for each spawn location and minute). The hook must not block: nobody else
     /// watches meanwhile. A task that was blocked when others were rescued from it gives its processor away before its
     /// next polls ([`Metrics::blocker_polls`](crate::runtime::Metrics::blocker_polls)); of those, the ones that last
-    /// until `sysmon` looks are told of.
+    /// until `sysmon` looks are told of, and of polls on a thread beside the processors those that last for 10 ms.
     ///
     /// With feature `tracing` each such poll is also a `WARN` event with target `gmp`, hook or not, with the fields
     /// `stuck_in`, `task`, `spawned_at`, `thread`, `polling_for_ms`, `rescued` and `stuck_threads`. If a subscriber

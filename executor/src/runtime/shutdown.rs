@@ -91,6 +91,7 @@ fn close(sched: &'static Sched) {
     //    has ended. A machine begins no further poll: it empties its processor into the global queue and ends.
     sched.blocking.close();
     sched.pinned.close();
+    sched.close_lanes();
     sched.slots().flat_map(|slot| slot.objects()).for_each(|p| p.ask(CLOSING));
     // Who waits in `block_on` keeps time itself from here on (`sched::closing`).
     sched.waits.unpark_all(sched.runtime().generation);

@@ -1,23 +1,30 @@
-//! Tasks that are known to block: a machine gives its processor away before it polls one, not when `sysmon` finds the
-//! poll.
+//! Tasks that are known to hold their thread in each poll, because they block there or because they compute for long: a
+//! machine does not poll such a task as others. Before one that blocks it gives its processor away, not when `sysmon`
+//! finds the poll; one that computes it leaves to a thread of its own (see `lanes`).
 //!
 //! A task becomes a blocker when the others were rescued from a poll of it in which its thread was blocked. It stays
 //! one while each further poll blocks for [`STILL_NS`], and about [`KNOWN_NS`] without being found to block: where
 //! that was not its way, one poll costs a hand-off for nothing. A poll in which it says that it blocks, by
-//! `block_in_place` or a `block_on`, says nothing of the rest.
+//! `block_in_place` or a `block_on`, says nothing of the rest. It becomes a burner when a machine that looks around
+//! after each pick finds that one poll of it took long and others waited or may come, and stays one until its polls
+//! have not computed for [`STILL_NS`] during [`SHORT_FOR_NS`].
 //!
-//! 1. What is known is a hint: entries are read without order, and where [`WAYS`] tasks share a set, one more is not
-//!    known, unless one of them was not found to block for [`STAYS_NS`]. They are written under the lock of `polls`,
-//!    and the filter with them: it has the bit of each that is known and no others, so a poll of one that is not mostly
-//!    costs no more than a look at it.
-//! 2. The machine does to its own processor what a rescue does (see `stuck`), between two polls, under the scheduler
-//!    lock: of it and `sysmon` one finds the processor to be the table's no more. From there on it polls on a husk.
+//! 1. What is known is a hint: entries are read without order, and where a set is full, one more is not known, unless
+//!    one of them was not found to block for [`STAYS_NS`]. They are written under the lock of `polls`, and the filter
+//!    with them: it has the bit of each that is known and no others, so a poll of one that is not mostly costs no more
+//!    than a look at it.
+//! 2. Before a poll of a blocker the machine does to its own processor what a rescue does (see `stuck`), between two
+//!    polls, under the scheduler lock: of it and `sysmon` one finds the processor to be the table's no more. From there
+//!    on it polls on a husk.
 //! 3. A poll that begins so is no processor's that is in the table, so `sysmon` finds it in the list here, and tells of
 //!    it.
+//! 4. Too many burners are none, for [`CROWDED_NS`] and more: of many that compute alike, some would have threads of
+//!    their own and the others share the processors.
 
 use std::time::Duration;
 
 use super::Sched;
+use super::known::{Known, Noted, bit};
 use super::stuck::{BLOCKED_NS, StuckPoll, cpu_ns, thread_name};
 use crate::blocking;
 use crate::clock;
@@ -28,37 +35,39 @@ use crate::sys::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::sys::{Line, Mutex, rank, thread_id};
 use crate::task::Id;
 
-/// A known task whose thread was blocked for so long in a poll stays known, in nanoseconds.
-const STILL_NS: u64 = BLOCKED_NS / 2;
+/// A known task whose thread was blocked for so long in a poll stays known, in nanoseconds, and so does one that used
+/// so much CPU time.
+pub(super) const STILL_NS: u64 = BLOCKED_NS / 2;
 
-/// A task that was not found to block for so long, in nanoseconds, is not known any more.
+/// A task that was not found to block or to compute for so long, in nanoseconds, is not known any more.
 const KNOWN_NS: u64 = 10_000_000_000;
 
 /// After so long, in nanoseconds, it leaves its place to another one that needs it.
 const STAYS_NS: u64 = 1_000_000_000;
 
-/// So many tasks at most are known, in sets of so many.
-const WAYS: usize = 4;
-const SETS: usize = 16;
+/// For so long, in nanoseconds, nobody is a burner after there were too many, and twice as long each time that there
+/// are at once again.
+const CROWDED_NS: u64 = 1_000_000_000;
+const CROWDED_MAX_NS: u64 = 60_000_000_000;
 
-/// No task's id.
-const NOBODY: u64 = 0;
+/// A burner whose polls have been short for so long, in nanoseconds, is none any more: those of some are so in turn.
+const SHORT_FOR_NS: u64 = 20_000_000;
+
+/// A poll of a burner that lasts for so long, in nanoseconds, is told of, and counts as no lane's any more.
+pub(super) const LASTS_NS: u64 = 10_000_000;
 
 /// Who is known, and who of them is being polled.
 pub(crate) struct Blockers {
     /// A bit for each that is known, several may share one: what is asked before each poll.
     filter: Line<AtomicU64>,
-    /// Each in the set that its id names.
-    known: [[Entry; WAYS]; SETS],
+    blocks: Known,
+    burns: Known,
+    /// Until then nobody becomes a burner, and for how long then.
+    crowded_until: AtomicU64,
+    crowded_for: AtomicU64,
     polls: Mutex<Vec<Poll>>,
     /// Polls that gave their processor away before they began.
     pub(super) ahead: SharedCounter,
-}
-
-struct Entry {
-    task: AtomicU64,
-    /// When it was last found to block.
-    at: AtomicU64,
 }
 
 /// A poll that gave its processor away before it began.
@@ -66,6 +75,8 @@ struct Poll {
     polled: Polled,
     tid: i32,
     since: u64,
+    /// It is told of if it lasts for so long, in nanoseconds.
+    tell_after: u64,
     /// It was reported.
     told: bool,
 }
@@ -74,7 +85,10 @@ impl Blockers {
     pub(crate) const fn new() -> Self {
         Blockers {
             filter: Line(AtomicU64::new(0)),
-            known: [const { [const { Entry { task: AtomicU64::new(NOBODY), at: AtomicU64::new(0) } }; WAYS] }; SETS],
+            blocks: Known::new(),
+            burns: Known::new(),
+            crowded_until: AtomicU64::new(0),
+            crowded_for: AtomicU64::new(0),
             polls: Mutex::new(rank::LEAF, Vec::new()),
             ahead: SharedCounter::new(),
         }
@@ -87,83 +101,122 @@ impl Blockers {
         self.filter.load(Relaxed) != 0 && self.filter.load(Relaxed) & bit(task().to_bits()) != 0
     }
 
-    pub(crate) fn is_known(&self, task: Id) -> bool {
-        self.set(task).iter().any(|entry| entry.task.load(Relaxed) == task.to_bits())
+    pub(crate) fn blocks(&self, task: Id) -> bool {
+        self.blocks.has(task)
+    }
+
+    pub(crate) fn burns(&self, task: Id) -> bool {
+        self.burns.has(task)
     }
 
     /// The others were rescued from `task`, whose thread was blocked.
     pub(crate) fn learn(&self, task: Id, now: u64) {
         let _polls = self.polls.lock();
+        self.burns.forget(|known, _| known == task.to_bits());
         self.note(task, now);
+        self.filter_again();
     }
 
     /// `task` has blocked. Under the lock.
     fn note(&self, task: Id, now: u64) {
-        let set = self.set(task);
-        let by = |number| set.iter().find(|entry| entry.task.load(Relaxed) == number);
-        // Who is found to block stays: of five that take turns each would else put out the next one.
-        let is_over = |entry: &&Entry| now.saturating_sub(entry.at.load(Relaxed)) >= STAYS_NS;
-        let oldest = || set.iter().min_by_key(|entry| entry.at.load(Relaxed)).filter(is_over);
-        let Some(entry) = by(task.to_bits()).or_else(|| by(NOBODY)).or_else(oldest) else { return };
-        entry.at.store(now, Relaxed);
-        if entry.task.swap(task.to_bits(), Relaxed) != task.to_bits() {
+        if self.blocks.note(task, now, STAYS_NS) == Noted::Is {
             self.filter_again();
         }
     }
 
-    /// Those for whom it is so are like the others. Under the lock.
-    fn forget(&self, is_over: impl Fn(&Entry) -> bool) {
-        for entry in self.known.as_flattened() {
-            if entry.task.load(Relaxed) != NOBODY && is_over(entry) {
-                entry.task.store(NOBODY, Relaxed);
-            }
+    /// Others waited for `task`, which has computed for long. `false`: that makes more than `most`, or more than there
+    /// is room for.
+    pub(super) fn learn_burner(&self, task: Id, now: u64, most: usize) -> bool {
+        let _polls = self.polls.lock();
+        if now < self.crowded_until.load(Relaxed) || self.blocks.has(task) {
+            return true;
         }
+        let noted = self.burns.note(task, now, STAYS_NS);
+        if noted == Noted::Is {
+            self.filter_again();
+        }
+        noted != Noted::NoRoom && self.burns.count() <= most
+    }
+
+    /// There are too many burners, or no threads for them: nobody is one for a while, which is longer each time.
+    pub(super) fn end_burners(&self, now: u64) {
+        let _polls = self.polls.lock();
+        let until = self.crowded_until.load(Relaxed);
+        // The last time was just over, or long ago.
+        let last = if now.saturating_sub(until) < CROWDED_NS { self.crowded_for.load(Relaxed) } else { 0 };
+        let next = (2 * last).clamp(CROWDED_NS, CROWDED_MAX_NS);
+        self.crowded_for.store(next, Relaxed);
+        self.crowded_until.store(now + next, Relaxed);
+        self.burns.forget(|_, _| true);
+        self.filter_again();
+    }
+
+    /// A poll of a burner begins on this thread.
+    pub(super) fn begin_burner(&self, polled: Polled) -> Begun {
+        self.begin_and_tell_after(polled, LASTS_NS)
+    }
+
+    /// That poll of `task` is over. One that computes no more, and has not for a while, is like the others; with `ends`
+    /// this one is in any case.
+    pub(super) fn end_burner(&self, task: Id, begun: Begun, ends: bool) {
+        let now = clock::now();
+        let used = begun.used().unwrap_or(now - begun.since);
+        let mut polls = self.polls.lock();
+        begun.leave(&mut polls);
+        if used >= STILL_NS && !ends {
+            if self.burns.has(task) {
+                self.burns.note(task, now, STAYS_NS);
+            }
+            return;
+        }
+        self.burns.forget(|known, at| known == task.to_bits() && (ends || now.saturating_sub(at) >= SHORT_FOR_NS));
         self.filter_again();
     }
 
     /// Under the lock.
     fn filter_again(&self) {
-        let known = self.known.as_flattened().iter().map(|entry| entry.task.load(Relaxed));
-        let filter = known.filter(|task| *task != NOBODY).fold(0, |filter, task| filter | bit(task));
-        self.filter.store(filter, Relaxed);
+        self.filter.store(self.blocks.bits() | self.burns.bits(), Relaxed);
     }
 
-    /// Forgets those who were not found to block for long.
+    /// Forgets those who were not found to block or to compute for long.
     pub(crate) fn forget_old(&self, now: u64) {
         if self.filter.load(Relaxed) != 0 {
             let _polls = self.polls.lock();
-            self.forget(|entry| now.saturating_sub(entry.at.load(Relaxed)) >= KNOWN_NS);
+            let is_over = |_, at| now.saturating_sub(at) >= KNOWN_NS;
+            self.blocks.forget(is_over);
+            self.burns.forget(is_over);
+            self.filter_again();
         }
     }
 
     pub(crate) fn reset(&self) {
         self.ahead.reset();
+        self.crowded_until.store(0, Relaxed);
+        self.crowded_for.store(0, Relaxed);
         let _polls = self.polls.lock();
-        self.forget(|_| true);
-    }
-
-    fn set(&self, task: Id) -> &[Entry; WAYS] {
-        &self.known[(hash(task.to_bits()) >> 32) as usize % SETS]
+        self.blocks.forget(|_, _| true);
+        self.burns.forget(|_, _| true);
+        self.filter_again();
     }
 
     /// A poll of a task that is known begins on this thread.
     pub(crate) fn begin(&self, polled: Polled) -> Begun {
+        self.begin_and_tell_after(polled, BLOCKED_NS)
+    }
+
+    fn begin_and_tell_after(&self, polled: Polled, tell_after: u64) -> Begun {
         let tid = thread_id();
         let since = clock::now();
-        self.polls.lock().push(Poll { polled, tid, since, told: false });
+        self.polls.lock().push(Poll { polled, tid, since, tell_after, told: false });
         Begun { tid, since, cpu: cpu_ns(tid) }
     }
 
     /// That poll of `task` is over. `is_whole`: all the while it held the processor that it began with.
     pub(crate) fn end(&self, task: Id, begun: Begun, is_whole: bool) {
         let now = clock::now();
-        let used = match (begun.cpu, cpu_ns(begun.tid)) {
-            (Some(before), Some(now)) => now - before,
-            _ => 0,
-        };
-        let blocked = (now - begun.since).saturating_sub(used);
+        let blocked = (now - begun.since).saturating_sub(begun.used().unwrap_or(0));
         let mut polls = self.polls.lock();
-        polls.retain(|poll| poll.tid != begun.tid || poll.since != begun.since);
+        begun.leave(&mut polls);
         self.judge(task, now, is_whole.then_some(blocked));
     }
 
@@ -171,7 +224,10 @@ impl Blockers {
     fn judge(&self, task: Id, now: u64, blocked: Option<u64>) {
         match blocked {
             Some(blocked) if blocked >= STILL_NS => self.note(task, now),
-            Some(_) => self.forget(|entry| entry.task.load(Relaxed) == task.to_bits()),
+            Some(_) => {
+                self.blocks.forget(|known, _| known == task.to_bits());
+                self.filter_again();
+            }
             // It is found again, or forgotten when it is not.
             None => {}
         }
@@ -180,7 +236,7 @@ impl Blockers {
     /// Those polls that have lasted for long and were not told of.
     pub(crate) fn untold(&self, now: u64, stuck_threads: usize) -> Vec<StuckPoll> {
         let mut polls = self.polls.lock();
-        let late = polls.iter_mut().filter(|poll| !poll.told && now.saturating_sub(poll.since) >= BLOCKED_NS);
+        let late = polls.iter_mut().filter(|poll| !poll.told && now.saturating_sub(poll.since) >= poll.tell_after);
         let late: Vec<_> = late
             .map(|poll| {
                 poll.told = true;
@@ -197,24 +253,23 @@ impl Blockers {
     }
 }
 
-/// Fibonacci's hash: ids differ in their low bits, or in those that name where the task lies.
-#[inline]
-fn hash(task: u64) -> u64 {
-    task.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-/// The bit of a task in the filter.
-#[inline]
-fn bit(task: u64) -> u64 {
-    1 << (hash(task) >> 58)
-}
-
 /// When a poll began.
 pub(crate) struct Begun {
     tid: i32,
     since: u64,
     /// CPU time of its thread; `None` where the system does not tell.
     cpu: Option<u64>,
+}
+
+impl Begun {
+    /// CPU time since then, in nanoseconds.
+    fn used(&self) -> Option<u64> {
+        Some(cpu_ns(self.tid)? - self.cpu?)
+    }
+
+    fn leave(&self, polls: &mut Vec<Poll>) {
+        polls.retain(|poll| poll.tid != self.tid || poll.since != self.since);
+    }
 }
 
 impl Sched {
@@ -242,10 +297,11 @@ impl Sched {
 
 #[cfg(all(test, not(gmp_loom)))]
 mod tests {
+    use super::super::known::{SETS, WAYS};
     use super::*;
 
     fn is_asked_of(blockers: &Blockers, task: Id) -> bool {
-        blockers.may_know(|| task) && blockers.is_known(task)
+        blockers.may_know(|| task) && blockers.blocks(task)
     }
 
     fn forget(blockers: &Blockers, task: Id) {
@@ -273,7 +329,7 @@ mod tests {
         assert!(!is_any_known());
         blockers.learn(tasks[0], 1);
         blockers.reset();
-        assert!(!is_any_known() && !blockers.is_known(tasks[0]));
+        assert!(!is_any_known() && !blockers.blocks(tasks[0]));
     }
 
     /// Each would cost those behind it a rescue, each time.
@@ -281,7 +337,7 @@ mod tests {
     fn r03_known_blockers_of_one_set_leave_each_other_there() {
         let blockers = Blockers::new();
         let first = Id::from_bits(1);
-        let together = |task: &Id| std::ptr::eq(blockers.set(*task), blockers.set(first));
+        let together = |task: &Id| std::ptr::eq(blockers.blocks.set(*task), blockers.blocks.set(first));
         let tasks: Vec<_> = (1..).map(Id::from_bits).filter(together).take(WAYS + 1).collect();
         let (last, tasks) = tasks.split_last().unwrap();
         for now in 1..4 {
@@ -297,11 +353,11 @@ mod tests {
         // One is too many: it is not known, until one of the others was not found to block for long.
         others.iter().for_each(|&task| blockers.learn(task, 4));
         blockers.learn(*left, 4);
-        assert!(!blockers.is_known(*left) && others.iter().all(|&task| is_asked_of(&blockers, task)));
+        assert!(!blockers.blocks(*left) && others.iter().all(|&task| is_asked_of(&blockers, task)));
         let later = 4 + STAYS_NS;
         others[1..].iter().chain([last]).for_each(|&task| blockers.learn(task, later));
         blockers.learn(*left, later);
-        assert!(!blockers.is_known(others[0]));
+        assert!(!blockers.blocks(others[0]));
         assert!(others[1..].iter().chain([left, last]).all(|&task| is_asked_of(&blockers, task)));
         // Of those who share a bit one stays known when another is forgotten.
         let bits = |task: &Id| bit(task.to_bits()) == bit(first.to_bits());

@@ -12,7 +12,7 @@ impl Sched {
         let mut m = Metrics {
             procs: self.idle.procs() as usize,
             idle_procs: counts.idle() as usize,
-            threads: self.threads.count(),
+            threads: self.threads.machines(),
             idle_threads: self.idle.idle_machines(),
             spinning_threads: counts.spinning() as usize,
             need_spinning: self.idle.need_spinning(),
@@ -30,6 +30,7 @@ impl Sched {
         };
         self.sysmon.count_into(&mut m);
         m.blocker_polls = self.blockers.ahead.get();
+        m.lane_polls = self.lanes.polls.get();
         self.blocking.count_into(&mut m);
         self.pinned.count_into(&mut m);
         for (index, slot) in self.slots().enumerate() {

@@ -20,6 +20,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::paused::Bringing;
+use super::stuck::cpu_ns;
 use super::{Sched, count_found, die};
 use crate::clock::{self, NEVER};
 use crate::context;
@@ -28,14 +29,16 @@ use crate::inject::BATCH;
 use crate::machine::{Grant, Machine, Parked};
 use crate::metrics::FoundIn;
 use crate::netpoll::Wait;
-use crate::processor::{CLOSING, ProcSlot, Processor, QUIT, SLICE_OVER};
+use crate::processor::{CLOSING, LONG_NS, ProcSlot, Processor, QUIT, SLICE_OVER};
 use crate::runq::Unit;
 use crate::sys::atomic::Ordering::Relaxed;
-use crate::sys::{idle_fence, submit_fence, submit_fence_after_rmw};
+use crate::sys::{idle_fence, submit_fence, submit_fence_after_rmw, thread_id};
+use crate::task::Id;
 use crate::timers::WakeBatch;
 
 mod events;
 mod first;
+mod lane;
 mod lent;
 mod run;
 mod steal;
@@ -43,6 +46,7 @@ mod steal;
 pub(crate) use run::Began;
 
 use events::Events;
+use lane::SPAWNS_MAX;
 use steal::{Behind, Theft};
 
 /// So many tasks with long polls, at most, give way to what became ready meanwhile. Behind more of them it waits its
@@ -82,6 +86,9 @@ pub(crate) struct Worker {
     behind: Option<Behind>,
     /// Whose lone task was just stolen.
     lone_of: Option<&'static Processor>,
+    /// The CPU time of this thread when it last found that one poll had taken long, and how many its processor had
+    /// spawned.
+    after_long: Option<(u64, u64)>,
     /// What it has learnt of the netpoller.
     events: Events,
     /// Buffers, kept for their memory.
@@ -113,6 +120,7 @@ impl Worker {
             wanted_ns: 0,
             collected_at: 0,
             lone_of: None,
+            after_long: None,
             events: Events::default(),
             ready: Vec::new(),
             due: WakeBatch::new(),
@@ -288,6 +296,7 @@ impl Worker {
         let now = clock::now();
         let passed = now.saturating_sub(p.looked_at());
         let look = p.looked(now, sched.netpolled_at());
+        let long = if look.after_one_long_poll { p.last_polled() } else { None };
         self.wanted_ns = if sched.idle.is_wanted() { self.wanted_ns + passed } else { 0 };
         if self.wanted_ns >= WANTED_NS && !self.owes_a_pick {
             self.wanted_ns = 0;
@@ -319,6 +328,9 @@ impl Worker {
             p.counters().netpoll_looks.add(1);
             self.wake_ready(p);
         }
+        if let Some(task) = long {
+            self.learn_burner(p, task, now);
+        }
         let ready = p.queue.len_seen().saturating_sub(queued);
         if look.after_long_polls && ready > 0 && queued <= YIELDERS_MAX && p.may_give_way() {
             // What became ready during a long poll goes before the task that has just yielded it, wherever that is
@@ -349,6 +361,25 @@ impl Worker {
                 Look::Task(unit)
             }
             None => Look::Nothing,
+        }
+    }
+
+    /// One poll of `task` on `p` took long. If it has computed, and others waited or may come, the next ones are not to
+    /// be in their way.
+    #[cold]
+    fn learn_burner(&mut self, p: &'static Processor, task: Id, now: u64) {
+        let sched = self.sched;
+        let Some(cpu) = cpu_ns(thread_id()) else { return };
+        let after = (cpu, p.counters().spawned.get());
+        let Some(before) = self.after_long.replace(after) else { return };
+        let computed = cpu.saturating_sub(before.0) >= LONG_NS;
+        let spawns = after.1.wrapping_sub(before.1) > SPAWNS_MAX;
+        // It may be queued itself.
+        let others = p.queue.len_seen() + usize::from(!sched.inject.is_empty()) > 1
+            || sched.netpoll.waiters() > 0
+            || sched.earliest_deadline() != NEVER;
+        if computed && others && !spawns {
+            sched.knows_burner(task, now);
         }
     }
 
@@ -560,7 +591,7 @@ impl Worker {
         let sched = self.sched;
         loop {
             // One more than there are processors: some machine is always on its way.
-            let surplus = sched.threads.count() > sched.idle.procs() as usize + 1;
+            let surplus = sched.threads.machines() > sched.idle.procs() as usize + 1;
             let keep_alive = surplus.then(|| sched.keep_alive());
             // As in `sleep_in_netpoller`.
             let unwatched = sched.unwatched_for();

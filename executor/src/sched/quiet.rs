@@ -32,7 +32,8 @@ impl Sched {
             // Acquire: pairs with the Release of `Netpoll::wait` when it counts down; if it has, `is_blocked` says so.
             let leaving = seat_taken && !in_seat && !self.netpoll.is_blocked();
             // Acquire: pairs with the AcqRel of who counts down, after the work it brought was queued.
-            let agents = self.away.load(Acquire) + self.stuck.load(Acquire) + self.pinned.coming() + self.guests();
+            let agents = self.away.load(Acquire) + self.lanes.tasks() + self.stuck.load(Acquire);
+            let agents = agents + self.pinned.coming() + self.guests();
             !leaving
                 && agents == 0
                 && !self.sysmon.is_delivering()

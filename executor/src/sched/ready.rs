@@ -155,7 +155,7 @@ impl Sched {
     }
 
     /// Wakes a machine for what was just put into the global queue.
-    fn queued_globally(&'static self) {
+    pub(super) fn queued_globally(&'static self) {
         submit_fence();
         if self.is_closing() {
             // Shutdown may have looked at the queue before the push, and waits for this very task.

@@ -334,7 +334,8 @@ impl Sched {
         self.config.lock().max_stuck.unwrap_or(0)
     }
 
+    /// Not those that poll burners, which have a limit of their own.
     pub(crate) fn stuck_threads(&self) -> usize {
-        self.stuck.load(Relaxed)
+        self.stuck.load(Relaxed).saturating_sub(self.lanes.polling())
     }
 }

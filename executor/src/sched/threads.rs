@@ -3,8 +3,8 @@
 //! pinned tasks among them.
 //!
 //! 1. There are never more than `Builder::max_threads`, the watcher and threads of others not counted. One place is
-//!    kept for the first thread of each kind, and one for each processor against all but the first of the pool and of
-//!    pinned tasks: no kind can keep another from ever having a thread.
+//!    kept for the first thread of each kind but lanes, and one for each processor against lanes and all but the first
+//!    of the pool and of pinned tasks: no kind can keep another from ever having a thread. Lanes have what is left.
 //! 2. A thread of the pool that runs tasks counts as a machine meanwhile; if its place is gone afterwards it ends.
 //! 3. What is refused waits: a processor is idle again, and `sysmon` tries later, as it does for a pinned task; a
 //!    closure stays queued until another one or a thread ends.
@@ -36,11 +36,14 @@ pub(crate) enum Kind {
     Pool,
     /// Of a pinned task.
     Pinned,
+    /// For tasks that compute for long in each poll.
+    Lane,
 }
 
-/// So many bits of `held` count the threads of one kind.
-const BITS: u32 = 20;
+/// So many bits of `held` count the threads of one kind, and those that are left the lanes.
+const BITS: u32 = 18;
 const MOST: usize = (1 << BITS) - 1;
+const LANES_MOST: usize = (1 << (64 - 3 * BITS)) - 1;
 
 impl Kind {
     fn one(self) -> u64 {
@@ -84,10 +87,16 @@ impl Threads {
         }
     }
 
-    /// Machines.
+    /// Machines and lanes.
     pub(crate) fn count(&self) -> usize {
-        // Acquire: pairs with the end of a machine; shutdown then sees which tasks it left unqueued.
-        Kind::Machine.count(self.held.load(Acquire))
+        // Acquire: pairs with the end of such a thread; shutdown then sees which tasks it left unqueued.
+        let [machines, .., lanes] = Self::counts(self.held.load(Acquire));
+        machines + lanes
+    }
+
+    /// Machines.
+    pub(crate) fn machines(&self) -> usize {
+        Kind::Machine.count(self.held.load(Relaxed))
     }
 
     /// Counts another thread, if there may be one beside so many processors (invariant 1).
@@ -95,10 +104,11 @@ impl Threads {
     pub(crate) fn take(&self, kind: Kind, procs: u32) -> bool {
         let limit = self.limit.load(Relaxed);
         let may = |held: u64| {
-            let [machines, pool, pinned] = Self::counts(held);
-            let needed = machines.max(procs as usize);
+            let [machines, pool, pinned, lanes] = Self::counts(held);
+            let needed = machines.max(procs as usize) + lanes;
             match kind {
-                Kind::Machine => machines + pool.max(1) + pinned.max(1) < limit,
+                Kind::Machine => machines + lanes + pool.max(1) + pinned.max(1) < limit,
+                Kind::Lane => lanes < LANES_MOST && needed + pool.max(1) + pinned.max(1) < limit,
                 Kind::Pool => pool == 0 || pool + needed + pinned.max(1) < limit,
                 Kind::Pinned => pinned == 0 || pinned + needed + pool.max(1) < limit,
             }
@@ -118,10 +128,10 @@ impl Threads {
         let limit = self.limit.load(Relaxed);
         // All the others of the pool may be in closures that do not end before the one that this thread's task calls.
         let may = |held: u64| {
-            let [machines, pool, pinned] = Self::counts(held);
+            let [machines, pool, pinned, lanes] = Self::counts(held);
             let (machines, pool) = (machines + 1, pool - 1);
-            machines + pool.max(1) + pinned.max(1) <= limit
-                && (pool == 0 || pool + machines.max(procs as usize) + pinned.max(1) < limit)
+            machines + lanes + pool.max(1) + pinned.max(1) <= limit
+                && (pool == 0 || pool + machines.max(procs as usize) + lanes + pinned.max(1) < limit)
         };
         let lent = |held| may(held).then_some(held - Kind::Pool.one() + Kind::Machine.one());
         // AcqRel: pairs with `count`.
@@ -133,16 +143,16 @@ impl Threads {
     pub(crate) fn take_back(&self, procs: u32) -> bool {
         let limit = self.limit.load(Relaxed);
         let may = |held: u64| {
-            let [machines, pool, pinned] = Self::counts(held);
-            pool == 0 || pool + (machines - 1).max(procs as usize) + pinned.max(1) < limit
+            let [machines, pool, pinned, lanes] = Self::counts(held);
+            pool == 0 || pool + (machines - 1).max(procs as usize) + lanes + pinned.max(1) < limit
         };
         let back = |held| may(held).then_some(held - Kind::Machine.one() + Kind::Pool.one());
         // AcqRel: pairs with `count`.
         self.held.fetch_update(AcqRel, Relaxed, back).is_ok()
     }
 
-    fn counts(held: u64) -> [usize; 3] {
-        [Kind::Machine, Kind::Pool, Kind::Pinned].map(|kind| kind.count(held))
+    fn counts(held: u64) -> [usize; 4] {
+        [Kind::Machine, Kind::Pool, Kind::Pinned, Kind::Lane].map(|kind| kind.count(held))
     }
 
     /// A thread has ended, or could not be started.
@@ -242,7 +252,7 @@ pub(super) fn start(sched: &'static Sched, slot: u32, spinning: bool, woken_by: 
     }
     let machine = sched.new_machine();
     machine.grant(Grant::Processor { slot, spinning }, woken_by);
-    let started = start_thread(sched, machine, Worker::run);
+    let started = start_thread(sched, machine, Kind::Machine, Worker::run);
     if started.is_err() {
         machine.take_grant();
         sched.free_machine(machine);
@@ -275,7 +285,7 @@ impl Sched {
         }
         let machine = self.new_machine();
         self.duty.promise();
-        if start_thread(self, machine, Worker::run_first).is_ok() {
+        if start_thread(self, machine, Kind::Machine, Worker::run_first).is_ok() {
             self.idle.put_to_sleep(machine);
         } else {
             self.duty.is_done();
@@ -285,13 +295,30 @@ impl Sched {
     }
 }
 
+impl Sched {
+    /// Starts a lane, which is counted as coming. `false`: the limit or the system refuses the thread.
+    pub(super) fn start_lane(&'static self) -> bool {
+        if !self.threads.take(Kind::Lane, self.idle.procs()) {
+            return false;
+        }
+        let machine = self.new_machine();
+        let started = start_thread(self, machine, Kind::Lane, Worker::run_lane).is_ok();
+        if !started {
+            self.free_machine(machine);
+            self.threads.give(Kind::Lane);
+        }
+        started
+    }
+}
+
 /// What a machine's thread does, with the hook of a thread that starts.
 type Run = fn(&mut Worker, Option<&(dyn Fn() + Send + Sync)>) -> Began;
 
-/// The thread of a machine that is counted.
-fn start_thread(sched: &'static Sched, machine: &'static Machine, run: Run) -> io::Result<()> {
+/// The thread of a machine or a lane that is counted.
+fn start_thread(sched: &'static Sched, machine: &'static Machine, kind: Kind, run: Run) -> io::Result<()> {
     let number = sched.threads.started.fetch_add(1, Relaxed);
-    sched.threads.spawn(sched, &number.to_string(), true, move || {
+    let name = if matches!(kind, Kind::Lane) { format!("lane-{number}") } else { number.to_string() };
+    sched.threads.spawn(sched, &name, true, move || {
         let config = sched.config.lock().clone();
         let Began(began) = run(&mut Worker::new(sched, machine), config.on_thread_start.as_deref());
         if began {
@@ -302,7 +329,7 @@ fn start_thread(sched: &'static Sched, machine: &'static Machine, run: Run) -> i
         // In the destructors of thread-locals, which are still to run, nobody counts it: it is a guest then, like any
         // thread.
         context::set_worker_of(None);
-        sched.threads.give(Kind::Machine);
+        sched.threads.give(kind);
         sched.shutdown.unpark();
         // A closure may have been refused the place. The slot is not yet another runtime's: shutdown joins each thread
         // that is still in here.
@@ -313,7 +340,7 @@ fn start_thread(sched: &'static Sched, machine: &'static Machine, run: Run) -> i
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Kind::{Machine, Pinned, Pool};
+    use Kind::{Lane, Machine, Pinned, Pool};
 
     fn threads(limit: usize) -> Threads {
         let threads = Threads::new();
@@ -329,7 +356,7 @@ mod tests {
                     let threads = threads(limit);
                     let took = order.map(|kind| std::iter::from_fn(|| threads.take(kind, procs).then_some(())).count());
                     assert_eq!(took.iter().sum::<usize>(), limit, "{order:?} of {limit} beside {procs}");
-                    let [machines, others @ ..] = Threads::counts(threads.held.load(Relaxed));
+                    let [machines, others @ .., _] = Threads::counts(threads.held.load(Relaxed));
                     assert!(
                         machines >= (procs as usize).min(limit - 2),
                         "{order:?} of {limit} beside {procs}: {machines}"
@@ -339,6 +366,21 @@ mod tests {
                         "{order:?} of {limit} beside {procs}: {others:?}"
                     );
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn r17_a_lane_takes_nobodys_place() {
+        for limit in 3..20 {
+            for procs in 1..12 {
+                let threads = threads(limit);
+                while threads.take(Lane, procs) {}
+                let others =
+                    [Pool, Pinned].map(|kind| std::iter::from_fn(|| threads.take(kind, procs).then_some(())).count());
+                assert!(others.iter().all(|others| *others >= 1), "{others:?} of {limit} beside {procs}");
+                let machines = std::iter::from_fn(|| threads.take(Machine, procs).then_some(())).count();
+                assert!(machines >= (procs as usize).min(limit - 2), "{machines} of {limit} beside {procs}");
             }
         }
     }
@@ -363,7 +405,7 @@ mod tests {
                     if !threads.take_back(procs) {
                         threads.give(Machine);
                     }
-                    let [machines, pool, _] = Threads::counts(threads.held.load(Relaxed));
+                    let [machines, pool, ..] = Threads::counts(threads.held.load(Relaxed));
                     assert!(machines + pool < limit, "{machines} and {pool} of {limit} leave none for a pinned task");
                     assert!(pool == 1 || pool + machines.max(procs as usize) < limit, "{machines}, {pool} of {limit}");
                     assert!(threads.take(Pinned, procs));

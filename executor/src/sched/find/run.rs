@@ -123,7 +123,7 @@ impl Worker {
     }
 
     #[inline(always)]
-    fn poll_task(&mut self, p: &'static Processor, unit: Unit) {
+    pub(super) fn poll_task(&mut self, p: &'static Processor, unit: Unit) {
         p.begin_poll();
         p.counters().polled.add(1);
         let abort = AbortOnPanic("a panic left a task");
@@ -134,9 +134,16 @@ impl Worker {
         }
     }
 
-    /// Runs a task of which it may be known that it blocks.
+    /// Runs a task of which it may be known that it holds its thread for long, or leaves it to a lane.
     #[cold]
-    fn run_blocker(&mut self, p: &'static Processor, unit: Unit) {
+    fn run_blocker(&mut self, p: &'static Processor, mut unit: Unit) {
+        if self.sched.blockers.burns(task::id(&unit)) {
+            match self.sched.leave_to_lane(unit) {
+                // Nothing was polled: if it took long to bring the lane, that is no task's doing.
+                Ok(()) => return p.polls_block_on(),
+                Err(back) => unit = back,
+            }
+        }
         let begins = self.begin_if_blocker(p, &unit);
         self.poll_task(p, unit);
         if let Some(begins) = begins {
@@ -147,7 +154,7 @@ impl Worker {
     /// If it is known of this task that it blocks, the processor goes on without it from the start.
     fn begin_if_blocker(&mut self, p: &'static Processor, unit: &Unit) -> Option<Begins> {
         let (blockers, task) = (&self.sched.blockers, task::id(unit));
-        (blockers.is_known(task) && self.sched.give_away_ahead(p)).then(|| Begins {
+        (blockers.blocks(task) && self.sched.give_away_ahead(p)).then(|| Begins {
             task,
             status: p.status(),
             begun: blockers.begin(task::polled(unit)),

@@ -1,0 +1,384 @@
+//! Lanes: threads for tasks that are known to compute for long in each poll (see `blockers`). A machine that comes to
+//! such a task leaves it to a lane and goes on with the next one; which of the two threads has the CPU is the system's
+//! to say, and it can take it from one in the middle of a poll. `sysmon` rescues from long polls too, but each time
+//! anew and not before 2 ms: one that computes for 2 ms in each poll would cost the others as much each time.
+//!
+//! 1. A task that is left here is polled by one lane, or goes to the global queue: when the runtime closes, when no
+//!    thread can be had, and when no lane has taken one for [`STALLED_NS`]. In the last two cases nobody is a burner
+//!    for a while, so machines poll them and `sysmon` rescues from them.
+//! 2. A lane's poll begins on a husk: what the task wakes and spawns goes to the global queue, and what it does besides
+//!    goes as in a poll that the others were rescued from (see `stuck`), which may come back from a wait with a
+//!    processor. A burner that becomes ready on the husk stays here.
+//! 3. At most as many lanes poll as there are processors, but for polls that last for [`LASTS_NS`].
+//! 4. While a task waits, `sysmon` is awake or its alarm is set, and calls a lane if one may poll. Whoever is done with
+//!    a poll takes the next task under the lock under which it would go to rest.
+//! 5. A lane goes idle nowhere, as machines do, who look at timers and sockets then: it sees to it that somebody sits
+//!    in the netpoller after each poll (see `attend`).
+//!
+//! | lane    | counted in | it leaves by                                                                     |
+//! |---------|------------|----------------------------------------------------------------------------------|
+//! | coming  | `coming`   | `State::next`: → polling, → idle, → ended when the runtime closes                |
+//! | polling | `polls`    | as coming, when its poll is over                                                 |
+//! | idle    | `idle`     | `State::call`: → coming · its keep-alive is over, or `close_lanes`: → ended      |
+
+use std::collections::VecDeque;
+
+use super::Sched;
+use super::blockers::LASTS_NS;
+use crate::clock;
+use crate::machine::Machine;
+use crate::metrics::SharedCounter;
+use crate::runq::Unit;
+use crate::sys::atomic::{
+    AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
+use crate::sys::{Mutex, rank, submit_fence};
+use crate::task::{self, Id};
+
+/// Where no lane has taken a task for so long, in nanoseconds, what waits goes back to the machines.
+const STALLED_NS: u64 = 3 * LASTS_NS;
+
+/// So many tasks may be burners, or twice as many as there are processors.
+const BURNERS_MOST: usize = 8;
+
+/// So many polls may last for long on lanes besides those that count.
+const LATE_MOST: usize = 64;
+
+/// The lanes of one runtime.
+pub(crate) struct Lanes {
+    state: Mutex<State>,
+    /// Tasks that wait here: up before a unit is in `queue`, down when it is in its poll or queued elsewhere.
+    tasks: AtomicUsize,
+    /// Lanes in a poll.
+    polling: AtomicUsize,
+    /// Polls that lanes have begun.
+    pub(super) polls: SharedCounter,
+}
+
+struct State {
+    /// Tasks that are ready, oldest first.
+    queue: VecDeque<Unit>,
+    /// When the first of them was put there, or the last one taken.
+    moved_at: u64,
+    /// Lanes without a task; the last one is called first.
+    idle: Vec<&'static Machine>,
+    coming: usize,
+    /// The lanes that poll, and since when.
+    polls: Vec<(&'static Machine, u64)>,
+    closed: bool,
+}
+
+/// Where the lane for a task comes from.
+enum Call {
+    Idle(&'static Machine),
+    New,
+}
+
+/// What a lane does next.
+pub(super) enum Next {
+    Poll(Unit),
+    /// It is on the list of those without a task.
+    Rest,
+    End,
+}
+
+impl State {
+    const fn new() -> Self {
+        State { queue: VecDeque::new(), moved_at: 0, idle: Vec::new(), coming: 0, polls: Vec::new(), closed: true }
+    }
+
+    /// Whether a task waits for which no lane comes, and another one may poll.
+    fn is_lane_due(&self, most: usize, now: u64) -> bool {
+        let polling = self.polls.iter().filter(|(_, since)| now.saturating_sub(*since) < LASTS_NS).count();
+        self.queue.len() > self.coming && polling + self.coming < most && self.polls.len() < most + LATE_MOST
+    }
+
+    /// Calls a lane, if one is due.
+    fn call(&mut self, most: usize, now: u64) -> Option<Call> {
+        self.is_lane_due(most, now).then(|| {
+            self.coming += 1;
+            self.idle.pop().map_or(Call::New, Call::Idle)
+        })
+    }
+
+    fn push(&mut self, unit: Unit, now: u64) {
+        if self.queue.is_empty() {
+            self.moved_at = now;
+        }
+        self.queue.push_back(unit);
+    }
+
+    /// For a lane that is counted nowhere.
+    fn next(&mut self, lane: &'static Machine, most: usize, now: u64) -> Next {
+        if self.closed {
+            return Next::End;
+        }
+        if self.is_lane_due(most, now) {
+            if let Some(unit) = self.queue.pop_front() {
+                self.polls.push((lane, now));
+                self.moved_at = now;
+                return Next::Poll(unit);
+            }
+        }
+        self.idle.push(lane);
+        Next::Rest
+    }
+}
+
+impl Lanes {
+    pub(crate) const fn new() -> Self {
+        Lanes {
+            state: Mutex::new(rank::LEAF, State::new()),
+            tasks: AtomicUsize::new(0),
+            polling: AtomicUsize::new(0),
+            polls: SharedCounter::new(),
+        }
+    }
+
+    /// Fresh for a runtime.
+    pub(crate) fn open(&self) {
+        self.polls.reset();
+        let mut state = self.state.lock();
+        debug_assert!(state.queue.is_empty() && state.polls.is_empty() && state.coming == 0 && state.idle.is_empty());
+        state.closed = false;
+    }
+
+    /// Tasks that wait here. Those in their poll are counted in `Sched::stuck`.
+    pub(crate) fn tasks(&self) -> usize {
+        // Acquire: pairs with the AcqRel of who counts down, after the task was queued elsewhere or counted as stuck.
+        self.tasks.load(Acquire)
+    }
+
+    /// Lanes in a poll. They count in `Sched::stuck` too, unless that poll has come back from a wait.
+    pub(crate) fn polling(&self) -> usize {
+        self.polling.load(Relaxed)
+    }
+
+    /// Whether a lane that rests has been called; if so it comes.
+    pub(super) fn is_called(&self, lane: &'static Machine) -> bool {
+        !self.state.lock().idle.iter().any(|idle| std::ptr::eq(*idle, lane))
+    }
+
+    /// A lane that rests ends, unless it has been called.
+    pub(super) fn ends(&self, lane: &'static Machine) -> bool {
+        let mut state = self.state.lock();
+        let at = state.idle.iter().position(|idle| std::ptr::eq(*idle, lane));
+        at.map(|at| state.idle.swap_remove(at)).is_some()
+    }
+}
+
+impl Sched {
+    /// How many lanes poll at once.
+    fn lanes_most(&self) -> usize {
+        self.idle.procs() as usize
+    }
+
+    /// Others wait for `task`, which computes for long: it is a burner from here on, unless there are too many.
+    pub(super) fn knows_burner(&'static self, task: Id, now: u64) {
+        let most = BURNERS_MOST.max(2 * self.lanes_most());
+        if self.max_stuck() > 0 && !self.blockers.learn_burner(task, now, most) {
+            self.end_burners();
+        }
+    }
+
+    /// Leaves a burner to a lane. It comes back if the runtime closes.
+    pub(super) fn leave_to_lane(&'static self, unit: Unit) -> Result<(), Unit> {
+        let now = clock::now();
+        let mut state = self.lanes.state.lock();
+        if state.closed {
+            return Err(unit);
+        }
+        // AcqRel: orders it before the push, for `tasks`.
+        self.lanes.tasks.fetch_add(1, AcqRel);
+        state.push(unit, now);
+        let call = state.call(self.lanes_most(), now);
+        drop(state);
+        // Perhaps it waits for long, and this machine is the last one awake.
+        if !matches!(call, Some(Call::Idle(_))) {
+            self.idle.asks_for_a_look(self);
+        }
+        self.answer_lane(call);
+        Ok(())
+    }
+
+    /// Brings the lane that was called, if one was.
+    fn answer_lane(&'static self, call: Option<Call>) {
+        match call {
+            Some(Call::Idle(lane)) => _ = lane.parker.unpark(),
+            Some(Call::New) if !self.start_lane() => {
+                self.lanes.state.lock().coming -= 1;
+                self.end_burners();
+            }
+            Some(Call::New) | None => {}
+        }
+    }
+
+    /// What waits for a lane goes to the global queue, and machines poll what follows.
+    fn end_burners(&'static self) {
+        self.blockers.end_burners(clock::now());
+        self.empty_lanes();
+    }
+
+    fn empty_lanes(&'static self) {
+        let queue = std::mem::take(&mut self.lanes.state.lock().queue);
+        let emptied = self.inject.push_batch(queue.into_iter());
+        if emptied > 0 {
+            self.queued_globally();
+            self.left_lanes(emptied);
+        }
+    }
+
+    /// So many tasks that waited here are queued elsewhere.
+    fn left_lanes(&'static self, tasks: usize) {
+        // AcqRel: pairs with `tasks`.
+        self.lanes.tasks.fetch_sub(tasks, AcqRel);
+        self.agent_left();
+        self.clock_may_advance();
+    }
+
+    /// The runtime closes: lanes begin no further poll, and end.
+    pub(crate) fn close_lanes(&'static self) {
+        let mut state = self.lanes.state.lock();
+        state.closed = true;
+        let idle = std::mem::take(&mut state.idle);
+        state.coming += idle.len();
+        drop(state);
+        for lane in idle {
+            lane.parker.unpark();
+        }
+        self.empty_lanes();
+    }
+
+    /// A lane has come. What it does now.
+    pub(super) fn lane_came(&'static self, lane: &'static Machine) -> Next {
+        let mut state = self.lanes.state.lock();
+        state.coming -= 1;
+        state.next(lane, self.lanes_most(), clock::now())
+    }
+
+    /// A lane begins to poll what it was given.
+    pub(super) fn begin_lane_poll(&'static self) {
+        self.lanes.polls.add(1);
+        self.lanes.polling.fetch_add(1, Relaxed);
+        // AcqRel: pairs with `return_husk`, and with `quiet`: the task is counted here before it is no more in `tasks`.
+        self.stuck.fetch_add(1, AcqRel);
+        // AcqRel: pairs with `tasks`.
+        self.lanes.tasks.fetch_sub(1, AcqRel);
+    }
+
+    /// What became ready on a lane's husk, in order: burners stay here.
+    pub(super) fn keep_burners(&'static self, ready: Vec<Unit>) {
+        let (burners, others): (Vec<_>, Vec<_>) =
+            ready.into_iter().partition(|unit| self.blockers.burns(task::id(unit)));
+        self.inject.push_batch(others.into_iter());
+        let now = clock::now();
+        let mut state = self.lanes.state.lock();
+        if state.closed {
+            drop(state);
+            self.inject.push_batch(burners.into_iter());
+        } else {
+            // AcqRel: as in `leave_to_lane`.
+            self.lanes.tasks.fetch_add(burners.len(), AcqRel);
+            burners.into_iter().for_each(|unit| state.push(unit, now));
+        }
+    }
+
+    /// The poll of a lane is over, and its husk is back. What it does next.
+    pub(super) fn lane_polled(&'static self, lane: &'static Machine) -> Next {
+        self.lanes.polling.fetch_sub(1, Relaxed);
+        let mut state = self.lanes.state.lock();
+        state.polls.retain(|(polling, _)| !std::ptr::eq(*polling, lane));
+        let next = state.next(lane, self.lanes_most(), clock::now());
+        let waits = !state.queue.is_empty();
+        drop(state);
+        // Also what a spent budget has sent there, for whose sake nobody was woken.
+        if !self.inject.is_empty() {
+            self.queued_globally();
+        }
+        submit_fence();
+        self.attend_netpoller();
+        self.agent_left();
+        self.clock_may_advance();
+        if waits {
+            self.idle.asks_for_a_look(self);
+        }
+        next
+    }
+
+    /// `sysmon` looks after those that wait here. Tells whether any do.
+    pub(crate) fn look_after_lanes(&'static self, now: u64) -> bool {
+        let mut state = self.lanes.state.lock();
+        let waits = !state.queue.is_empty();
+        let stalled = waits && now.saturating_sub(state.moved_at) >= STALLED_NS;
+        let call = if stalled { None } else { state.call(self.lanes_most(), now) };
+        drop(state);
+        self.answer_lane(call);
+        if stalled {
+            self.end_burners();
+        }
+        waits
+    }
+}
+
+#[cfg(all(test, not(gmp_loom)))]
+mod tests {
+    use std::ptr::NonNull;
+
+    use super::*;
+
+    fn lane() -> &'static Machine {
+        Box::leak(Box::new(Machine::new()))
+    }
+
+    fn state(waiting: usize) -> State {
+        let mut state = State { closed: false, ..State::new() };
+        (0..waiting).for_each(|_| state.push(Unit::new(NonNull::dangling()), 0));
+        state
+    }
+
+    fn polls(next: &Next) -> bool {
+        matches!(next, Next::Poll(_))
+    }
+
+    #[test]
+    fn r03_as_many_lanes_poll_as_there_are_processors() {
+        let mut state = state(4);
+        assert!(matches!(state.call(2, 0), Some(Call::New)) && matches!(state.call(2, 0), Some(Call::New)));
+        assert!(state.call(2, 0).is_none());
+        let lanes = [lane(), lane(), lane()];
+        for lane in &lanes[..2] {
+            state.coming -= 1;
+            assert!(polls(&state.next(lane, 2, 1)));
+        }
+        assert!(state.call(2, 1).is_none() && !polls(&state.next(lanes[2], 2, 1)));
+        // One of them has been in its poll for long: the lane that rests is called.
+        let late = 1 + LASTS_NS;
+        state.polls[0].1 = 1;
+        state.polls[1].1 = late;
+        assert!(matches!(state.call(2, late), Some(Call::Idle(lane)) if std::ptr::eq(lane, lanes[2])));
+        state.coming -= 1;
+        assert!(polls(&state.next(lanes[2], 2, late)) && state.queue.len() == 1);
+        assert!(state.call(2, late).is_none());
+        // Whoever is done goes on with what waits, if another one may poll.
+        state.polls.pop();
+        assert!(polls(&state.next(lanes[2], 2, late)));
+        assert!(!polls(&state.next(lane(), 2, late)), "nothing waits");
+    }
+
+    #[test]
+    fn r14_when_the_runtime_closes_a_lane_ends() {
+        let mut state = state(1);
+        state.closed = true;
+        assert!(matches!(state.next(lane(), 1, 0), Next::End));
+    }
+
+    #[test]
+    fn r17_polls_that_do_not_end_take_no_more_lanes_than_there_may_be() {
+        let mut state = state(LATE_MOST + 3);
+        for late in 0..LATE_MOST as u64 + 1 {
+            assert!(polls(&state.next(lane(), 1, late * LASTS_NS)), "{late}");
+        }
+        assert!(!polls(&state.next(lane(), 1, u64::MAX)));
+    }
+}
