@@ -156,20 +156,25 @@ impl Blockers {
         self.begin_and_tell_after(polled, LASTS_NS)
     }
 
-    /// That poll of `task` is over. One that computes no more, and has not for a while, is like the others; with `ends`
-    /// this one is in any case.
+    /// That poll of `task` is over. With `ends` it is no burner any more, whatever it used.
     pub(super) fn end_burner(&self, task: Id, begun: Begun, ends: bool) {
         let now = clock::now();
         let used = begun.used().unwrap_or(now - begun.since);
         let mut polls = self.polls.lock();
         begun.leave(&mut polls);
-        if used >= STILL_NS && !ends {
+        self.judge_burner(task, now, if ends { None } else { Some(used) });
+    }
+
+    /// A burner has used so much CPU time in a poll, in nanoseconds, or is to be none. Under the lock.
+    fn judge_burner(&self, task: Id, now: u64, used: Option<u64>) {
+        if used.is_some_and(|used| used >= STILL_NS) {
             if self.burns.has(task) {
                 self.burns.note(task, now, STAYS_NS);
             }
             return;
         }
-        self.burns.forget(|known, at| known == task.to_bits() && (ends || now.saturating_sub(at) >= SHORT_FOR_NS));
+        let is_over = |at| used.is_none() || now.saturating_sub(at) >= SHORT_FOR_NS;
+        self.burns.forget(|known, at| known == task.to_bits() && is_over(at));
         self.filter_again();
     }
 
@@ -366,6 +371,47 @@ mod tests {
         assert!(two.iter().all(|&task| is_asked_of(&blockers, task)));
         forget(&blockers, two[0]);
         assert!(is_asked_of(&blockers, two[1]));
+    }
+
+    #[test]
+    fn r03_who_has_not_computed_for_a_while_is_no_burner() {
+        let (blockers, task) = (Blockers::new(), Id::from_bits(1));
+        let is_burner = || blockers.may_know(|| task) && blockers.burns(task);
+        assert!(blockers.learn_burner(task, 1, 1) && is_burner());
+        blockers.judge_burner(task, SHORT_FOR_NS, Some(STILL_NS - 1));
+        assert!(is_burner(), "others of its polls may be long");
+        blockers.judge_burner(task, SHORT_FOR_NS, Some(STILL_NS));
+        blockers.judge_burner(task, SHORT_FOR_NS + 1, Some(0));
+        assert!(is_burner(), "as that one was");
+        blockers.judge_burner(task, 2 * SHORT_FOR_NS, Some(STILL_NS - 1));
+        assert!(!is_burner() && !blockers.may_know(|| task));
+        assert!(blockers.learn_burner(task, 1, 1) && is_burner());
+        blockers.judge_burner(task, 2, None);
+        assert!(!is_burner(), "it has ended");
+        // Who blocks is no burner, and is none later.
+        assert!(blockers.learn_burner(task, 1, 1));
+        blockers.learn(task, 1);
+        assert!(!blockers.burns(task) && blockers.learn_burner(task, 1, 1) && !blockers.burns(task));
+    }
+
+    #[test]
+    fn r03_too_many_burners_are_none_for_longer_each_time() {
+        const MOST: usize = 3;
+        let blockers = Blockers::new();
+        blockers.reset();
+        let learn = |n: usize, now| (1..=n as u64).all(|task| blockers.learn_burner(Id::from_bits(task), now, MOST));
+        let are_any = || blockers.filter.load(Relaxed) != 0;
+        let mut now = 1;
+        for pause in [CROWDED_NS, 2 * CROWDED_NS, 4 * CROWDED_NS] {
+            assert!(learn(MOST, now) && !learn(MOST + 1, now));
+            blockers.end_burners(now);
+            assert!(!are_any());
+            assert!(learn(MOST + 1, now + pause - 1) && !are_any());
+            now += pause;
+        }
+        now += CROWDED_NS;
+        blockers.end_burners(now);
+        assert!(learn(1, now + CROWDED_NS) && are_any(), "it was long ago");
     }
 
     #[test]
