@@ -138,12 +138,14 @@ impl Blockers {
         noted != Noted::NoRoom && self.burns.count() <= most
     }
 
-    /// There are too many burners, or no threads for them: nobody is one for a while, which is longer each time.
-    pub(super) fn end_burners(&self, now: u64) {
+    /// There are too many burners, or no threads for them: nobody is one for a while, which is longer each time. Not if
+    /// their lanes have only `stalled`, perhaps because they get no CPU.
+    pub(super) fn end_burners(&self, now: u64, stalled: bool) {
         let _polls = self.polls.lock();
         let until = self.crowded_until.load(Relaxed);
         // The last time was just over, or long ago.
-        let last = if now.saturating_sub(until) < CROWDED_NS { self.crowded_for.load(Relaxed) } else { 0 };
+        let is_new = stalled || now.saturating_sub(until) >= CROWDED_NS;
+        let last = if is_new { 0 } else { self.crowded_for.load(Relaxed) };
         let next = (2 * last).clamp(CROWDED_NS, CROWDED_MAX_NS);
         self.crowded_for.store(next, Relaxed);
         self.crowded_until.store(now + next, Relaxed);
@@ -404,14 +406,17 @@ mod tests {
         let mut now = 1;
         for pause in [CROWDED_NS, 2 * CROWDED_NS, 4 * CROWDED_NS] {
             assert!(learn(MOST, now) && !learn(MOST + 1, now));
-            blockers.end_burners(now);
+            blockers.end_burners(now, false);
             assert!(!are_any());
             assert!(learn(MOST + 1, now + pause - 1) && !are_any());
             now += pause;
         }
+        blockers.end_burners(now, true);
         now += CROWDED_NS;
-        blockers.end_burners(now);
-        assert!(learn(1, now + CROWDED_NS) && are_any(), "it was long ago");
+        assert!(learn(1, now) && are_any(), "they had only stalled");
+        now += CROWDED_NS;
+        blockers.end_burners(now, false);
+        assert!(!are_any() && learn(1, now + CROWDED_NS) && are_any(), "it was long ago");
     }
 
     #[test]

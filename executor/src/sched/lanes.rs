@@ -178,7 +178,7 @@ impl Sched {
     pub(super) fn knows_burner(&'static self, task: Id, now: u64) {
         let most = BURNERS_MOST.max(2 * self.lanes_most());
         if self.max_stuck() > 0 && !self.blockers.learn_burner(task, now, most) {
-            self.end_burners();
+            self.end_burners(false);
         }
     }
 
@@ -208,15 +208,15 @@ impl Sched {
             Some(Call::Idle(lane)) => _ = lane.parker.unpark(),
             Some(Call::New) if !self.start_lane() => {
                 self.lanes.state.lock().coming -= 1;
-                self.end_burners();
+                self.end_burners(false);
             }
             Some(Call::New) | None => {}
         }
     }
 
     /// What waits for a lane goes to the global queue, and machines poll what follows.
-    fn end_burners(&'static self) {
-        self.blockers.end_burners(clock::now());
+    fn end_burners(&'static self, stalled: bool) {
+        self.blockers.end_burners(clock::now(), stalled);
         self.empty_lanes();
     }
 
@@ -315,7 +315,7 @@ impl Sched {
         drop(state);
         self.answer_lane(call);
         if stalled {
-            self.end_burners();
+            self.end_burners(true);
         }
         waits
     }
