@@ -11,8 +11,8 @@
 //!    the netpoller one would take the break that was meant for the other.
 //! 5. Those who want a processor and the queues take turns: of two processors in a row that are given up in the middle
 //!    of a poll beside queued work, one goes to a machine that runs tasks.
-//! 6. `sysmon` sleeps deeply only if every processor is idle or dead, and it has looked since a thread was refused;
-//!    whoever takes the first one off the list wakes it, or sets its alarm (see [`Watch`]).
+//! 6. `sysmon` sleeps deeply only if every processor is idle or dead, and it has looked since a thread was refused or a
+//!    look was asked for; whoever takes the first one off the list wakes it, or sets its alarm (see [`Watch`]).
 //! 7. A processor whose slot is not among the first [`Idle::procs`] is never idle: whoever gives it up buries it (see
 //!    `resize`).
 //!
@@ -102,8 +102,8 @@ pub(crate) struct Idle {
     wanting: AtomicU32,
     /// A searcher found work and no processor for it.
     need_spinning: AtomicBool,
-    /// A machine could not be started, and `sysmon` has not begun a look since then: before that it does not go to
-    /// sleep, and its alarm is not stopped. Set under the lock, and asked there.
+    /// A machine could not be started, or a look was asked for, and `sysmon` has not begun one since: before that it
+    /// does not go to sleep, and its alarm is not stopped. Set under the lock, and asked there.
     refused: AtomicBool,
     /// `sysmon` is [`Watch::Armed`], and the alarm is to be stopped when all is idle again. Written under the lock.
     stops_alarm: AtomicBool,

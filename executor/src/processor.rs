@@ -125,7 +125,7 @@ impl ProcSlot {
         fresh
     }
 
-    /// A husk that was never the table's.
+    /// An object of the slot that is a husk from the start.
     pub(crate) fn husk(&self) -> &'static Processor {
         let husk = self.objects.lock().spare_or_new(self.processor());
         let before = husk.queue.next.condemn();

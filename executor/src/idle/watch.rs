@@ -72,7 +72,7 @@ impl Idle {
     /// `sysmon` begins a look, which sees what it was asked for.
     pub(crate) fn sysmon_looks(&self) {
         if self.refused.load(Relaxed) {
-            // Acquire: pairs with the Release in `give_back`.
+            // Acquire: pairs with the Release in `give_back` and `asks_for_a_look`.
             self.refused.swap(false, Acquire);
         }
     }

@@ -32,10 +32,10 @@ impl Sched {
         }
     }
 
-    /// A timer with this deadline became the earliest of its store. A worker needs no help, for it looks when it goes
-    /// idle, but in a poll on a husk, which may last.
+    /// A timer with this deadline became the earliest of its store. A worker needs no help: it looks when it goes idle,
+    /// and a lane when its poll is over.
     pub(crate) fn timer_is_earliest(&'static self, deadline: u64) {
-        if context::processor_of(self).is_some_and(|p| !p.queue.next.is_condemned()) {
+        if context::processor_of(self).is_some() {
             return;
         }
         submit_fence();

@@ -293,9 +293,7 @@ impl Sched {
             self.threads.give(Kind::Machine);
         }
     }
-}
 
-impl Sched {
     /// Starts a lane, which is counted as coming. `false`: the limit or the system refuses the thread.
     pub(super) fn start_lane(&'static self) -> bool {
         if !self.threads.take(Kind::Lane, self.idle.procs()) {
