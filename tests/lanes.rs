@@ -5,7 +5,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gmp::runtime::{Builder, Runtime, StuckPoll};
@@ -31,6 +31,13 @@ fn cpu_ns() -> u64 {
 fn compute() {
     let end = cpu_ns() + LONG_NS;
     while cpu_ns() < end {}
+}
+
+/// Runs `test` while no other one of this file does: each has threads that compute, and a lane that gets no CPU stalls.
+fn alone(test: impl FnOnce()) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    limited(test);
 }
 
 fn builder() -> Builder {
@@ -87,7 +94,7 @@ fn lane_polls(runtime: &Runtime, more: u64) {
 /// Each poll ends when another task had its turn meanwhile, with one processor for both, and nobody is rescued.
 #[test]
 fn r03_a_task_that_computes_in_each_poll_keeps_nobody_waiting() {
-    limited(|| {
+    alone(|| {
         let runtime = builder().build().unwrap();
         let light = Light::on(&runtime);
         let (waits, polls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -114,7 +121,7 @@ fn r03_a_task_that_computes_in_each_poll_keeps_nobody_waiting() {
 
 #[test]
 fn r03_a_task_that_computes_no_more_is_like_the_others() {
-    limited(|| {
+    alone(|| {
         let runtime = builder().build().unwrap();
         let _light = Light::on(&runtime);
         let (short, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -150,7 +157,7 @@ fn r03_a_task_that_computes_no_more_is_like_the_others() {
 #[test]
 fn r03_burners_take_turns() {
     const BURNERS: usize = 4;
-    limited(|| {
+    alone(|| {
         let runtime = builder().build().unwrap();
         let light = Light::on(&runtime);
         // Each ends when all have had some.
@@ -175,7 +182,7 @@ fn r03_burners_take_turns() {
 /// What is polled on a lane is none of the processors' that the watcher looks at.
 #[test]
 fn r25_a_poll_on_a_lane_that_does_not_end_is_told_of() {
-    limited(|| {
+    alone(|| {
         let (tell, told) = channel();
         let tell = Mutex::new(tell);
         let hook = move |stuck: &StuckPoll| _ = tell.lock().unwrap().send((stuck.task, stuck.rescued));
@@ -204,7 +211,7 @@ fn r25_a_poll_on_a_lane_that_does_not_end_is_told_of() {
 /// A poll on a lane that does not end waits for the task behind it.
 #[test]
 fn r01_a_burner_behind_one_that_does_not_end_is_polled_all_the_same() {
-    limited(|| {
+    alone(|| {
         let runtime = builder().build().unwrap();
         let light = Light::on(&runtime);
         let (holds, behind) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -237,7 +244,7 @@ fn r01_a_burner_behind_one_that_does_not_end_is_polled_all_the_same() {
 
 #[test]
 fn r14_a_runtime_that_is_dropped_drops_the_burners_that_wait() {
-    limited(|| {
+    alone(|| {
         for _ in 0..5 {
             let dropped = Arc::new(());
             let runtime = builder().build().unwrap();
@@ -256,7 +263,7 @@ fn r14_a_runtime_that_is_dropped_drops_the_burners_that_wait() {
 /// One thread each for the processor, for closures and for pinned tasks.
 #[test]
 fn r17_without_a_thread_for_a_lane_a_burner_is_polled_like_the_others() {
-    limited(|| {
+    alone(|| {
         let runtime = builder().max_threads(3).build().unwrap();
         let light = Light::on(&runtime);
         let mut left = 100;
@@ -275,7 +282,7 @@ fn r17_without_a_thread_for_a_lane_a_burner_is_polled_like_the_others() {
 /// Whatever a task may do, on a lane too.
 #[test]
 fn r02_a_burner_blocks_spawns_panics_and_is_aborted_like_any_task() {
-    limited(|| {
+    alone(|| {
         let runtime = builder().build().unwrap();
         let _light = Light::on(&runtime);
         let handle = runtime.handle();
@@ -327,7 +334,7 @@ fn r02_a_burner_blocks_spawns_panics_and_is_aborted_like_any_task() {
 /// A burner that sleeps comes back from the timer to its lane.
 #[test]
 fn r03_a_burner_that_waits_is_one_when_it_comes_back() {
-    limited(|| {
+    alone(|| {
         let runtime = builder().build().unwrap();
         let light = Light::on(&runtime);
         let stop = Arc::new(AtomicBool::new(false));
@@ -350,7 +357,7 @@ fn r03_a_burner_that_waits_is_one_when_it_comes_back() {
 /// Nobody but its lane knows of it, and every machine sleeps, with no end or in another wait.
 #[test]
 fn r07_a_timer_that_a_lane_leaves_behind_fires() {
-    limited(|| {
+    alone(|| {
         let runtime = builder().build().unwrap();
         let light = Light::on(&runtime);
         let alone = Arc::new(AtomicBool::new(false));
@@ -380,7 +387,7 @@ fn r07_a_timer_that_a_lane_leaves_behind_fires() {
 /// A clock that stands moves when nothing runs: a lane that computes does.
 #[test]
 fn r23_a_clock_that_stands_waits_for_lanes() {
-    limited(|| {
+    alone(|| {
         let runtime = builder().start_paused(true).build().unwrap();
         let light = Light::on(&runtime);
         let (start, stop) = (runtime.block_on(async { Instant::now() }), Arc::new(AtomicBool::new(false)));
@@ -402,7 +409,7 @@ fn r23_a_clock_that_stands_waits_for_lanes() {
 /// A poll on a lane that waits in a `block_on` is no reason for the clock to stand.
 #[test]
 fn r23_a_clock_that_stands_goes_on_for_a_wait_in_a_lanes_poll() {
-    limited(|| {
+    alone(|| {
         let runtime = builder().start_paused(true).build().unwrap();
         let light = Light::on(&runtime);
         let (waits, handle) = (Arc::new(AtomicBool::new(false)), runtime.handle());
