@@ -224,8 +224,8 @@ struct Own {
     /// The picks before the last look took long.
     was_slow: AtomicBool,
     looks_without_netpoll: AtomicU32,
-    /// Looks to come before they may be made rarer.
-    after_long: AtomicU32,
+    /// Until then each pick has a look.
+    dense_until: AtomicU64,
     /// The time slice from which on queued tasks may give way to others again.
     gives_way_at: AtomicU64,
     wakes_passed: AtomicU32,
@@ -277,7 +277,7 @@ impl Processor {
                 last_look: AtomicU64::new(0),
                 was_slow: AtomicBool::new(false),
                 looks_without_netpoll: AtomicU32::new(0),
-                after_long: AtomicU32::new(0),
+                dense_until: AtomicU64::new(0),
                 gives_way_at: AtomicU64::new(0),
                 wakes_passed: AtomicU32::new(0),
                 last_probe: AtomicU64::new(0),
@@ -311,7 +311,7 @@ impl Processor {
         self.own.look_every.store(LOOK_EVERY_MAX, Relaxed);
         self.own.looks_in.store(0, Relaxed);
         self.own.batching.store(false, Relaxed);
-        self.own.after_long.store(0, Relaxed);
+        self.own.dense_until.store(0, Relaxed);
         self.own.gives_way_at.store(self.schedtick(), Relaxed);
         self.begin_slice();
     }

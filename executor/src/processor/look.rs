@@ -4,6 +4,8 @@
 //!
 //! 1. A look comes after [`LOOK_EVERY_MAX`] picks at the latest, and at the next pick after [`Processor::look_soon`].
 //! 2. Looks come 50 to 200 µs apart, as far as picks allow it: the distance in picks follows the time that has passed.
+//! 3. After a look that something long came before, each pick has one, for an eighth of that time: of many polls the
+//!    long one is not known, and there may be another.
 
 use super::Processor;
 use crate::sys::atomic::Ordering::Relaxed;
@@ -19,8 +21,8 @@ const NETPOLL_NS: u64 = 2_000_000;
 const NETPOLL_LOOKS: u32 = 16;
 /// Polls that take longer than this, in nanoseconds and on average, are long: a system call beside them is nothing.
 pub(crate) const LONG_NS: u64 = 500_000;
-/// So many looks after one that came after long polls, looks are not made rarer.
-const LONG_MEMORY: u32 = 32;
+/// Each pick has a look for this share of the time that was long. Beside short polls looks cost more than they do.
+const DENSE_SHARE: u64 = 8;
 /// A processor whose picks take longer than this, in nanoseconds and on average, is slow: it is not worth waiting for.
 const SLOW_PICK_NS: u64 = 20_000;
 
@@ -101,13 +103,15 @@ impl Processor {
         self.seen.slow.store(slow && self.own.was_slow.load(Relaxed), Relaxed);
         self.own.was_slow.store(slow, Relaxed);
         let probe = self.may_probe(now, every, passed);
-        // Short polls among long ones: the next long one is to be noticed at once.
         let is_long = passed > u64::from(every) * LONG_NS;
-        let after_long = if is_long { LONG_MEMORY } else { self.own.after_long.load(Relaxed).saturating_sub(1) };
-        self.own.after_long.store(after_long, Relaxed);
         let after_one_long_poll = is_long && every == 1;
-        let every = if passed < LOOK_NS_MIN {
-            if after_long > 0 { every } else { (every * 2).min(LOOK_EVERY_MAX) }
+        if passed > LONG_NS {
+            self.own.dense_until.store(now + passed / DENSE_SHARE, Relaxed);
+        }
+        let every = if now < self.own.dense_until.load(Relaxed) {
+            1
+        } else if passed < LOOK_NS_MIN {
+            (every * 2).min(LOOK_EVERY_MAX)
         } else if passed > LOOK_NS_MAX {
             // At once: the picks between two looks may be long polls.
             (u64::from(every) * LOOK_NS_MAX / 2 / passed).max(1) as u32
@@ -122,5 +126,48 @@ impl Processor {
         let netpoll = now.saturating_sub(netpolled_at) >= netpoll_after || without >= NETPOLL_LOOKS;
         self.own.looks_without_netpoll.store(if netpoll { 0 } else { without }, Relaxed);
         LookAt { netpoll, after_long_polls: is_long, after_one_long_poll, probe }
+    }
+}
+
+#[cfg(all(test, not(gmp_loom)))]
+mod tests {
+    use super::*;
+    use crate::sched::{Config, Sched};
+
+    fn processor() -> &'static Processor {
+        let sched: &'static Sched = Box::leak(Box::new(Sched::new()));
+        let _runtime = sched.open(Config { procs: 1, ..Config::default() }, None);
+        sched.slot(0).processor()
+    }
+
+    #[test]
+    fn r03_a_long_poll_among_short_ones_is_found_when_it_comes_again() {
+        const SHORT_NS: u64 = 100;
+        let p = processor();
+        let mut now = 1_000_000;
+        p.taken(now);
+        // Tells how many looks there were, and whether one came after one long poll alone.
+        let mut picks = |n, ns| {
+            let mut seen = (0, false);
+            for _ in 0..n {
+                now += ns;
+                if p.is_look_due() {
+                    seen = (seen.0 + 1, seen.1 | p.looked(now, now).after_one_long_poll);
+                }
+            }
+            seen
+        };
+        picks(1000, SHORT_NS);
+        let rare = picks(1000, SHORT_NS);
+        picks(1, 2 * LONG_NS);
+        // Until the next look it is not known.
+        let (until_look, dense) = (u64::from(LOOK_EVERY_MAX), 2 * LONG_NS / DENSE_SHARE / SHORT_NS);
+        let looks = picks(dense, SHORT_NS);
+        assert!(!looks.1 && looks.0 >= dense - until_look, "{looks:?}");
+        assert!(picks(1, 2 * LONG_NS).1);
+        // Where none comes, looks are as rare as before.
+        picks(dense + 1000, SHORT_NS);
+        let again = picks(1000, SHORT_NS);
+        assert!(again.0.abs_diff(rare.0) <= 1 && rare.0 <= 1000 / until_look + 1, "{rare:?} {again:?}");
     }
 }

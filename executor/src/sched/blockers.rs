@@ -5,9 +5,10 @@
 //! A task becomes a blocker when the others were rescued from a poll of it in which its thread was blocked. It stays
 //! one while each further poll blocks for [`STILL_NS`], and about [`KNOWN_NS`] without being found to block: where
 //! that was not its way, one poll costs a hand-off for nothing. A poll in which it says that it blocks, by
-//! `block_in_place` or a `block_on`, says nothing of the rest. It becomes a burner when a machine that looks around
-//! after each pick finds that one poll of it took long and others waited or may come, and stays one until its polls
-//! have not computed for [`STILL_NS`] during [`SHORT_FOR_NS`].
+//! `block_in_place` or a `block_on`, says nothing of the rest. It is suspected when a machine that looks around after
+//! each pick finds that one poll of it took long; the next poll of a suspect is measured, and one that computes for long
+//! while others wait or may come becomes a burner. It stays one until its polls have not computed for [`STILL_NS`]
+//! during [`SHORT_FOR_NS`].
 //!
 //! 1. What is known is a hint: entries are read without order, and where a set is full, one more is not known, unless
 //!    one of them was not found to block for [`STAYS_NS`]. They are written under the lock of `polls`, and the filter
@@ -62,6 +63,7 @@ pub(crate) struct Blockers {
     filter: Line<AtomicU64>,
     blocks: Known,
     burns: Known,
+    suspects: Known,
     /// Until then nobody becomes a burner, and for how long then.
     crowded_until: AtomicU64,
     crowded_for: AtomicU64,
@@ -87,6 +89,7 @@ impl Blockers {
             filter: Line(AtomicU64::new(0)),
             blocks: Known::new(),
             burns: Known::new(),
+            suspects: Known::new(),
             crowded_until: AtomicU64::new(0),
             crowded_for: AtomicU64::new(0),
             polls: Mutex::new(rank::LEAF, Vec::new()),
@@ -107,6 +110,26 @@ impl Blockers {
 
     pub(crate) fn burns(&self, task: Id) -> bool {
         self.burns.has(task)
+    }
+
+    pub(crate) fn suspects(&self, task: Id) -> bool {
+        self.suspects.has(task)
+    }
+
+    /// A poll of `task` took long.
+    pub(super) fn suspect(&self, task: Id, now: u64) {
+        let _polls = self.polls.lock();
+        let may_be = now >= self.crowded_until.load(Relaxed) && !self.blocks.has(task) && !self.burns.has(task);
+        if may_be && self.suspects.note(task, now, STAYS_NS) == Noted::Is {
+            self.filter_again();
+        }
+    }
+
+    /// `task` is no suspect any more.
+    pub(super) fn clear(&self, task: Id) {
+        let _polls = self.polls.lock();
+        self.suspects.forget(|known, _| known == task.to_bits());
+        self.filter_again();
     }
 
     /// The others were rescued from `task`, whose thread was blocked.
@@ -150,6 +173,7 @@ impl Blockers {
         self.crowded_for.store(next, Relaxed);
         self.crowded_until.store(now + next, Relaxed);
         self.burns.forget(|_, _| true);
+        self.suspects.forget(|_, _| true);
         self.filter_again();
     }
 
@@ -182,7 +206,7 @@ impl Blockers {
 
     /// Under the lock.
     fn filter_again(&self) {
-        self.filter.store(self.blocks.bits() | self.burns.bits(), Relaxed);
+        self.filter.store(self.blocks.bits() | self.burns.bits() | self.suspects.bits(), Relaxed);
     }
 
     /// Forgets those who were not found to block or to compute for long.
@@ -192,6 +216,7 @@ impl Blockers {
             let is_over = |_, at| now.saturating_sub(at) >= KNOWN_NS;
             self.blocks.forget(is_over);
             self.burns.forget(is_over);
+            self.suspects.forget(|_, at| now.saturating_sub(at) >= STAYS_NS);
             self.filter_again();
         }
     }
@@ -203,6 +228,7 @@ impl Blockers {
         let _polls = self.polls.lock();
         self.blocks.forget(|_, _| true);
         self.burns.forget(|_, _| true);
+        self.suspects.forget(|_, _| true);
         self.filter_again();
     }
 
@@ -394,6 +420,37 @@ mod tests {
         assert!(blockers.learn_burner(task, 1, 1));
         blockers.learn(task, 1);
         assert!(!blockers.burns(task) && blockers.learn_burner(task, 1, 1) && !blockers.burns(task));
+    }
+
+    #[test]
+    fn r03_who_is_suspected_is_measured_once() {
+        let (blockers, task) = (Blockers::new(), Id::from_bits(1));
+        let is_suspect = || blockers.may_know(|| task) && blockers.suspects(task);
+        blockers.suspect(task, 1);
+        assert!(is_suspect());
+        blockers.clear(task);
+        assert!(!is_suspect() && !blockers.may_know(|| task));
+        // It may never be polled again.
+        blockers.suspect(task, 1);
+        blockers.forget_old(STAYS_NS);
+        assert!(is_suspect());
+        blockers.forget_old(STAYS_NS + 1);
+        assert!(!is_suspect() && !blockers.may_know(|| task));
+        // Of these more is known, or nobody may be one.
+        blockers.learn(task, 1);
+        blockers.suspect(task, 1);
+        assert!(!is_suspect());
+        forget(&blockers, task);
+        assert!(blockers.learn_burner(task, 1, 1));
+        blockers.suspect(task, 1);
+        assert!(!is_suspect());
+        blockers.end_burners(1, true);
+        blockers.suspect(task, CROWDED_NS);
+        assert!(!is_suspect());
+        blockers.suspect(task, 1 + CROWDED_NS);
+        assert!(is_suspect());
+        blockers.reset();
+        assert!(!is_suspect());
     }
 
     #[test]

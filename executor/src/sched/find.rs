@@ -20,7 +20,6 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::paused::Bringing;
-use super::stuck::cpu_ns;
 use super::{Sched, count_found, die};
 use crate::clock::{self, NEVER};
 use crate::context;
@@ -29,15 +28,15 @@ use crate::inject::BATCH;
 use crate::machine::{Grant, Machine, Parked};
 use crate::metrics::FoundIn;
 use crate::netpoll::Wait;
-use crate::processor::{CLOSING, LONG_NS, ProcSlot, Processor, QUIT, SLICE_OVER};
+use crate::processor::{CLOSING, ProcSlot, Processor, QUIT, SLICE_OVER};
 use crate::runq::Unit;
 use crate::sys::atomic::Ordering::Relaxed;
-use crate::sys::{idle_fence, submit_fence, submit_fence_after_rmw, thread_id};
-use crate::task::Id;
+use crate::sys::{idle_fence, submit_fence, submit_fence_after_rmw};
 use crate::timers::WakeBatch;
 
 mod events;
 mod first;
+mod known;
 mod lane;
 mod lent;
 mod run;
@@ -46,7 +45,6 @@ mod steal;
 pub(crate) use run::Began;
 
 use events::Events;
-use lane::SPAWNS_MAX;
 use steal::{Behind, Theft};
 
 /// So many tasks with long polls, at most, give way to what became ready meanwhile. Behind more of them it waits its
@@ -86,9 +84,6 @@ pub(crate) struct Worker {
     behind: Option<Behind>,
     /// Whose lone task was just stolen.
     lone_of: Option<&'static Processor>,
-    /// The CPU time of this thread when it last found that one poll had taken long, and how many its processor had
-    /// spawned.
-    after_long: Option<(u64, u64)>,
     /// What it has learnt of the netpoller.
     events: Events,
     /// Buffers, kept for their memory.
@@ -120,7 +115,6 @@ impl Worker {
             wanted_ns: 0,
             collected_at: 0,
             lone_of: None,
-            after_long: None,
             events: Events::default(),
             ready: Vec::new(),
             due: WakeBatch::new(),
@@ -329,7 +323,7 @@ impl Worker {
             self.wake_ready(p);
         }
         if let Some(task) = long {
-            self.learn_burner(p, task, now);
+            sched.suspects_burner(task, now);
         }
         let ready = p.queue.len_seen().saturating_sub(queued);
         if look.after_long_polls && ready > 0 && queued <= YIELDERS_MAX && p.may_give_way() {
@@ -361,25 +355,6 @@ impl Worker {
                 Look::Task(unit)
             }
             None => Look::Nothing,
-        }
-    }
-
-    /// One poll of `task` on `p` took long. If it has computed, and others waited or may come, the next ones are not to
-    /// be in their way.
-    #[cold]
-    fn learn_burner(&mut self, p: &'static Processor, task: Id, now: u64) {
-        let sched = self.sched;
-        let Some(cpu) = cpu_ns(thread_id()) else { return };
-        let after = (cpu, p.counters().spawned.get());
-        let Some(before) = self.after_long.replace(after) else { return };
-        let computed = cpu.saturating_sub(before.0) >= LONG_NS;
-        let spawns = after.1.wrapping_sub(before.1) > SPAWNS_MAX;
-        // It may be queued itself.
-        let others = p.queue.len_seen() + usize::from(!sched.inject.is_empty()) > 1
-            || sched.netpoll.waiters() > 0
-            || sched.earliest_deadline() != NEVER;
-        if computed && others && !spawns {
-            sched.knows_burner(task, now);
         }
     }
 

@@ -174,10 +174,17 @@ impl Sched {
         self.idle.procs() as usize
     }
 
+    /// A poll of `task` took long: the next one is measured.
+    pub(super) fn suspects_burner(&self, task: Id, now: u64) {
+        if self.max_stuck() > 0 {
+            self.blockers.suspect(task, now);
+        }
+    }
+
     /// Others wait for `task`, which computes for long: it is a burner from here on, unless there are too many.
     pub(super) fn knows_burner(&'static self, task: Id, now: u64) {
         let most = BURNERS_MOST.max(2 * self.lanes_most());
-        if self.max_stuck() > 0 && !self.blockers.learn_burner(task, now, most) {
+        if !self.blockers.learn_burner(task, now, most) {
             self.end_burners(false);
         }
     }

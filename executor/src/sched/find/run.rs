@@ -10,8 +10,7 @@ use crate::clock;
 use crate::processor::Processor;
 use crate::runq::Unit;
 use crate::runtime::block_in_place;
-use crate::sched::blockers::Begun;
-use crate::task::{self, Id};
+use crate::task;
 
 /// A stolen task that ran for less, in nanoseconds, was not worth waking a machine.
 const WORTH_NS: u64 = 20_000;
@@ -28,14 +27,6 @@ impl Drop for AbortOnPanic {
 /// Whether a machine was given a processor before the runtime closed. A thread without one runs no hook, neither at its
 /// start nor at its end.
 pub(crate) struct Began(pub(crate) bool);
-
-/// A poll of a task that is known to block.
-struct Begins {
-    task: Id,
-    /// What [`Processor::status`] was.
-    status: u32,
-    begun: Begun,
-}
 
 impl Worker {
     /// Runs tasks until the runtime closes, and before them the hook of a thread that starts.
@@ -93,12 +84,14 @@ impl Worker {
 
     /// Runs a lone task of `victim`. If it was not worth the wake and waited for no long poll, `victim` wakes machines
     /// more rarely: that processor may only have been preempted for a moment. Not if this machine was there for other
-    /// tasks before, all behind one poll.
+    /// tasks before, all behind one poll, nor if the task is known: it may run elsewhere.
     #[cold]
     fn run_lone(&mut self, victim: &'static Processor, p: &'static Processor, unit: Unit) {
-        let start = clock::now();
+        let (start, is_known) = (clock::now(), self.sched.blockers.may_know(|| task::id(&unit)));
         self.run_task(p, unit);
-        self.judge_lone(victim, start, clock::now());
+        if !is_known {
+            self.judge_lone(victim, start, clock::now());
+        }
     }
 
     /// See [`Worker::run_lone`]: the task ran from `start` on.
@@ -117,7 +110,7 @@ impl Worker {
     pub(super) fn run_task(&mut self, p: &'static Processor, unit: Unit) {
         self.owes_a_pick = false;
         if self.sched.blockers.may_know(|| task::id(&unit)) {
-            return self.run_blocker(p, unit);
+            return self.run_known(p, unit);
         }
         self.poll_task(p, unit);
     }
@@ -132,39 +125,5 @@ impl Worker {
         if let Some(p) = self.processor() {
             p.end_poll();
         }
-    }
-
-    /// Runs a task of which it may be known that it holds its thread for long, or leaves it to a lane.
-    #[cold]
-    fn run_blocker(&mut self, p: &'static Processor, mut unit: Unit) {
-        if self.sched.blockers.burns(task::id(&unit)) {
-            match self.sched.leave_to_lane(unit) {
-                // Nothing was polled: if it took long to bring the lane, that is no task's doing.
-                Ok(()) => return p.polls_block_on(),
-                Err(back) => unit = back,
-            }
-        }
-        let begins = self.begin_if_blocker(p, &unit);
-        self.poll_task(p, unit);
-        if let Some(begins) = begins {
-            self.end_of_blocker(p, begins);
-        }
-    }
-
-    /// If it is known of this task that it blocks, the processor goes on without it from the start.
-    fn begin_if_blocker(&mut self, p: &'static Processor, unit: &Unit) -> Option<Begins> {
-        let (blockers, task) = (&self.sched.blockers, task::id(unit));
-        (blockers.blocks(task) && self.sched.give_away_ahead(p)).then(|| Begins {
-            task,
-            status: p.status(),
-            begun: blockers.begin(task::polled(unit)),
-        })
-    }
-
-    /// The poll of a task that is known, which began on `p`, is over.
-    fn end_of_blocker(&mut self, p: &'static Processor, Begins { task, status, begun }: Begins) {
-        // Else it was in a blocking call of which it has told: that one stands in no other's way.
-        let is_whole = self.processor().is_some_and(|now| std::ptr::eq(now, p)) && p.status() == status;
-        self.sched.blockers.end(task, begun, is_whole);
     }
 }
