@@ -7,6 +7,9 @@
 //!    connection is still owed an answer waits at the server's account. No omission is coordinated with the server.
 //! 3. What is not answered in the end counts with the time it has waited so far.
 //! 4. Every connection has been answered once before `ready` is printed; nothing is timed before.
+//! 5. The slowest requests of a whole run are those of the worst moment of the machine, whoever serves: one stall of 3 ms
+//!    in 2 s makes its p99.9. So that of each quarter of a second is taken too, and the median of these: what a tail is
+//!    made of that comes again and again is in each of them, and what comes once is in the whole run's.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -24,6 +27,9 @@ use crate::stats;
 
 /// From `ready` to the first request, in which the hogs of a scenario begin.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// Of each such stretch, by when requests were due, the p99.9 is taken.
+const STRETCH: Duration = Duration::from_millis(250);
 
 /// What is still awaited after the last request was due.
 const DRAIN: Duration = Duration::from_millis(300);
@@ -110,6 +116,8 @@ pub struct RateReport {
     pub unanswered: u64,
     /// Shares of the requests, and the microseconds in which they were answered.
     pub quantiles_us: Vec<(f64, f64)>,
+    /// The p99.9 of each quarter of a second, and of these the median, in microseconds.
+    pub usual_p999_us: f64,
     /// How late the generator itself was, 99 % of the times it had a connection free for a request that was due.
     pub lag_p99_us: f64,
 }
@@ -192,7 +200,8 @@ struct Run<'a> {
     end: Instant,
     /// Requests that were due so far.
     due: u64,
-    times_us: Vec<f64>,
+    /// When each request was due after the warm-up, and in how many microseconds it was answered.
+    times_us: Vec<(Duration, f64)>,
     lags_us: Vec<f64>,
 }
 
@@ -237,7 +246,7 @@ impl<'a> Run<'a> {
         // An event without a request: the server said more than it was asked.
         let due = connection.asked.take().ok_or(ErrorKind::InvalidData)?;
         if due >= self.warm {
-            self.times_us.push((now - due).as_nanos() as f64 / 1e3);
+            self.times_us.push((due - self.warm, (now - due).as_nanos() as f64 / 1e3));
         }
         if connection.waiting > 0 {
             connection.waiting -= 1;
@@ -286,21 +295,40 @@ impl<'a> Run<'a> {
         for connection in &self.all {
             let Some(first) = connection.asked else { continue };
             let left = (0..=connection.waiting).map(|n| first + turn * n).filter(|due| *due >= self.warm);
-            self.times_us.extend(left.map(|due| (now - due).as_nanos() as f64 / 1e3));
+            self.times_us.extend(left.map(|due| (due - self.warm, (now - due).as_nanos() as f64 / 1e3)));
         }
         if self.times_us.is_empty() || self.lags_us.is_empty() {
             return Err(io::Error::new(ErrorKind::TimedOut, "no request was due after the warm-up"));
         }
         let unanswered = self.times_us.len() as u64 - answered;
-        self.times_us.sort_by(f64::total_cmp);
+        let usual_p999_us = usual_p999(&self.times_us, self.end - self.warm);
+        let mut times_us: Vec<f64> = self.times_us.iter().map(|(_, us)| *us).collect();
+        times_us.sort_by(f64::total_cmp);
         self.lags_us.sort_by(f64::total_cmp);
         Ok(RateReport {
             answered,
             unanswered,
-            quantiles_us: quantiles(&self.times_us),
+            quantiles_us: quantiles(&times_us),
+            usual_p999_us,
             lag_p99_us: stats::quantile(&self.lags_us, 0.99),
         })
     }
+}
+
+/// The median of the stretches' p99.9; what is left of `lasting` after the last whole one belongs to it.
+fn usual_p999(times_us: &[(Duration, f64)], lasting: Duration) -> f64 {
+    let count = ((lasting.as_nanos() / STRETCH.as_nanos()) as usize).max(1);
+    let mut stretches = vec![Vec::new(); count];
+    for (due, us) in times_us {
+        stretches[((due.as_nanos() / STRETCH.as_nanos()) as usize).min(count - 1)].push(*us);
+    }
+    let p999 = |mut stretch: Vec<f64>| {
+        stretch.sort_by(f64::total_cmp);
+        stats::quantile(&stretch, 0.999)
+    };
+    // None is empty but where requests are due more rarely.
+    let each: Vec<f64> = stretches.into_iter().filter(|stretch| !stretch.is_empty()).map(p999).collect();
+    stats::median(&each)
 }
 
 /// Makes the kernel wake this thread on time, also beside busy CPUs. Both are asked for and not needed: how late the
@@ -326,6 +354,24 @@ mod tests {
         assert_eq!(http_len(answer).unwrap(), Some(answer.len()));
         assert!(http_len(b"HTTP/1.1 500 no\r\ncontent-length: 0\r\n\r\n").is_err());
         assert!(http_len(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn a_moment_that_was_bad_is_in_the_whole_runs_tail_and_not_in_the_usual_one() {
+        // A request a millisecond; each hundredth takes 2, and all of one tenth of a second took longer.
+        let time = |ms: u64| match ms {
+            600..700 => 9_000.0,
+            _ if ms % 100 == 0 => 2_000.0,
+            _ => 50.0,
+        };
+        let times: Vec<_> = (0..1_000).map(|ms| (Duration::from_millis(ms), time(ms))).collect();
+        assert_eq!(usual_p999(&times, Duration::from_secs(1)), 2_000.0);
+        let bad_twice: Vec<_> =
+            times.iter().map(|&(due, us)| (due, if due < STRETCH { 9_000.0 } else { us })).collect();
+        assert_eq!(usual_p999(&bad_twice, Duration::from_secs(1)), 5_500.0);
+        // Shorter than a stretch, and one that is no multiple.
+        assert_eq!(usual_p999(&times[..150], Duration::from_millis(150)), 2_000.0);
+        assert_eq!(usual_p999(&times[..700], Duration::from_millis(700)), 5_500.0);
     }
 
     /// A server that answers each first request and then holds every answer back until all requests were due.
