@@ -179,32 +179,39 @@ fn r03_burners_take_turns() {
     });
 }
 
-/// What is polled on a lane is none of the processors' that the watcher looks at.
+/// What is polled on a lane is none of the processors' that the watcher looks at, and they may all sleep.
 #[test]
 fn r25_a_poll_on_a_lane_that_does_not_end_is_told_of() {
     alone(|| {
-        let (tell, told) = channel();
-        let tell = Mutex::new(tell);
-        let hook = move |stuck: &StuckPoll| _ = tell.lock().unwrap().send((stuck.task, stuck.rescued));
-        let runtime = Builder::new().procs(1).on_stuck(hook).build().unwrap();
-        let light = Light::on(&runtime);
-        let (holds, open) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let (task_holds, task_open) = (holds.clone(), open.clone());
-        let burner = burner(&runtime, move || {
-            while task_holds.load(Relaxed) && !task_open.load(Relaxed) {
-                std::thread::yield_now();
+        for is_alone in [false, true] {
+            let (tell, told) = channel();
+            let tell = Mutex::new(tell);
+            let hook = move |stuck: &StuckPoll| _ = tell.lock().unwrap().send((stuck.task, stuck.rescued));
+            let runtime = Builder::new().procs(1).on_stuck(hook).build().unwrap();
+            let mut light = Some(Light::on(&runtime));
+            let (holds, open) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+            let (task_holds, task_open) = (holds.clone(), open.clone());
+            let burner = burner(&runtime, move || {
+                while task_holds.load(Relaxed) && !task_open.load(Relaxed) {
+                    std::thread::yield_now();
+                }
+                task_open.load(Relaxed)
+            });
+            lane_polls(&runtime, 2);
+            if is_alone {
+                light = None;
+                // The watcher goes to sleep if it may.
+                lane_polls(&runtime, 100);
             }
-            task_open.load(Relaxed)
-        });
-        lane_polls(&runtime, 2);
-        let rescues = runtime.metrics().rescues;
-        told.try_iter().for_each(drop);
-        holds.store(true, Relaxed);
-        while told.recv().unwrap() != (Some(burner.id()), true) {}
-        assert_eq!(runtime.metrics().rescues, rescues);
-        open.store(true, Relaxed);
-        runtime.block_on(burner).unwrap();
-        drop(light);
+            let rescues = runtime.metrics().rescues;
+            told.try_iter().for_each(drop);
+            holds.store(true, Relaxed);
+            while told.recv().unwrap() != (Some(burner.id()), true) {}
+            assert_eq!(runtime.metrics().rescues, rescues);
+            open.store(true, Relaxed);
+            runtime.block_on(burner).unwrap();
+            drop(light);
+        }
     });
 }
 
@@ -351,6 +358,33 @@ fn r03_a_burner_that_waits_is_one_when_it_comes_back() {
         stop.store(true, Relaxed);
         runtime.block_on(burner).unwrap();
         drop(light);
+    });
+}
+
+/// As for a poll that the others were rescued from.
+#[test]
+fn r14_dropping_a_runtime_does_not_wait_for_a_poll_on_a_lane_that_never_ends() {
+    alone(|| {
+        let runtime = builder().build().unwrap();
+        let light = Light::on(&runtime);
+        let blocks = Arc::new(AtomicBool::new(false));
+        let ((go, gone), (begun, has_begun)) = (channel::<()>(), channel());
+        let task_blocks = blocks.clone();
+        drop(burner(&runtime, move || {
+            if task_blocks.load(Relaxed) {
+                begun.send(()).unwrap();
+                let _ = gone.recv();
+            }
+            false
+        }));
+        lane_polls(&runtime, 2);
+        blocks.store(true, Relaxed);
+        has_begun.recv().unwrap();
+        assert_eq!(runtime.metrics().stuck_threads, 0, "it is on a lane");
+        drop(light);
+        drop(runtime);
+        // Only now does the poll end.
+        drop(go);
     });
 }
 

@@ -450,11 +450,11 @@ fn r14_shutdown_waits_for_those_who_wait_for_time() {
     limited(|| {
         for _ in 0..5 {
             let runtime = runtime(2);
-            let (began, begun) = channel();
+            let ((began, begun), (slept, has_slept)) = (channel(), channel());
             let nap = move || {
                 began.send(()).unwrap();
                 gmp::block_on(gmp::time::sleep(Duration::from_millis(20)));
-                began.send(()).unwrap();
+                slept.send(()).unwrap();
             };
             let in_a_task = nap.clone();
             drop(runtime.spawn(async move { in_a_task() }));
@@ -463,7 +463,7 @@ fn r14_shutdown_waits_for_those_who_wait_for_time() {
             begun.recv().unwrap();
             begun.recv().unwrap();
             drop(runtime);
-            assert_eq!(begun.try_iter().count(), 2, "both have slept");
+            assert_eq!(has_slept.try_iter().count(), 2, "both have slept");
         }
     });
 }

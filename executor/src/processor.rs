@@ -224,6 +224,8 @@ struct Own {
     /// The picks before the last look took long.
     was_slow: AtomicBool,
     looks_without_netpoll: AtomicU32,
+    /// It is a husk on which a lane polls.
+    is_lanes: AtomicBool,
     /// Until then each pick has a look.
     dense_until: AtomicU64,
     /// The time slice from which on queued tasks may give way to others again.
@@ -277,6 +279,7 @@ impl Processor {
                 last_look: AtomicU64::new(0),
                 was_slow: AtomicBool::new(false),
                 looks_without_netpoll: AtomicU32::new(0),
+                is_lanes: AtomicBool::new(false),
                 dense_until: AtomicU64::new(0),
                 gives_way_at: AtomicU64::new(0),
                 wakes_passed: AtomicU32::new(0),
@@ -311,6 +314,7 @@ impl Processor {
         self.own.look_every.store(LOOK_EVERY_MAX, Relaxed);
         self.own.looks_in.store(0, Relaxed);
         self.own.batching.store(false, Relaxed);
+        self.own.is_lanes.store(false, Relaxed);
         self.own.dense_until.store(0, Relaxed);
         self.own.gives_way_at.store(self.schedtick(), Relaxed);
         self.begin_slice();
@@ -600,6 +604,15 @@ impl Processor {
     #[inline]
     pub(crate) fn task_ended(&self) {
         self.own.ended_in.store(self.polls(), Relaxed);
+    }
+
+    /// It is a husk, on which a lane polls.
+    pub(crate) fn mark_lanes(&self) {
+        self.own.is_lanes.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_lanes(&self) -> bool {
+        self.own.is_lanes.load(Relaxed)
     }
 
     /// The task that was polled last, if it was one and has not ended.

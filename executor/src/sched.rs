@@ -63,11 +63,13 @@ use crate::sysmon::Sysmon;
 use crate::task::arena::SharedArena;
 use crate::task::registry::{FIRST_OUTSIDE, LocalTasks, OUTSIDE, Shard};
 use crate::waits::Waits;
+use beside::Beside;
 use blockers::Blockers;
 use lanes::Lanes;
 use stuck::StuckPoll;
 
 mod attend;
+mod beside;
 pub(crate) mod blockers;
 mod closing;
 mod counts;
@@ -123,8 +125,8 @@ pub(crate) struct Sched {
     /// Until when the machine in the netpoller sleeps; 0 if none does.
     poll_until: AtomicU64,
     pub(crate) threads: threads::Threads,
-    /// Threads in a poll that `sysmon` has given up on, or that gave its processor away before it began.
-    pub(crate) stuck: AtomicUsize,
+    /// Threads in a poll that `sysmon` has given up on, or that gave its processor away before it began, and burners.
+    pub(crate) beside: Beside,
     pub(crate) blockers: Blockers,
     pub(crate) lanes: Lanes,
     /// Threads of the runtime's own that are in the middle of a poll without a processor, but not in that slot's
@@ -247,7 +249,7 @@ impl Sched {
             last_netpoll: AtomicU64::new(0),
             poll_until: AtomicU64::new(0),
             threads: threads::Threads::new(),
-            stuck: AtomicUsize::new(0),
+            beside: Beside::new(),
             blockers: Blockers::new(),
             lanes: Lanes::new(),
             away: AtomicUsize::new(0),
@@ -295,7 +297,7 @@ impl Sched {
         *self.cpus.lock() = cpus;
         self.make_slots(0..procs as u32);
         self.threads.reset(max_threads);
-        self.stuck.store(0, Relaxed);
+        self.beside.reset();
         self.away.store(0, Relaxed);
         self.local_tasks.reset();
         // Release: pairs with the Acquire in `is_closing`; whoever sees it sees that the runtime before is gone.

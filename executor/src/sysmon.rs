@@ -541,14 +541,14 @@ impl Sched {
                 looked.due_in = ahead;
             }
         }
-        for stuck in self.blockers.untold(now, self.stuck_threads()) {
+        for stuck in self.blockers.untold(now, self.beside.threads()) {
             self.tell(&stuck, now, warned);
         }
         self.blockers.forget_old(now);
         looked.waiting |= self.look_after_lanes(now);
         if self.idle.is_wanted() {
             let limit = self.max_stuck();
-            if limit > 0 && self.stuck_threads() >= limit {
+            if limit > 0 && self.beside.threads() >= limit {
                 looked.acted |= self.release_want(now) > 0;
             } else {
                 self.idle.keep_want();
@@ -591,14 +591,14 @@ impl Sched {
     ) -> bool {
         // Before the rescue: the poll may end at once afterwards, and its thread with it.
         let (polled, thread) = (p.polled(), suspect.thread());
-        let is_limit = self.stuck_threads() >= self.max_stuck();
+        let is_limit = self.beside.threads() >= self.max_stuck();
         let threads = if is_limit { None } else { self.rescue(p, suspect) };
         // Not rescued, and below the limit: the poll ended at the last moment.
         if threads.is_none() && (!is_limit || suspect.is_told()) {
             return false;
         }
         let rescued = threads.is_some();
-        let threads = threads.unwrap_or_else(|| self.stuck_threads());
+        let threads = threads.unwrap_or_else(|| self.beside.threads());
         let stuck = StuckPoll::new(polled, (thread, suspect.polling_for(now)), rescued, threads);
         if let (true, true, Polled::Task(task, _)) = (rescued, suspect.was_blocked(), polled) {
             self.blockers.learn(task, now);

@@ -168,7 +168,7 @@ fn discard_all(runtime: RuntimeRef, patience: Patience) -> Result<(), Leftover> 
         }
         // Each task, machine and thread of the pool that ends, each guest that leaves, and whoever queues a task or
         // goes elsewhere unparks us.
-        let given_up = sched.stuck_threads() + sched.elsewhere.load(Relaxed);
+        let given_up = sched.beside.count() + sched.elsewhere.load(Relaxed);
         match patience.end(leftover, given_up).map(|d| d.saturating_duration_since(Instant::now())) {
             None => sched.shutdown.park(),
             Some(left) if left.is_zero() => return Err(leftover),

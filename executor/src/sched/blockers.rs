@@ -166,6 +166,10 @@ impl Blockers {
     pub(super) fn end_burners(&self, now: u64, stalled: bool) {
         let _polls = self.polls.lock();
         let until = self.crowded_until.load(Relaxed);
+        if now < until {
+            // Several have found it at once.
+            return;
+        }
         // The last time was just over, or long ago.
         let is_new = stalled || now.saturating_sub(until) >= CROWDED_NS;
         let last = if is_new { 0 } else { self.crowded_for.load(Relaxed) };
@@ -313,7 +317,7 @@ impl Sched {
         debug_assert!(!blocking::keeps_a_closure(), "a poll begins with a closure kept");
         let (slot, limit) = (self.slot(p.index), self.max_stuck());
         let taken = self.idle.take_away(p.index, self, || {
-            if !slot.is_current(p) || self.stuck_threads() >= limit {
+            if !slot.is_current(p) || self.beside.threads() >= limit {
                 return None;
             }
             self.blockers.ahead.add(1);

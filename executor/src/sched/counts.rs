@@ -2,7 +2,6 @@
 
 use super::Sched;
 use crate::metrics::Metrics;
-use crate::sys::atomic::Ordering::Relaxed;
 use crate::task::arena::SharedArena;
 use crate::task::registry::Shard;
 
@@ -17,7 +16,7 @@ impl Sched {
             spinning_threads: counts.spinning() as usize,
             need_spinning: self.idle.need_spinning(),
             live_tasks: self.live_tasks(),
-            stuck_threads: self.stuck.load(Relaxed),
+            stuck_threads: self.beside.threads(),
             leaked_tasks: self.leaked_tasks().len(),
             thread_failures: self.threads.failures() as u64,
             thread_refusals: self.threads.refusals(),

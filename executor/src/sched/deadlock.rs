@@ -142,8 +142,7 @@ impl Sched {
         !waits
             || self.earliest_deadline() != NEVER
             || self.netpoll.waiters() > 0
-            || self.stuck_threads() > 0
-            || self.lanes.tasks() > 0
+            || self.beside.count() > 0
             || self.blocking.is_running()
     }
 

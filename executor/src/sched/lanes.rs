@@ -29,10 +29,6 @@ use crate::clock;
 use crate::machine::Machine;
 use crate::metrics::SharedCounter;
 use crate::runq::Unit;
-use crate::sys::atomic::{
-    AtomicUsize,
-    Ordering::{AcqRel, Acquire, Relaxed},
-};
 use crate::sys::{Mutex, rank, submit_fence};
 use crate::task::{self, Id};
 
@@ -48,10 +44,6 @@ const LATE_MOST: usize = 64;
 /// The lanes of one runtime.
 pub(crate) struct Lanes {
     state: Mutex<State>,
-    /// Tasks that wait here: up before a unit is in `queue`, down when it is in its poll or queued elsewhere.
-    tasks: AtomicUsize,
-    /// Lanes in a poll.
-    polling: AtomicUsize,
     /// Polls that lanes have begun.
     pub(super) polls: SharedCounter,
 }
@@ -90,8 +82,13 @@ impl State {
 
     /// Whether a task waits for which no lane comes, and another one may poll.
     fn is_lane_due(&self, most: usize, now: u64) -> bool {
-        let polling = self.polls.iter().filter(|(_, since)| now.saturating_sub(*since) < LASTS_NS).count();
-        self.queue.len() > self.coming && polling + self.coming < most && self.polls.len() < most + LATE_MOST
+        let may_poll = self.polling(now) + self.coming < most && self.polls.len() < most + LATE_MOST;
+        self.queue.len() > self.coming && may_poll
+    }
+
+    /// How many poll and have not done so for long.
+    fn polling(&self, now: u64) -> usize {
+        self.polls.iter().filter(|(_, since)| now.saturating_sub(*since) < LASTS_NS).count()
     }
 
     /// Calls a lane, if one is due.
@@ -128,12 +125,7 @@ impl State {
 
 impl Lanes {
     pub(crate) const fn new() -> Self {
-        Lanes {
-            state: Mutex::new(rank::LEAF, State::new()),
-            tasks: AtomicUsize::new(0),
-            polling: AtomicUsize::new(0),
-            polls: SharedCounter::new(),
-        }
+        Lanes { state: Mutex::new(rank::LEAF, State::new()), polls: SharedCounter::new() }
     }
 
     /// Fresh for a runtime.
@@ -142,17 +134,6 @@ impl Lanes {
         let mut state = self.state.lock();
         debug_assert!(state.queue.is_empty() && state.polls.is_empty() && state.coming == 0 && state.idle.is_empty());
         state.closed = false;
-    }
-
-    /// Tasks that wait here. Those in their poll are counted in `Sched::stuck`.
-    pub(crate) fn tasks(&self) -> usize {
-        // Acquire: pairs with the AcqRel of who counts down, after the task was queued elsewhere or counted as stuck.
-        self.tasks.load(Acquire)
-    }
-
-    /// Lanes in a poll. They count in `Sched::stuck` too, unless that poll has come back from a wait.
-    pub(crate) fn polling(&self) -> usize {
-        self.polling.load(Relaxed)
     }
 
     /// Whether a lane that rests has been called; if so it comes.
@@ -196,8 +177,8 @@ impl Sched {
         if state.closed {
             return Err(unit);
         }
-        // AcqRel: orders it before the push, for `tasks`.
-        self.lanes.tasks.fetch_add(1, AcqRel);
+        // Counted before it is there to be taken, and until it is queued elsewhere or its husk is back.
+        self.beside.burners_come(1);
         state.push(unit, now);
         let call = state.call(self.lanes_most(), now);
         drop(state);
@@ -238,8 +219,7 @@ impl Sched {
 
     /// So many tasks that waited here are queued elsewhere.
     fn left_lanes(&'static self, tasks: usize) {
-        // AcqRel: pairs with `tasks`.
-        self.lanes.tasks.fetch_sub(tasks, AcqRel);
+        self.beside.burners_go(tasks);
         self.agent_left();
         self.clock_may_advance();
     }
@@ -261,17 +241,14 @@ impl Sched {
     pub(super) fn lane_came(&'static self, lane: &'static Machine) -> Next {
         let mut state = self.lanes.state.lock();
         state.coming -= 1;
-        state.next(lane, self.lanes_most(), clock::now())
-    }
-
-    /// A lane begins to poll what it was given.
-    pub(super) fn begin_lane_poll(&'static self) {
-        self.lanes.polls.add(1);
-        self.lanes.polling.fetch_add(1, Relaxed);
-        // AcqRel: pairs with `return_husk`, and with `quiet`: the task is counted here before it is no more in `tasks`.
-        self.stuck.fetch_add(1, AcqRel);
-        // AcqRel: pairs with `tasks`.
-        self.lanes.tasks.fetch_sub(1, AcqRel);
+        let next = state.next(lane, self.lanes_most(), clock::now());
+        let waits = !state.queue.is_empty();
+        drop(state);
+        // There may be fewer processors than when it was called.
+        if waits {
+            self.idle.asks_for_a_look(self);
+        }
+        next
     }
 
     /// What became ready on a lane's husk, in order: burners stay here.
@@ -285,15 +262,13 @@ impl Sched {
             drop(state);
             self.inject.push_batch(burners.into_iter());
         } else {
-            // AcqRel: as in `leave_to_lane`.
-            self.lanes.tasks.fetch_add(burners.len(), AcqRel);
+            self.beside.burners_come(burners.len());
             burners.into_iter().for_each(|unit| state.push(unit, now));
         }
     }
 
     /// The poll of a lane is over, and its husk is back. What it does next.
     pub(super) fn lane_polled(&'static self, lane: &'static Machine) -> Next {
-        self.lanes.polling.fetch_sub(1, Relaxed);
         let mut state = self.lanes.state.lock();
         state.polls.retain(|(polling, _)| !std::ptr::eq(*polling, lane));
         let next = state.next(lane, self.lanes_most(), clock::now());
@@ -313,18 +288,20 @@ impl Sched {
         next
     }
 
-    /// `sysmon` looks after those that wait here. Tells whether any do.
+    /// `sysmon` looks after those that wait here. Tells whether any do, or a poll may come to last for so long that it
+    /// is to be told of.
     pub(crate) fn look_after_lanes(&'static self, now: u64) -> bool {
         let mut state = self.lanes.state.lock();
         let waits = !state.queue.is_empty();
         let stalled = waits && now.saturating_sub(state.moved_at) >= STALLED_NS;
         let call = if stalled { None } else { state.call(self.lanes_most(), now) };
+        let polls = state.polling(now) > 0;
         drop(state);
         self.answer_lane(call);
         if stalled {
             self.end_burners(true);
         }
-        waits
+        waits || polls
     }
 }
 

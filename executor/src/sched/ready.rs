@@ -4,7 +4,6 @@ use super::{How, Sched};
 use crate::context;
 use crate::processor::Processor;
 use crate::runq::{Replaced, Unit};
-use crate::sys::atomic::Ordering::AcqRel;
 use crate::sys::{submit_fence, submit_fence_after_rmw};
 
 impl Sched {
@@ -173,9 +172,13 @@ impl Sched {
         // What the stuck poll has spawned has ended elsewhere, or will: until the object is used again only `sysmon`
         // collects it, by and by. SAFETY: this machine has the husk until it is back.
         unsafe { husk.arena.trim() };
+        let is_lanes = husk.is_lanes();
         self.slot(husk.index).take_back(husk);
-        // AcqRel: pairs with the count in `rescue`.
-        self.stuck.fetch_sub(1, AcqRel);
+        if is_lanes {
+            self.beside.burners_go(1);
+        } else {
+            self.beside.thread_ends();
+        }
         self.agent_left();
     }
 

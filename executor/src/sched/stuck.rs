@@ -23,7 +23,7 @@ use super::Sched;
 use crate::context;
 use crate::idle::HandedOff;
 use crate::processor::{Polled, Processor};
-use crate::sys::atomic::Ordering::{AcqRel, Relaxed};
+use crate::sys::atomic::Ordering::AcqRel;
 use crate::sys::idle_fence;
 use crate::task::Id;
 
@@ -243,8 +243,8 @@ impl Sched {
     /// Makes `p`, the table's, a husk, and another processor the table's: the three steps, the scheduler lock held.
     /// Gives how many threads are stuck then, and whether there is work for that processor.
     pub(super) fn strip(&'static self, p: &'static Processor) -> (usize, bool) {
-        // AcqRel: pairs with `return_husk`, which may come as soon as the sentinel is there.
-        let stuck = self.stuck.fetch_add(1, AcqRel) + 1;
+        // Before the sentinel is there: `return_husk` may come as soon as it is.
+        let stuck = self.beside.thread_begins();
         // 1.
         let next = p.queue.next.condemn();
         idle_fence();
@@ -300,9 +300,9 @@ impl Sched {
     /// Those who have wanted a processor for [`WANT_NS`] go on without one and count as stuck: at the limit of stuck
     /// threads none is made free for them, and what they hold may be what every poll waits for.
     pub(crate) fn release_want(&'static self, now: u64) -> u64 {
-        // AcqRel: pairs with `end_release`, which may come as soon as the machine has been told.
+        // `end_release` may come as soon as the machine has been told.
         self.idle.release_want(now, WANT_NS, || {
-            self.stuck.fetch_add(1, AcqRel);
+            self.beside.thread_begins();
             self.sysmon.releases.add(1);
         })
     }
@@ -320,8 +320,7 @@ impl Sched {
             return;
         };
         debug_assert!(std::ptr::eq(sched, self), "a poll of another runtime is not over");
-        // AcqRel: pairs with the count in `release_want`.
-        self.stuck.fetch_sub(1, AcqRel);
+        self.beside.thread_ends();
         self.agent_left();
         if !context::is_worker_of(self) {
             self.leave();
@@ -332,10 +331,5 @@ impl Sched {
     /// How many threads may be stuck; 0 if no poll is ever rescued.
     pub(crate) fn max_stuck(&self) -> usize {
         self.config.lock().max_stuck.unwrap_or(0)
-    }
-
-    /// Not those that poll burners, which have a limit of their own.
-    pub(crate) fn stuck_threads(&self) -> usize {
-        self.stuck.load(Relaxed).saturating_sub(self.lanes.polling())
     }
 }

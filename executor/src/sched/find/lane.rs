@@ -45,10 +45,11 @@ impl Worker {
 
     fn poll_on_lane(&mut self, unit: Unit) -> Next {
         let (sched, task) = (self.sched, task::id(&unit));
-        sched.begin_lane_poll();
+        sched.lanes.polls.add(1);
         let begun = sched.blockers.begin_burner(task::polled(&unit));
         // Any slot's; this one is never dead.
         let p = sched.slot(0).husk();
+        p.mark_lanes();
         if sched.is_closing() {
             // Shutdown may have asked all others before.
             p.ask(CLOSING);
@@ -59,9 +60,11 @@ impl Worker {
         let spawned = p.counters().spawned.get();
         self.poll_task(p, unit);
         sched.die_if_forked();
-        let spawned = p.counters().spawned.get().wrapping_sub(spawned);
-        let has_ended = self.processor().is_some_and(|now| std::ptr::eq(now, p)) && p.last_polled().is_none();
-        sched.blockers.end_burner(task, begun, has_ended || spawned > SPAWNS_MAX);
+        // Where it came back with another processor from a wait, that one has counted others' too.
+        let is_whole = self.processor().is_some_and(|now| std::ptr::eq(now, p));
+        let spawns = is_whole && p.counters().spawned.get().wrapping_sub(spawned) > SPAWNS_MAX;
+        let has_ended = self.processor().is_some_and(|now| now.last_polled().is_none());
+        sched.blockers.end_burner(task, begun, has_ended || spawns);
         sched.end_release();
         match self.processor() {
             Some(p) if p.queue.next.is_condemned() => {
