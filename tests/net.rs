@@ -1,10 +1,10 @@
 //! Sockets on the scheduler: fairness, what outlives a runtime, what is left behind.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use futures::{AsyncReadExt, AsyncWriteExt};
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use gmp::net::{TcpListener, TcpStream};
 use gmp::runtime::{Builder, Metrics, Runtime};
 use gmp::task::yield_now;
@@ -82,6 +82,35 @@ fn r04_a_socket_is_served_within_a_bounded_number_of_picks() {
     });
     runtime.block_on(task).unwrap();
     assert!(runtime.metrics().netpoll_looks > 0);
+}
+
+/// The only processor never sleeps, and at each of its looks no task waits for a socket.
+#[test]
+fn r08_who_asks_and_does_not_wait_hears_of_what_is_ready() {
+    for builder in [Builder::new(), Builder::new().portable_netpoll()] {
+        let runtime = builder.procs(1).rescue(None).build().unwrap();
+        let handle = runtime.handle();
+        let task = runtime.spawn(async move {
+            let listener = TcpListener::bind(LOCAL).await.unwrap();
+            assert!(listener.accept().now_or_never().is_none());
+            let mut plain = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let looks = handle.metrics().netpoll_looks;
+            // Not by asking again and again: the watcher might come while the asking waits.
+            while handle.metrics().netpoll_looks == looks {
+                yield_now().await;
+            }
+            let (stream, _) = listener.accept().now_or_never().expect("a connection was there at the look").unwrap();
+            // A system call says it, without any look.
+            let mut byte = [0];
+            assert_eq!(stream.try_read(&mut byte).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            plain.write_all(b"xy").unwrap();
+            assert_eq!((stream.try_read(&mut byte).unwrap(), byte), (1, *b"x"));
+            // What is left is ready for those who wait.
+            stream.readable().await.unwrap();
+            assert_eq!(stream.try_read(&mut [0; 2]).unwrap(), 1);
+        });
+        limited(|| runtime.block_on(task)).unwrap();
+    }
 }
 
 /// A machine without work looked at the netpoller and then sat down in it: two system calls where one would do.

@@ -99,7 +99,7 @@ fn r04_the_global_queue_is_looked_at_at_least_every_61st_pick() {
 }
 
 #[test]
-fn r04_with_nobody_waiting_for_io_the_netpoller_is_never_looked_at() {
+fn r04_without_a_socket_the_netpoller_is_never_looked_at() {
     let runtime = runtime(1);
     let (_, after) = counted(&runtime, async {
         for _ in 0..10_000 {

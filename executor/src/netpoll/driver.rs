@@ -281,6 +281,11 @@ impl Netpoll {
         self.waiting.0.load(Relaxed)
     }
 
+    /// Whether any socket is registered, awaited or not.
+    pub(crate) fn has_sockets(&self) -> bool {
+        self.table.registered() > 0
+    }
+
     pub(super) fn waiting(&self) -> &AtomicUsize {
         &self.waiting.0
     }

@@ -143,16 +143,14 @@ impl Registration {
         self.descriptor.clear(seen, interest, Drained::Short);
     }
 
-    /// Runs `op` if `interest` is thought to be ready.
+    /// Runs `op`, once. Also if nothing is known to be ready: what has become so since is not known before somebody
+    /// looks at the netpoller, which nobody may do soon while no task waits.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if it is not ready, or by `op`; else what `op` gives, or that the runtime was shut down.
+    /// What `op` gives, or that the runtime was shut down.
     pub fn try_io<R>(&self, interest: Interest, op: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
         let seen = self.look()?;
-        if !seen.meets(interest) {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
         let result = op();
         if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock) {
             self.descriptor.clear(seen, interest, Drained::WouldBlock);

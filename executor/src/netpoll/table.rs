@@ -16,8 +16,8 @@ use super::descriptor::Descriptor;
 use super::driver::Driver;
 use super::readiness::GENERATION_BITS;
 use super::registration::shut_down;
-use crate::sys::atomic::AtomicPtr;
-use crate::sys::atomic::Ordering::{Acquire, Release};
+use crate::sys::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sys::atomic::{AtomicPtr, AtomicUsize};
 use crate::sys::{Mutex, rank};
 
 const INDEX_BITS: u32 = usize::BITS - GENERATION_BITS;
@@ -53,6 +53,8 @@ pub(super) struct Table {
     /// Chunk `n` holds `FIRST_CHUNK << n` descriptors, or is null. Written under the lock, read without.
     chunks: [AtomicPtr<Descriptor>; CHUNKS],
     list: Mutex<List>,
+    /// How many registrations there are. Written under the lock, read without.
+    registered: AtomicUsize,
     /// Where the words of new descriptors start: zero, but for tests of the wrap.
     start: (u32, u32),
 }
@@ -82,6 +84,7 @@ impl Table {
         Table {
             chunks: [const { AtomicPtr::new(std::ptr::null_mut()) }; CHUNKS],
             list: Mutex::new(rank::NETPOLL, List { driver: None, len: 0, free: VecDeque::new() }),
+            registered: AtomicUsize::new(0),
             start: (generation, tick),
         }
     }
@@ -112,6 +115,7 @@ impl Table {
         for index in 0..list.len as u32 {
             if self.get(index).is_some_and(|d| d.retire(None, taken).is_some()) {
                 list.free.push_back(index);
+                self.registered.fetch_sub(1, Relaxed);
             }
         }
         drop(list);
@@ -131,6 +135,7 @@ impl Table {
         };
         let descriptor = self.get(index).expect("a free index has a descriptor");
         let generation = descriptor.begin(fd, ready);
+        self.registered.fetch_add(1, Relaxed);
         Ok((Key { index, generation }, descriptor, driver))
     }
 
@@ -162,8 +167,16 @@ impl Table {
     pub(super) fn end(&self, key: Key, reuse: bool, taken: &mut Vec<Waker>) {
         let mut list = self.list.lock();
         let ended = self.get(key.index).is_some_and(|d| d.retire(Some(key.generation), taken).is_some());
+        if ended {
+            self.registered.fetch_sub(1, Relaxed);
+        }
         if ended && reuse {
             list.free.push_back(key.index);
         }
+    }
+
+    /// How many registrations there are.
+    pub(super) fn registered(&self) -> usize {
+        self.registered.load(Relaxed)
     }
 }

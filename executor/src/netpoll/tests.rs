@@ -590,8 +590,23 @@ fn r08_a_connection_under_way_is_not_ready() {
     // SAFETY: the registration is declared after the socket, so it drops before it.
     let registration = unsafe { netpoll.register(here.as_raw_fd(), Kind::Connecting) }.unwrap();
     assert!(registration.look().unwrap().is_empty());
-    let blocked = registration.try_io(Interest::WRITABLE, || Ok(())).unwrap_err();
-    assert_eq!(blocked.kind(), io::ErrorKind::WouldBlock);
     turn(netpoll, Wait::Forever);
-    assert!(registration.try_io(Interest::WRITABLE, || Ok(())).is_ok());
+    assert!(registration.look().unwrap().is_writable());
+}
+
+#[test]
+fn r05_sockets_count_until_they_are_dropped_or_the_runtime_ends() {
+    on_both(|backend| {
+        let netpoll = netpoll(backend);
+        assert!(!netpoll.has_sockets());
+        let (a, b) = unix_pair();
+        b.set_nonblocking(true).unwrap();
+        let (a, b) = (register(netpoll, a), register(netpoll, b));
+        drop(a);
+        assert!(netpoll.has_sockets());
+        netpoll.close();
+        assert!(!netpoll.has_sockets());
+        drop(b);
+        assert!(!netpoll.has_sockets(), "it is not counted twice");
+    });
 }

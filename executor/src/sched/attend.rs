@@ -14,6 +14,10 @@ use crate::netpoll::Wait;
 use crate::sys::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sys::{idle_fence, submit_fence};
 
+/// While sockets are registered, but nobody waits for one, busy processors look at the netpoller when nobody has for so
+/// long, in nanoseconds: a system call in 2 ms is nothing.
+const UNAWAITED_NS: u64 = 2_000_000;
+
 impl Sched {
     /// A thread that has no processor any more leaves timers or sockets behind: somebody must sleep for them, and not
     /// too long.
@@ -72,8 +76,20 @@ impl Sched {
     /// Looks at the netpoller without waiting, unless nobody waits for I/O or somebody else looks. What is ready is
     /// added to `ready`.
     pub(crate) fn netpoll_now(&self, ready: &mut Vec<Waker>, now: u64) -> bool {
+        self.netpoll.waiters() > 0 && self.look_at_netpoller(ready, now)
+    }
+
+    /// As `netpoll_now`, of a processor that stays busy: now and then also while nobody waits. A task that asks and
+    /// does not wait (`accept().now_or_never()`) would else never hear of what has become ready since it last asked.
+    pub(crate) fn netpoll_while_busy(&self, ready: &mut Vec<Waker>, now: u64) -> bool {
+        let is_worth_it = self.netpoll.waiters() > 0
+            || now.saturating_sub(self.netpolled_at()) >= UNAWAITED_NS && self.netpoll.has_sockets();
+        is_worth_it && self.look_at_netpoller(ready, now)
+    }
+
+    fn look_at_netpoller(&self, ready: &mut Vec<Waker>, now: u64) -> bool {
         // Acquire: pairs with the Release below; the next one to look has the netpoller to itself.
-        if self.netpoll.waiters() == 0 || self.is_netpoller_attended() || self.polling.swap(true, Acquire) {
+        if self.is_netpoller_attended() || self.polling.swap(true, Acquire) {
             return false;
         }
         if let Err(e) = self.netpoll.wait(Wait::Now, ready) {

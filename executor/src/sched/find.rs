@@ -318,7 +318,7 @@ impl Worker {
         let every = p.look_every();
         let share = if every == 1 { usize::from(after_global) } else { every / 2 };
         let timers_wait = self.run_own_timers(p, now, share);
-        if look.netpoll && sched.netpoll_now(&mut self.ready, now) {
+        if look.netpoll && sched.netpoll_while_busy(&mut self.ready, now) {
             p.counters().netpoll_looks.add(1);
             self.wake_ready(p);
         }

@@ -289,12 +289,13 @@ impl TcpStream {
         Ok(n)
     }
 
-    /// Runs `op`, a system call of the user's on this socket, if `interest` is thought to be ready. `WouldBlock` from
-    /// it means that nothing is.
+    /// Runs `op`, a system call of the user's on this socket, once. `WouldBlock` from it means that nothing of
+    /// `interest` is ready, all of it: `interest` names the one direction that `op` uses, or a task that waits for the
+    /// other may wait for ever.
     ///
     /// # Errors
     ///
-    /// `WouldBlock`, those of `op`, or that the runtime was shut down.
+    /// Those of `op`, or that the runtime was shut down.
     pub fn try_io<R>(&self, interest: Interest, op: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
         self.source.registration().try_io(interest, op)
     }
