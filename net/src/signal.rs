@@ -1,6 +1,7 @@
 //! Signals: a socket pair each, whose reading end waits in the netpoller like any other. No thread of its own.
 //!
-//! 1. The handler writes one byte at most that has not been read: `pending` says if one is there.
+//! 1. The handler writes one byte at most that has not been read: `pending` says if one is there. If the system has no
+//!    memory for it that signal is lost, but the next one tries again.
 //! 2. The reader first reads the byte, then clears `pending`, then reports: a signal that comes after the report writes
 //!    the next byte, and one that came before is part of it.
 //! 3. The child of a fork shares the socket pair, so there the handler does nothing: what it writes the parent would
@@ -142,18 +143,26 @@ pub mod unix {
         // reading end is closed after it, in `drop`. signal-hook-registry keeps errno.
         let handler = unsafe {
             signal_hook_registry::register(kind.0, move || {
-                // AcqRel: pairs with the swap in `poll`.
-                if std::process::id() == process && !seen.swap(true, Ordering::AcqRel) {
-                    // It has room for one byte, which is all that is ever in it (invariant 1).
-                    let _ = (&handlers).write(&[1]);
+                if std::process::id() == process {
+                    announce(&seen, &handlers);
                 }
             })
         }?;
         Ok(Signal { source, pending, handler })
     }
 
+    /// The handler's part, but for a fork.
+    fn announce(pending: &AtomicBool, mut reader: impl Write) {
+        // AcqRel: pairs with the swap in `poll`. It has room for one byte, which is all that is ever in it.
+        if !pending.swap(true, Ordering::AcqRel) && reader.write(&[1]).is_err() {
+            // Release: as above. There is no byte, and so nobody else would clear it (invariant 1).
+            pending.store(false, Ordering::Release);
+        }
+    }
+
     impl Signal {
-        /// Waits for the next signal. It never gives `None`, except after the runtime was shut down.
+        /// Waits for the next signal. It never gives `None`, except after the runtime was shut down, and in the child
+        /// of a fork.
         ///
         /// # Cancel safety
         ///
@@ -183,6 +192,33 @@ pub mod unix {
     impl Drop for Signal {
         fn drop(&mut self) {
             signal_hook_registry::unregister(self.handler);
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        /// Fails as a socket does for which there is no memory.
+        struct NoMemory;
+
+        impl Write for NoMemory {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::Error::from_raw_os_error(libc::ENOBUFS))
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        #[test]
+        fn r11_a_signal_that_could_not_be_written_does_not_make_deaf() {
+            let (pending, mut written) = (AtomicBool::new(false), Vec::new());
+            announce(&pending, NoMemory);
+            announce(&pending, &mut written);
+            announce(&pending, &mut written);
+            assert_eq!(written, [1]);
         }
     }
 }
