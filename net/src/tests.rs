@@ -172,6 +172,34 @@ fn r11_a_refused_connection_is_an_error_and_the_next_address_is_tried() -> io::R
     })
 }
 
+#[test]
+fn r08_a_stream_of_std_that_is_connecting_is_not_writable() -> io::Result<()> {
+    use socket2::{Domain, Socket, Type};
+
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    listener.bind(&LOCAL.parse::<SocketAddr>().unwrap().into())?;
+    listener.listen(0)?;
+    // The system answers none that it has no room for.
+    let mut answered = Vec::new();
+    let connecting = loop {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        let begun = socket.connect(&listener.local_addr()?);
+        assert!(begun.is_ok() || begun.is_err_and(|e| e.raw_os_error() == Some(libc::EINPROGRESS)));
+        match socket.peer_addr() {
+            Ok(_) => answered.push(socket),
+            Err(_) => break socket,
+        }
+    };
+    block_on(async {
+        let stream = TcpStream::from_std(connecting.into())?;
+        let writable = pin!(stream.writable()).poll(&mut Context::from_waker(std::task::Waker::noop()));
+        assert!(writable.is_pending(), "nobody has answered yet");
+        let stream = TcpStream::from_std(answered.remove(0).into())?;
+        stream.writable().await
+    })
+}
+
 /// What waits may move between threads.
 const _: () = {
     const fn may_move<T: Send>(_: fn() -> T) {}

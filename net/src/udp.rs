@@ -58,11 +58,11 @@ impl UdpSocket {
         Ok(UdpSocket { source: Source::new(socket, Kind::Open)? })
     }
 
-    /// Takes a socket of std over. It is made not to block.
+    /// Takes a socket of std over. It is made not to block, and with it every `try_clone` of it.
     ///
     /// # Errors
     ///
-    /// Those of the system, or that the runtime was shut down.
+    /// Those of the system, or that the runtime was shut down. The socket is closed then.
     pub fn from_std(socket: net::UdpSocket) -> io::Result<UdpSocket> {
         socket.set_nonblocking(true)?;
         UdpSocket::registered(socket)

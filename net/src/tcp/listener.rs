@@ -131,11 +131,11 @@ impl TcpListener {
         self.source.set_ttl(ttl)
     }
 
-    /// Takes a listener of std over. It is made not to block.
+    /// Takes a listener of std over. It is made not to block, and with it every `try_clone` of it.
     ///
     /// # Errors
     ///
-    /// Those of the system, or that the runtime was shut down.
+    /// Those of the system, or that the runtime was shut down. The listener is closed then.
     pub fn from_std(listener: net::TcpListener) -> io::Result<TcpListener> {
         listener.set_nonblocking(true)?;
         TcpListener::registered(listener)

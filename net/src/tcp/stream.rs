@@ -94,14 +94,17 @@ impl TcpStream {
         TcpStream { source }
     }
 
-    /// Takes a stream of std over. It is made not to block.
+    /// Takes a stream of std over. It is made not to block, and with it every `try_clone` of it. It may be connecting:
+    /// then `writable` waits until that has ended, and `take_error` tells how.
     ///
     /// # Errors
     ///
-    /// Those of the system, or that the runtime was shut down.
+    /// Those of the system, or that the runtime was shut down. The stream is closed then.
     pub fn from_std(stream: net::TcpStream) -> io::Result<TcpStream> {
         stream.set_nonblocking(true)?;
-        TcpStream::registered(stream, Kind::Open)
+        // Without a peer it is not connected yet, or not any more: the kernel says what is ready.
+        let kind = if stream.peer_addr().is_ok() { Kind::Open } else { Kind::Connecting };
+        TcpStream::registered(stream, kind)
     }
 
     /// Gives the stream to std. It still does not block.
