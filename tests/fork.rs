@@ -1,10 +1,10 @@
 //! After a fork the child has the memory of the runtime, but not its threads.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 
-use futures::AsyncReadExt;
+use futures::{AsyncReadExt, AsyncWriteExt};
 use gmp::net::TcpListener;
 use gmp::runtime::{Builder, Runtime};
 use gmp::signal::unix::{SignalKind, signal};
@@ -97,6 +97,24 @@ fn sockets_of_the_parent_stay_the_parents(builder: Builder) {
     });
 }
 
+/// A child that unwinds drops all that its thread had.
+fn a_half_that_the_child_drops_ends_nothing() {
+    let runtime = runtime();
+    settle(&runtime);
+    let (mut plain, writer) = runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let plain = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (plain, listener.accept().await.unwrap().0.into_split().1)
+    });
+    let mut writer = Some(writer);
+    in_child(|| drop(writer.take()));
+    runtime.block_on(writer.as_mut().unwrap().write_all(b"still open")).unwrap();
+    drop(writer);
+    let mut text = String::new();
+    plain.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "still open");
+}
+
 fn a_signal_to_the_child_is_not_reported_by_the_parent() {
     let runtime = runtime();
     settle(&runtime);
@@ -123,5 +141,6 @@ fn r24_use_in_a_forked_child_is_an_error_and_the_parent_goes_on() {
     a_runtime_of_the_parent_is_an_error();
     sockets_of_the_parent_stay_the_parents(Builder::new());
     sockets_of_the_parent_stay_the_parents(Builder::new().portable_netpoll());
+    a_half_that_the_child_drops_ends_nothing();
     a_signal_to_the_child_is_not_reported_by_the_parent();
 }

@@ -97,10 +97,17 @@ impl Registration {
         polled.map_err(io::Error::from)
     }
 
+    /// Whether this is the process that registered it, and not a child of its fork.
+    #[inline]
+    #[must_use]
+    pub fn is_of_this_process(&self) -> bool {
+        self.netpoll.is_of_this_process()
+    }
+
     /// An error in the child of a fork, before anything of the parent's is touched.
     #[inline]
     fn check_process(&self) -> io::Result<()> {
-        if self.netpoll.is_of_this_process() { Ok(()) } else { Err(forked()) }
+        if self.is_of_this_process() { Ok(()) } else { Err(forked()) }
     }
 
     /// Waits until a direction of `interest` is ready.

@@ -22,7 +22,7 @@ pub struct WriteHalf<'a>(pub(super) &'a TcpStream);
 pub struct OwnedReadHalf(Arc<TcpStream>);
 
 /// The writing half of a stream: `TcpStream::into_split`. When it drops it ends the sending side, so that the peer
-/// reads to the end.
+/// reads to the end. The copy that the child of a fork has ends nothing.
 #[derive(Debug)]
 pub struct OwnedWriteHalf {
     stream: Arc<TcpStream>,
@@ -86,7 +86,8 @@ impl OwnedWriteHalf {
 
 impl Drop for OwnedWriteHalf {
     fn drop(&mut self) {
-        if self.ends {
+        // The child of a fork has the same connection, and would end it for its parent too.
+        if self.ends && self.stream.is_of_this_process() {
             // A drop has nobody to tell of an error, and the peer sees it in any case.
             let _ = self.stream.shutdown_std(Shutdown::Write);
         }

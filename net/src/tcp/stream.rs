@@ -390,6 +390,10 @@ impl TcpStream {
         read.reunite(write)
     }
 
+    pub(super) fn is_of_this_process(&self) -> bool {
+        self.source.registration().is_of_this_process()
+    }
+
     fn recv(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
         Ok(recv(&*self.source, buffer, flags)?.1)
     }
