@@ -133,6 +133,27 @@ fn r20_vectored_and_try_methods() -> io::Result<()> {
 }
 
 #[test]
+fn r20_nothing_is_waited_for_to_fill_an_empty_buffer() -> io::Result<()> {
+    block_on(async {
+        let (mut here, there) = pair().await?;
+        // Whether or not it is known that nothing is there.
+        for _ in 0..2 {
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let empty = |read: Poll<io::Result<usize>>| assert!(matches!(read, Poll::Ready(Ok(0))), "{read:?}");
+            empty(Pin::new(&mut here).poll_read(&mut cx, &mut []));
+            empty(Pin::new(&mut here).poll_read_vectored(&mut cx, &mut [IoSliceMut::new(&mut [])]));
+            empty(here.poll_peek(&mut cx, &mut []));
+            empty(pin!(here.peek(&mut [])).poll(&mut cx));
+            empty(Poll::Ready(here.try_read(&mut [])));
+            empty(Poll::Ready(here.try_read_vectored(&mut [])));
+            assert!(here.poll_peek(&mut cx, &mut [0]).is_pending());
+        }
+        drop(there);
+        Ok(())
+    })
+}
+
+#[test]
 fn r20_halves() -> io::Result<()> {
     block_on(async {
         let (mut here, there) = pair().await?;
@@ -345,6 +366,9 @@ fn r23_hypers_traits_read_into_memory_that_nobody_wrote() -> io::Result<()> {
         poll_fn(|cx| Read::poll_read(Pin::new(&mut there), cx, buffer.unfilled())).await?;
         poll_fn(|cx| Read::poll_read(Pin::new(&mut there), cx, buffer.unfilled())).await?;
         assert_eq!(buffer.filled(), b"d", "then the end");
+        let mut none = ReadBuf::new(&mut []);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(Read::poll_read(Pin::new(&mut here), &mut cx, none.unfilled()).is_ready(), "nothing to wait for");
         Ok(())
     })
 }

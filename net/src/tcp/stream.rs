@@ -24,7 +24,8 @@ use crate::source::Source;
 ///
 /// It reads and writes through the traits of `futures-io`, also by shared reference (`&TcpStream`): then at most one
 /// task may read and one may write at a time; of several that poll the same direction the last one is woken. The system
-/// call is tried first; the task waits only when it would block.
+/// call is tried first; the task waits only when it would block, or if the last read or write was short and no event
+/// has come since. What reads into an empty buffer does not wait, and gives 0.
 ///
 /// ```
 /// # gmp::block_on(async {
@@ -313,6 +314,9 @@ impl TcpStream {
     ///
     /// Strict: dropping it loses nothing; call again.
     pub async fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
         self.source.registration().async_io(Direction::Read, || self.recv(buffer, RecvFlags::PEEK)).await
     }
 
@@ -322,6 +326,9 @@ impl TcpStream {
     ///
     /// As `peek`.
     pub fn poll_peek(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if buffer.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
         self.source.registration().poll_io(Direction::Read, cx, || self.recv(buffer, RecvFlags::PEEK))
     }
 
@@ -395,6 +402,10 @@ impl TcpStream {
     }
 
     fn recv(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
+        if buffer.is_empty() {
+            // The system would say that it would block.
+            return Ok(0);
+        }
         Ok(recv(&*self.source, buffer, flags)?.1)
     }
 
@@ -408,6 +419,9 @@ impl TcpStream {
 
     pub(crate) fn poll_recv(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let len = buffer.len();
+        if len == 0 {
+            return Poll::Ready(Ok(0));
+        }
         let op = || self.recv(buffer, RecvFlags::empty());
         self.source.registration().poll_transfer(Direction::Read, cx, op, short(len))
     }
@@ -420,6 +434,9 @@ impl TcpStream {
         buffer: &mut [MaybeUninit<u8>],
     ) -> Poll<io::Result<usize>> {
         let len = buffer.len();
+        if len == 0 {
+            return Poll::Ready(Ok(0));
+        }
         let op = || Ok(recv(&*self.source, &mut *buffer, RecvFlags::empty())?.1);
         self.source.registration().poll_transfer(Direction::Read, cx, op, short(len))
     }
@@ -432,6 +449,9 @@ impl TcpStream {
         let count = buffers.len().min(MAX_BUFFERS);
         let buffers = &mut buffers[..count];
         let len = size_of_all(buffers);
+        if len == 0 {
+            return Poll::Ready(Ok(0));
+        }
         let op = || (&*self.source).read_vectored(buffers);
         self.source.registration().poll_transfer(Direction::Read, cx, op, short(len))
     }
