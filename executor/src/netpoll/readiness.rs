@@ -152,7 +152,8 @@ impl Event {
     }
 }
 
-/// A look at the word, to be taken before the system call that may then clear it.
+/// A look at the word, to be taken before the system call that may then clear it. Two looks are equal only if no event
+/// came between them, whatever they say.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Readiness(u64);
 

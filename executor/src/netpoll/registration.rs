@@ -4,8 +4,8 @@
 //! 1. It is dropped before its fd is closed, so that no event of the next fd of that number can be its own.
 //! 2. After its runtime has ended it touches nothing, and every wait on it is an error. In the child of a fork the
 //!    runtime of the parent is gone as well.
-//! 3. The system call is tried first. Only when it would block, or when a stream gave or took less than asked, is the
-//!    direction taken for drained, and only if no event came meanwhile.
+//! 3. The system call is tried first, but for a connection under way. Only when it would block, or when a stream gave
+//!    or took less than asked, is the direction taken for drained, and only if no event came meanwhile.
 
 use std::future::{Future, poll_fn};
 use std::io;

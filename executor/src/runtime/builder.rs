@@ -197,7 +197,8 @@ impl Builder {
     /// [`Handle::enter`](super::Handle::enter). Every thread that waits in a `block_on` of the runtime then panics with
     /// the list of those who wait and where they were spawned; if there is no such thread the list is printed to
     /// standard error, once, and the tasks stay as they are. What plain threads are going to do nobody knows: if they
-    /// wake tasks, say [`Builder::external_wakers`].
+    /// wake tasks, say [`Builder::external_wakers`]. A read or write of a stream that was dropped while it waited
+    /// (`timeout`, `select`) counts as waiting for I/O until the next event of the socket, or its drop.
     ///
     /// # Examples
     ///

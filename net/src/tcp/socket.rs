@@ -162,7 +162,9 @@ options! {
 }
 
 impl TcpSocket {
-    /// Sets `SO_LINGER`: how long a close waits for what has not been sent.
+    /// Sets `SO_LINGER`: how long a close waits for what has not been sent. On Linux it waits also if the socket does
+    /// not block: the drop of the stream then blocks its thread so long, in the middle of a poll. With a time of zero
+    /// it does not, and resets the connection.
     ///
     /// # Errors
     ///

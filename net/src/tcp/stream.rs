@@ -336,7 +336,8 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// Those of `shutdown(2)`, except that there is no connection any more.
+    /// Those of `shutdown(2)`, except that there is no connection any more. If the peer has reset it, which may have
+    /// lost what was written, `take_error` or the next read tells.
     pub fn shutdown_std(&self, how: Shutdown) -> io::Result<()> {
         match self.source.shutdown(how) {
             Err(e) if e.kind() == io::ErrorKind::NotConnected => Ok(()),
@@ -348,7 +349,7 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// Those of `shutdown(2)`.
+    /// As [`TcpStream::shutdown_std`]: none of a connection that the peer has reset.
     ///
     /// # Cancel safety
     ///
