@@ -62,40 +62,53 @@ func burn(each time.Duration) {
 
 const period = 5 * time.Millisecond
 
+// stretch is `STRETCH` of `bench/src/rate.rs`.
+const stretch = 250 * time.Millisecond
+
 func holdTime(c *cell) time.Duration {
 	return pick(c, 200*time.Millisecond, 10*time.Millisecond)
 }
 
 func lateTimer(c *cell, hold func(time.Duration)) outcome {
 	each := holdTime(c)
-	heart := make(chan []float64)
+	type beats struct{ late, worst []float64 }
+	heart := make(chan beats)
 	go func() {
-		var late []float64
+		// What is left of the time after the last whole stretch belongs to it.
+		all := beats{worst: make([]float64, max(1, 6*each/stretch))}
 		for start := time.Now(); time.Since(start) < 6*each; {
 			due := time.Now().Add(period)
 			time.Sleep(period)
-			late = append(late, max(0, time.Since(due).Seconds()*1e3))
+			late := max(0, time.Since(due).Seconds()*1e3)
+			all.late = append(all.late, late)
+			worst := &all.worst[min(int(due.Sub(start)/stretch), len(all.worst)-1)]
+			*worst = max(*worst, late)
 		}
-		heart <- late
+		heart <- all
 	}()
 	before := used()
 	var beside hogs
 	beside.start(c.procs, hold, each)
-	late := <-heart
+	all := <-heart
 	cost := used().since(before)
 	beside.end()
-	return lateOutcome(quantiles(late), cost, extra{"beats", "", float64(len(late))})
+	return lateOutcome(median(all.worst), quantiles(all.late), cost, extra{"beats", "", float64(len(all.late))})
 }
 
 func lateEcho(c *cell, hold func(time.Duration)) outcome {
 	each := holdTime(c)
 	report, cost, _ := atRate(c, serveEcho, c.procs, hold, each, "echo", 1, 200, 6*each)
-	return lateOutcome(report.ms(), cost, extra{"unanswered", "", float64(report.Unanswered)})
+	return lateOutcome(report.UsualP999us/1e3, report.ms(), cost, extra{"unanswered", "", float64(report.Unanswered)})
 }
 
-func lateOutcome(distribution [][2]float64, cost usage, further extra) outcome {
-	extras := []extra{{"p99", "ms", at(distribution, 0.99)}, {"p50", "ms", at(distribution, 0.5)}, further}
-	out := single(at(distribution, 1), 1, cost, extras)
+func lateOutcome(usual float64, distribution [][2]float64, cost usage, further extra) outcome {
+	extras := []extra{
+		{"p50", "ms", at(distribution, 0.5)},
+		{"p99", "ms", at(distribution, 0.99)},
+		{"worst of all", "ms", at(distribution, 1)},
+		further,
+	}
+	out := single(usual, 1, cost, extras)
 	out.Distribution = distribution
 	return out
 }

@@ -315,8 +315,9 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The median of the stretches' p99.9; what is left of `lasting` after the last whole one belongs to it.
-fn usual_p999(times_us: &[(Duration, f64)], lasting: Duration) -> f64 {
+/// The median of the stretches' p99.9, which of few is the greatest, of all that was due so long after the start; what
+/// is left of `lasting` after the last whole stretch belongs to it.
+pub fn usual_p999(times_us: &[(Duration, f64)], lasting: Duration) -> f64 {
     let count = ((lasting.as_nanos() / STRETCH.as_nanos()) as usize).max(1);
     let mut stretches = vec![Vec::new(); count];
     for (due, us) in times_us {

@@ -1,5 +1,6 @@
 //! S14 and S15 in small: how late a heartbeat comes, or the answer to one byte string, beside a task for each thread
-//! that holds it for 200 ms in every poll.
+//! that holds it for 200 ms in every poll. Each quarter of a second has a poll that begins, so the worst of each is
+//! taken, and the median of these is compared, not one moment of the machine; the worst of all is printed beside it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -17,18 +18,28 @@ use crate::usage::Usage;
 const PERIOD: Duration = Duration::from_millis(5);
 
 /// A timer beside tasks that sleep inside `poll`.
-pub const BLOCK: Info = info("late-block", "worst delay of a 5 ms heartbeat; a task a thread blocks 200 ms per poll");
+pub const BLOCK: Info = info(
+    "late-block",
+    "usual worst of a quarter second, delay of a 5 ms heartbeat; a task a thread blocks 200 ms a poll",
+);
 
 /// A timer beside tasks that compute inside `poll`.
-pub const BURN: Info = info("late-burn", "worst delay of a 5 ms heartbeat; a task a thread computes 200 ms per poll");
+pub const BURN: Info = info(
+    "late-burn",
+    "usual worst of a quarter second, delay of a 5 ms heartbeat; a task a thread computes 200 ms a poll",
+);
 
 /// A TCP echo beside tasks that sleep inside `poll`.
-pub const BLOCK_ECHO: Info =
-    info("late-block-echo", "worst time of a TCP echo due every 5 ms; a task a thread blocks 200 ms per poll");
+pub const BLOCK_ECHO: Info = info(
+    "late-block-echo",
+    "usual worst of a quarter second, a TCP echo due every 5 ms; a task a thread blocks 200 ms a poll",
+);
 
 /// A TCP echo beside tasks that compute inside `poll`.
-pub const BURN_ECHO: Info =
-    info("late-burn-echo", "worst time of a TCP echo due every 5 ms; a task a thread computes 200 ms per poll");
+pub const BURN_ECHO: Info = info(
+    "late-burn-echo",
+    "usual worst of a quarter second, a TCP echo due every 5 ms; a task a thread computes 200 ms a poll",
+);
 
 const fn info(name: &'static str, about: &'static str) -> Info {
     let target = Some(12.0);
@@ -70,21 +81,23 @@ fn timer<P: Peer>(peer: &P, cell: &Cell, hold: fn(Duration)) -> Outcome {
             while start.elapsed() < lasting {
                 let due = Instant::now() + PERIOD;
                 P::sleep(PERIOD).await;
-                late_ms.push(due.elapsed().as_secs_f64() * 1e3);
+                late_ms.push((due - start, due.elapsed().as_secs_f64() * 1e3));
             }
             late_ms
         });
         let usage = Usage::now();
         let tasks = hogs.spawn::<P>(&stop, &Arc::new(AtomicU64::new(0)));
-        let mut late_ms = heart.await;
+        let late_ms = heart.await;
         let usage = Usage::now() - usage;
         stop.store(true, Relaxed);
         for task in tasks {
             task.await;
         }
-        late_ms.sort_by(f64::total_cmp);
         let beats = Extra::new("beats", late_ms.len() as f64, "");
-        outcome(rate::quantiles(&late_ms), usage, beats)
+        let usual = rate::usual_p999(&late_ms, lasting);
+        let mut late_ms: Vec<f64> = late_ms.into_iter().map(|(_, ms)| ms).collect();
+        late_ms.sort_by(f64::total_cmp);
+        outcome(usual, rate::quantiles(&late_ms), usage, beats)
     })
 }
 
@@ -97,15 +110,21 @@ fn echo<P: Peer>(peer: &P, cell: &Cell, hold: fn(Duration)) -> Outcome {
         server::run(peer, cell, server::echo::<P>, Some(hogs), move |address, ready| rate.drive(&address, ready));
     let report = beside.report;
     let unanswered = Extra::new("unanswered", report.unanswered as f64, "");
-    outcome(report.quantiles_us.iter().map(|&(share, us)| (share, us / 1e3)).collect(), beside.usage, unanswered)
+    let distribution = report.quantiles_us.iter().map(|&(share, us)| (share, us / 1e3)).collect();
+    outcome(report.usual_p999_us / 1e3, distribution, beside.usage, unanswered)
 }
 
-fn outcome(distribution: Vec<(f64, f64)>, usage: Usage, further: Extra) -> Outcome {
+fn outcome(usual: f64, distribution: Vec<(f64, f64)>, usage: Usage, further: Extra) -> Outcome {
     let at = |share: f64| stats::at(&distribution, share);
-    let extras = vec![Extra::new("p99", at(0.99), "ms"), Extra::new("p50", at(0.5), "ms"), further];
+    let extras = vec![
+        Extra::new("p50", at(0.5), "ms"),
+        Extra::new("p99", at(0.99), "ms"),
+        Extra::new("worst of all", at(1.0), "ms"),
+        further,
+    ];
     // One operation: the CPU time of a cell says more than that of a beat, for there are fewer beats the later they
     // come.
-    let mut outcome = Outcome::single(at(1.0), 1, usage, extras);
+    let mut outcome = Outcome::single(usual, 1, usage, extras);
     outcome.distribution = distribution;
     outcome
 }

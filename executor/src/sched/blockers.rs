@@ -6,9 +6,9 @@
 //! one while each further poll blocks for [`STILL_NS`], and about [`KNOWN_NS`] without being found to block: where
 //! that was not its way, one poll costs a hand-off for nothing. A poll in which it says that it blocks, by
 //! `block_in_place` or a `block_on`, says nothing of the rest. It is suspected when a machine that looks around after
-//! each pick finds that one poll of it took long; the next poll of a suspect is measured, and one that computes for long
-//! while others wait or may come becomes a burner. It stays one until its polls have not computed for [`STILL_NS`]
-//! during [`SHORT_FOR_NS`].
+//! each pick finds that one poll of it took long; the next poll of a suspect is measured, and one that computes for
+//! long while others wait or may come becomes a burner. It stays one until its polls have not computed for
+//! [`STILL_NS`] during [`SHORT_FOR_NS`].
 //!
 //! 1. What is known is a hint: entries are read without order, and where a set is full, one more is not known, unless
 //!    one of them was not found to block for [`STAYS_NS`]. They are written under the lock of `polls`, and the filter

@@ -31,9 +31,9 @@ impl Sched {
         self.idle.quiet(|seat_taken| {
             // Acquire: pairs with the Release of `Netpoll::wait` when it counts down; if it has, `is_blocked` says so.
             let leaving = seat_taken && !in_seat && !self.netpoll.is_blocked();
-            // In this order: a poll that went on without a processor may come to wait in a `block_on`, and is away then;
-            // the other way leads over the scheduler lock. Acquire: pairs with the AcqRel of who counts down, after the
-            // work it brought was queued.
+            // In this order: a poll that went on without a processor may come to wait in a `block_on`, and is away
+            // then; the other way leads over the scheduler lock. Acquire: pairs with the AcqRel of who counts down,
+            // after the work it brought was queued.
             let agents = self.beside.count() + self.away.load(Acquire);
             let agents = agents + self.pinned.coming() + self.guests();
             !leaving

@@ -1,5 +1,5 @@
-//! What a machine does with a task of which something is known (see `blockers`): it leaves one that computes for long to
-//! a lane, gives its processor away before one that blocks, and measures a poll of one whose last one took long.
+//! What a machine does with a task of which something is known (see `blockers`): it leaves one that computes for long
+//! to a lane, gives its processor away before one that blocks, and measures a poll of one whose last one took long.
 
 use super::Worker;
 use super::lane::SPAWNS_MAX;
