@@ -7,9 +7,9 @@
 //!    connection is still owed an answer waits at the server's account. No omission is coordinated with the server.
 //! 3. What is not answered in the end counts with the time it has waited so far.
 //! 4. Every connection has been answered once before `ready` is printed; nothing is timed before.
-//! 5. The slowest requests of a whole run are those of the worst moment of the machine, whoever serves: one stall of 3 ms
-//!    in 2 s makes its p99.9. So that of each quarter of a second is taken too, and the median of these: what a tail is
-//!    made of that comes again and again is in each of them, and what comes once is in the whole run's.
+//! 5. The slowest requests of a whole run are those of the worst moment of the machine, whoever serves: one stall of
+//!    3 ms in 2 s makes its p99.9. So that of each quarter of a second is taken too, and the median of these: what a
+//!    tail is made of that comes again and again is in each of them, and what comes once is in the whole run's.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

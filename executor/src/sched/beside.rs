@@ -21,23 +21,25 @@ impl Beside {
         self.0.store(0, Relaxed);
     }
 
-    // AcqRel, here and below: whoever finds by `is_any` that nothing is left sees what it has queued.
-
     /// The poll of one thread more goes on without a processor; gives how many do.
     pub(crate) fn thread_begins(&self) -> usize {
+        // AcqRel: pairs with `count`.
         threads(self.0.fetch_add(1, AcqRel)) + 1
     }
 
     pub(crate) fn thread_ends(&self) {
+        // AcqRel: pairs with `count`: who finds that nothing is left sees what this thread has queued.
         let before = self.0.fetch_sub(1, AcqRel);
         debug_assert!(threads(before) > 0, "a poll was not counted as stuck");
     }
 
     pub(crate) fn burners_come(&self, n: usize) {
+        // AcqRel: pairs with `count`.
         self.0.fetch_add(n as u64 * BURNER, AcqRel);
     }
 
     pub(crate) fn burners_go(&self, n: usize) {
+        // AcqRel: as in `thread_ends`.
         let before = self.0.fetch_sub(n as u64 * BURNER, AcqRel);
         debug_assert!(before / BURNER >= n as u64, "a burner was not counted");
     }
@@ -48,6 +50,7 @@ impl Beside {
 
     /// Threads, and burners.
     pub(crate) fn count(&self) -> usize {
+        // Acquire: pairs with the AcqRel of who counts down.
         let both = self.0.load(Acquire);
         threads(both) + (both / BURNER) as usize
     }
