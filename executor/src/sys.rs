@@ -22,7 +22,7 @@ pub(crate) use form::{
     Futex, Inbox, Mutex, MutexGuard, OwnMutex, OwnMutexGuard, Queue, UnsafeCell, assert_no_lock_held, atomic, spin_loop,
 };
 #[cfg(not(gmp_loom))]
-pub(crate) use form::{count_forks, fork_count, thread_id, try_print_error};
+pub(crate) use form::{count_forks, fork_count, is_main_thread, thread_id, try_print_error};
 
 #[cfg(all(test, gmp_loom))]
 pub(crate) mod doubles;

@@ -358,6 +358,11 @@ pub(crate) fn id(unit: &Unit) -> Id {
     unsafe { Task::of_unit(unit).id() }
 }
 
+/// Where its cell lies.
+pub(crate) fn address(unit: &Unit) -> usize {
+    Task::of_unit(unit).address()
+}
+
 /// What a poll of it is.
 pub(crate) fn polled(unit: &Unit) -> Polled {
     let task = Task::of_unit(unit);

@@ -22,14 +22,21 @@ use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use crate::park::Parker;
 use crate::sys::atomic::{
-    AtomicU32,
-    Ordering::{AcqRel, Acquire},
+    AtomicU32, AtomicU64, AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed},
 };
 use crate::sys::{Mutex, rank, thread_id};
 
 const WAITING: u32 = 1;
 const WOKEN: u32 = 2;
 const CONDEMNED: u32 = 4;
+
+/// No task lies there.
+const NOWHERE: usize = 0;
+
+/// References to a wait that are no wakers which somebody keeps: its `Blocking`, the list of waits, and the waker of
+/// the poll itself.
+const OWN_REFERENCES: usize = 3;
 
 /// One thread in one `block_on`, and its waker. It outlives the call if somebody keeps it.
 #[derive(Debug)]
@@ -45,6 +52,9 @@ pub(crate) struct Wait {
     is_told: bool,
     /// The runtime that it waits in. The slot may be another's by now.
     generation: u32,
+    /// The task in whose cell the thread's waker was put last, as who waits for it: where the cell lies, and the
+    /// task's number. Cleared when the handle takes that waker out again.
+    joins: (AtomicUsize, AtomicU64),
     /// Why it waits in vain. Written before the state says that it does.
     verdict: Mutex<String>,
 }
@@ -80,6 +90,7 @@ impl Wait {
             location,
             is_told,
             generation,
+            joins: (AtomicUsize::new(NOWHERE), AtomicU64::new(0)),
             verdict: Mutex::new(rank::LEAF, String::new()),
         }
     }
@@ -128,6 +139,17 @@ impl Wait {
         condemned
     }
 
+    /// Whether nothing but the end of this task can wake the thread: the one waker that is kept lies in its cell. The
+    /// caller has the task's unit, so that it has not ended. Owner only, between two polls.
+    pub(crate) fn joins_only(self: &Arc<Self>, at: usize, task: u64) -> bool {
+        // A handle that another thread has got may be about to take the waker out. Acquire, in `upgrade`: pairs with
+        // the Release in the drop of that waker, so that who does not count it sees what `leaves` did before.
+        Arc::strong_count(self) == OWN_REFERENCES + 1
+            && Arc::downgrade(self).upgrade().is_some()
+            && self.joins.0.load(Relaxed) == at
+            && self.joins.1.load(Relaxed) == task
+    }
+
     /// Whether the thread waits and nobody has woken it.
     pub(crate) fn is_waiting(&self) -> bool {
         // Acquire: pairs with `begin`: who sees it sees what the thread did before it waited.
@@ -150,8 +172,30 @@ impl Wait {
 }
 
 /// Whether it is the waker of a thread in `block_on`: it does not block.
+#[inline]
 pub(crate) fn is_waker(waker: &Waker) -> bool {
     std::ptr::eq(waker.vtable(), &WAKER)
+}
+
+/// This waker was put into the cell of a task, which lies there, as who waits for it. See [`Wait::joins_only`].
+#[cold]
+pub(crate) fn joins(waker: &Waker, at: usize, task: u64) {
+    debug_assert!(is_waker(waker));
+    // SAFETY: it is a waker of ours, which is there.
+    let wait = ManuallyDrop::new(unsafe { of_waker(waker.data()) });
+    // Relaxed: it is the thread itself that asks, or it has got no waker from there.
+    wait.joins.0.store(at, Relaxed);
+    wait.joins.1.store(task, Relaxed);
+}
+
+/// The handle has taken this waker, whosever it is, out of the cell that lies there.
+pub(crate) fn leaves(waker: &Waker, at: usize) {
+    if is_waker(waker) {
+        // SAFETY: as in `joins`.
+        let wait = ManuallyDrop::new(unsafe { of_waker(waker.data()) });
+        // Relaxed: see `Wait::joins_only`.
+        let _ = wait.joins.0.compare_exchange(at, NOWHERE, Relaxed, Relaxed);
+    }
 }
 
 /// The waker of all waits. Its data is an `Arc<Wait>`, with a reference. Not `Wake`, whose vtable has no name.
@@ -318,5 +362,26 @@ mod tests {
         assert_eq!(Arc::strong_count(&wait), 2);
         drop(waker);
         assert_eq!(Arc::strong_count(&wait), 1);
+    }
+
+    #[test]
+    fn r03_a_wait_for_one_task_is_known_until_a_second_waker_is_kept_or_the_first_is_taken_out() {
+        let wait = Arc::new(Wait::of_block_on(Location::caller(), 1));
+        let (_listed, _polled_with) = (wait.clone(), wait.waker());
+        let in_cell = wait.waker();
+        assert!(!wait.joins_only(64, 1), "nobody said where the waker lies");
+        joins(&in_cell, 64, 1);
+        assert!(wait.joins_only(64, 1));
+        assert!(!wait.joins_only(64, 2) && !wait.joins_only(128, 1), "another task");
+        let second = wait.waker();
+        assert!(!wait.joins_only(64, 1), "somebody else may wake the thread");
+        leaves(&in_cell, 128);
+        drop(second);
+        assert!(wait.joins_only(64, 1));
+        let moved = wait.waker();
+        leaves(&in_cell, 64);
+        drop(in_cell);
+        assert!(!wait.joins_only(64, 1), "the one waker is elsewhere");
+        drop(moved);
     }
 }

@@ -200,3 +200,33 @@ fn r17_a_watcher_that_is_refused_is_never_counted_on() {
         assert!(watcher.is_there() && !watcher.starts());
     });
 }
+
+/// The thread polls its first task itself after its first poll, and stays in one of the two. The machine was granted a
+/// processor, or stood by for long enough.
+#[test]
+fn r03_a_first_task_polled_beside_the_first_machine_gets_a_watcher() {
+    for granted in [true, false] {
+        for task_stays in [true, false] {
+            loom::model(move || {
+                let model = Model::new();
+                let machine = {
+                    let model = model.clone();
+                    thread::spawn(move || if granted { model.machine_runs(First::Ends) } else { model.start() })
+                };
+                model.start_if_anyones();
+                model.enter_user_code();
+                model.leave_user_code();
+                // `Sched::polls_joined`.
+                if model.duty.is_kept() {
+                    model.enter_user_code();
+                    if !task_stays {
+                        model.leave_user_code();
+                        model.enter_user_code();
+                    }
+                }
+                machine.join().unwrap();
+                assert!(model.watcher.load(SeqCst), "nobody started the watcher");
+            });
+        }
+    }
+}

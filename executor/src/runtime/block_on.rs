@@ -220,6 +220,19 @@ impl Blocking {
         }
     }
 
+    /// A cold start: see [`Sched::polls_joined`]. Not inside another poll, whose thread has a stack and a budget of its
+    /// own.
+    #[cold]
+    fn polls_joined(&self) -> bool {
+        let is_outermost =
+            !self.nested && self.before.processor.is_none() && !self.before.unconstrained && self.released_by.is_none();
+        match self.processor() {
+            Some(p) if is_outermost => p.sched.polls_joined(p, &self.wait),
+            _ => return false,
+        }
+        true
+    }
+
     /// Calls `poll` with a processor, and waits without one, until it is ready, is known to wait in vain, or is to wait
     /// in the child of a fork: the error says why. `tally` is that of the wakers that it gets, if they are counted.
     pub(super) fn drive<R>(
@@ -241,6 +254,10 @@ impl Blocking {
                 return Err(runtime.sched.deadlock_report(&Why::Leak(wait.location())));
             }
             if wait.take_wake() {
+                self.yielded();
+                continue;
+            }
+            if runtime.sched.duty.is_kept() && self.polls_joined() && wait.take_wake() {
                 self.yielded();
                 continue;
             }

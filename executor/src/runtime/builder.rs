@@ -67,7 +67,8 @@ impl Builder {
         Builder::new()
     }
 
-    /// `procs(1)`, in tokio's words. The tasks still run on a thread of the runtime.
+    /// `procs(1)`, in tokio's words. The tasks still run on a thread of the runtime, but for the first poll of the
+    /// first one, if the main thread waits for just that.
     pub fn new_current_thread() -> Self {
         Builder::new().procs(1)
     }

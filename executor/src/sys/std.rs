@@ -419,6 +419,12 @@ pub(crate) fn thread_id() -> i32 {
     })
 }
 
+/// Whether this is the thread that the process began with, and not a copy of another one in the child of a fork.
+pub(crate) fn is_main_thread() -> bool {
+    // SAFETY: no memory is touched.
+    fork_count() == 0 && thread_id() == unsafe { libc::getpid() }
+}
+
 /// Writes a line to standard error, unless that would block. No lock is taken, which a thread that stands still may
 /// hold.
 pub(crate) fn try_print_error(line: &str) -> bool {

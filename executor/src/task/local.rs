@@ -544,7 +544,13 @@ impl Host {
     }
 }
 
-/// See [`Host::enter`].
+/// This thread is in no set until the guard is dropped: it polls what none of the frames around has to do with.
+pub(crate) fn leave_all() -> Hosting<'static> {
+    let before = HERE.with(|here| (here.host.replace(ptr::null()), here.running.replace(ptr::null())));
+    Hosting { before, _entered: Entered::new(None), _host: PhantomData }
+}
+
+/// See [`Host::enter`] and [`leave_all`].
 pub(crate) struct Hosting<'a> {
     before: (*const Host, *const Set),
     _entered: Entered,

@@ -1,17 +1,27 @@
 //! The first machine: a cold start. It is started while the runtime is built, which takes less time than a thread needs
 //! to be there, and owes the watcher (see `duty`), which it starts when the first task no longer waits for that.
+//!
+//! It takes 100 µs until it is there. So a task that the main thread waits for meanwhile, and for nothing else, is
+//! polled by that thread itself: it is a machine like any other while it is in a `block_on`, and the first one stands
+//! by, or comes, with the duty. Not if anything is queued behind that task; what it spawns and wakes others get as from
+//! any machine. And not on a thread that the user has started: its stack may be a small one.
 
+use std::sync::Arc;
 use std::task::Waker;
 
 use super::Worker;
 use super::run::{AbortOnPanic, Began};
 use crate::clock;
+use crate::context;
 use crate::machine::Parked;
+use crate::metrics::FoundIn;
 use crate::processor::Processor;
-use crate::sched::Sched;
+use crate::runq::Replaced;
+use crate::sched::{Sched, count_found};
 use crate::sys::atomic::Ordering::Relaxed;
-use crate::sys::thread_id;
-use crate::{task, waits};
+use crate::sys::{is_main_thread, thread_id};
+use crate::task::{self, local};
+use crate::waits::{self, Wait};
 
 /// The first machine runs its first task, and another thread has the watcher's duty until that has ended. A bit of
 /// `Sched::at_end`.
@@ -118,5 +128,47 @@ impl Sched {
         }
         // The spinner may be gone: who gives a processor up looks at the queues once more.
         true
+    }
+
+    /// A thread in the root poll of a `block_on`, which was not ready, is to wait with `wait`: it polls the task that
+    /// it joins, once, on `p`, which it holds, if that delays nobody. Who could be: the root, which nothing but the end
+    /// of that task wakes; and what is queued, of which there is nothing. Afterwards it is in the root poll again, with
+    /// a processor or without.
+    #[cold]
+    pub(crate) fn polls_joined(&'static self, p: &'static Processor, wait: &Arc<Wait>) {
+        if !self.duty.is_kept() || !is_main_thread() || p.attention() != 0 || p.queue.len_seen() > 0 {
+            return;
+        }
+        let config = self.config.lock();
+        if config.on_thread_start.is_some() || config.on_thread_stop.is_some() || config.thread_stack_size.is_some() {
+            // What they do for the runtime's threads nobody has done for this one.
+            return;
+        }
+        drop(config);
+        let Some(unit) = p.queue.next.take() else { return };
+        if !wait.joins_only(task::address(&unit), task::id(&unit).to_bits()) {
+            // Whoever gives `p` up, which comes next, looks at it.
+            if let Replaced::Condemned(unit) = p.queue.next.replace(unit) {
+                self.ready_foreign(unit);
+            }
+            return;
+        }
+        p.end_poll();
+        p.begin_slice();
+        count_found(p, FoundIn::RunNext);
+        p.counters().polled.add(1);
+        p.begin_poll();
+        let outside = local::leave_all();
+        let abort = AbortOnPanic("a panic left a task");
+        task::run(unit, p);
+        std::mem::forget(abort);
+        drop(outside);
+        // As on a thread of the runtime: what comes next is the parent's.
+        self.die_if_forked();
+        if let Some(p) = context::processor_of(self) {
+            p.end_poll();
+            p.polls_block_on();
+            p.begin_poll();
+        }
     }
 }

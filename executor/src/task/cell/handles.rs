@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 use super::{BLOCKING, Id, Location, Outcome, Task};
 use crate::sys::atomic::Ordering::Relaxed;
 use crate::task::state::{Left, State};
+use crate::waits;
 
 /// A handle's part of a task: JOIN, and its reference.
 pub(in crate::task) struct Join<T> {
@@ -77,8 +78,10 @@ impl<T> Join<T> {
             if !self.state().take_back() {
                 return true;
             }
-            // SAFETY: it was there, and is ours again.
-            former = Some(unsafe { self.task.take_waker() });
+            former = Some(self.taken_back());
+        }
+        if waits::is_waker(&waker) {
+            waits::joins(&waker, self.task.address(), self.id().to_bits());
         }
         // SAFETY: JOIN_WAKER is clear, so the room is ours, and empty.
         slot.with_mut(|slot| unsafe { (*slot).write(waker) });
@@ -89,6 +92,14 @@ impl<T> Join<T> {
         }
         drop(former);
         is_complete
+    }
+
+    /// The waker that was in the cell, and is ours again.
+    fn taken_back(&self) -> Waker {
+        // SAFETY: `take_back` said so.
+        let waker = unsafe { self.task.take_waker() };
+        waits::leaves(&waker, self.task.address());
+        waker
     }
 
     /// The handle is dropped. Call it once; `is_taken`: a poll was ready.
@@ -117,8 +128,7 @@ impl<T> Join<T> {
                 Left::Gone => break,
                 Left::TakeWaker => {
                     if self.state().take_back() {
-                        // SAFETY: it was there, and is ours again.
-                        former = Some(unsafe { self.task.take_waker() });
+                        former = Some(self.taken_back());
                     }
                 }
                 Left::DropOutcome => {
