@@ -219,6 +219,39 @@ fn r20_many_connections_echo_all_bytes() {
     }
 }
 
+/// The message is as long as the buffer. To read on at once found nothing, and an event of the netpoller had to be
+/// waited for; whoever is queued goes first now, and has mostly written the next message by then.
+#[test]
+fn r05_who_has_read_a_whole_message_finds_what_the_others_write() {
+    const ROUNDS: u64 = 1000;
+    let runtime = runtime(1);
+    let late = runtime.block_on(runtime.spawn(async {
+        let (mut stream, mut plain) = pair().await;
+        let got = Arc::new(AtomicU64::new(0));
+        let counted = got.clone();
+        let reader = gmp::spawn(async move {
+            for _ in 0..ROUNDS {
+                stream.read_exact(&mut [0]).await.unwrap();
+                counted.fetch_add(1, Relaxed);
+            }
+        });
+        let mut late = 0;
+        for sent in 1..=ROUNDS {
+            plain.write_all(b"x").unwrap();
+            yield_now().await;
+            late += u64::from(got.load(Relaxed) < sent);
+            while got.load(Relaxed) < sent {
+                yield_now().await;
+            }
+        }
+        reader.await.unwrap();
+        late
+    }));
+    // The first ones are, one in 32 that checks whether more has come, and what follows on a pick that took long.
+    let late = late.unwrap();
+    assert!(late < ROUNDS / 2, "{late} times of {ROUNDS} the reader waited for the netpoller");
+}
+
 #[test]
 fn r01_a_timer_and_a_socket_of_an_otherwise_idle_block_on() {
     // Nothing runs but the thread in `block_on`: somebody must sleep for its timer and its socket.

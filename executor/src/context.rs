@@ -172,6 +172,16 @@ pub(crate) fn constrained_processor() -> Option<&'static Processor> {
     CURRENT.with(|c| if c.unconstrained.get() { None } else { c.processor.get() })
 }
 
+/// Whether others are queued here that a task can let go first without waiting for long. Where polls are long it would
+/// lose its place: what the netpoller brings goes before them, and what yields does not. And where a processor has no
+/// work the task would be run there, or one of the others would.
+pub(crate) fn others_go_quickly() -> bool {
+    constrained_processor().is_some_and(|p| {
+        let counts = p.sched.idle.counts();
+        p.queue.len_seen() > 0 && !p.is_slow() && counts.idle() == 0 && counts.spinning() == 0
+    })
+}
+
 /// Sets the processor of this thread and leaves the rest.
 #[inline]
 pub(crate) fn set_processor(processor: Option<&'static Processor>) {

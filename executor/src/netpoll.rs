@@ -23,6 +23,8 @@ mod breaks;
 mod descriptor;
 #[cfg(not(gmp_loom))]
 mod driver;
+#[cfg(not(gmp_loom))]
+mod guess;
 #[cfg(all(target_os = "linux", not(gmp_loom)))]
 mod linux;
 #[cfg(not(gmp_loom))]
@@ -35,6 +37,8 @@ mod table;
 
 #[cfg(not(gmp_loom))]
 pub(crate) use driver::{Backend, Netpoll, Wait};
+#[cfg(not(gmp_loom))]
+pub use guess::Guess;
 pub use readiness::{Direction, Interest, Readiness};
 #[cfg(not(gmp_loom))]
 pub use registration::{Kind, Registration};

@@ -6,13 +6,14 @@ use std::io;
 use std::ops::Deref;
 use std::os::fd::AsRawFd;
 
-use gmp_executor::netpoll::{Kind, Registration};
+use gmp_executor::netpoll::{Guess, Kind, Registration};
 
 /// A socket that does not block, and its registration.
 #[derive(Debug)]
 pub(crate) struct Source<T> {
     registration: Registration,
     io: T,
+    guess: Guess,
 }
 
 impl<T: AsRawFd> Source<T> {
@@ -21,11 +22,16 @@ impl<T: AsRawFd> Source<T> {
         // SAFETY: the fd is that of `io`, a socket of std that keeps it open until it drops, which is after the
         // registration (invariant 1) or after `into_inner` has dropped that.
         let registration = unsafe { Registration::new(io.as_raw_fd(), kind) }?;
-        Ok(Source { registration, io })
+        Ok(Source { registration, io, guess: Guess::default() })
     }
 
     pub(crate) fn registration(&self) -> &Registration {
         &self.registration
+    }
+
+    /// What is guessed of its reads, if it is a stream.
+    pub(crate) fn guess(&self) -> &Guess {
+        &self.guess
     }
 
     /// Ends the registration.

@@ -197,6 +197,7 @@ impl Descriptor {
     }
 
     /// What is known now, or nothing if `generation` has ended.
+    #[inline]
     pub(crate) fn look(&self, generation: u32) -> Option<Readiness> {
         self.word.load(generation)
     }

@@ -15,6 +15,7 @@ use std::task::{Context, Poll, ready};
 
 use super::Netpoll;
 use super::descriptor::{Descriptor, Ended, Waiter};
+use super::guess::{Gave, Guess};
 use super::readiness::{Direction, Drained, Interest, Readiness};
 use super::table::Key;
 use crate::budget::poll_charge;
@@ -86,8 +87,18 @@ impl Registration {
         Poll::Ready(Ok(readiness))
     }
 
+    #[inline]
     fn poll_slot(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<Readiness>> {
         self.check_process()?;
+        match self.descriptor.look(self.key.generation) {
+            Some(seen) if seen.meets(direction.into()) => Poll::Ready(Ok(seen)),
+            _ => self.park_in_slot(direction, cx),
+        }
+    }
+
+    /// The rest of `poll_slot`. Not inlined: of three calls for a request it is one that parks.
+    #[inline(never)]
+    fn park_in_slot(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<Readiness>> {
         let polled = self.netpoll.with_arm(self.key, |waiting, arm| {
             self.descriptor.poll_slot(self.key.generation, direction, cx.waker(), waiting, arm)
         });
@@ -196,6 +207,40 @@ impl Registration {
         loop {
             let seen = ready!(self.poll_slot(direction, cx))?;
             if let Some(result) = self.attempt(seen, direction, &mut op, &short) {
+                charge.made_progress();
+                return Poll::Ready(result);
+            }
+        }
+    }
+
+    /// As `poll_transfer` for reading, with what is guessed of this stream: where the read is thought to find nothing
+    /// the task is woken and pending once, so that those go first that are queued.
+    ///
+    /// # Errors
+    ///
+    /// Those of `op`, or that the runtime was shut down.
+    #[inline]
+    pub fn poll_read(
+        &self,
+        guess: &Guess,
+        cx: &mut Context<'_>,
+        mut op: impl FnMut() -> io::Result<usize>,
+        short: impl Fn(&usize) -> bool,
+    ) -> Poll<io::Result<usize>> {
+        let charge = ready!(poll_charge(cx));
+        loop {
+            let seen = ready!(self.poll_slot(Direction::Read, cx))?;
+            if guess.lets_others_go(context::others_go_quickly) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let result = self.attempt(seen, Direction::Read, &mut op, &short);
+            guess.learn(match &result {
+                None => Gave::Nothing,
+                Some(Ok(n)) if *n > 0 && !short(n) => Gave::Full,
+                Some(_) => Gave::Rest,
+            });
+            if let Some(result) = result {
                 charge.made_progress();
                 return Poll::Ready(result);
             }

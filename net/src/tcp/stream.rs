@@ -25,7 +25,9 @@ use crate::source::Source;
 /// It reads and writes through the traits of `futures-io`, also by shared reference (`&TcpStream`): then at most one
 /// task may read and one may write at a time; of several that poll the same direction the last one is woken. The system
 /// call is tried first; the task waits only when it would block, or if the last read or write was short and no event
-/// has come since. What reads into an empty buffer does not wait, and gives 0.
+/// has come since. Where messages are as long as the buffer, so that reading on has found nothing, a poll for reading
+/// may let queued tasks go first: it wakes the task and is pending, once for a full buffer. What reads into an empty
+/// buffer does not wait, and gives 0.
 ///
 /// ```
 /// # gmp::block_on(async {
@@ -424,7 +426,7 @@ impl TcpStream {
             return Poll::Ready(Ok(0));
         }
         let op = || self.recv(buffer, RecvFlags::empty());
-        self.source.registration().poll_transfer(Direction::Read, cx, op, short(len))
+        self.source.registration().poll_read(self.source.guess(), cx, op, short(len))
     }
 
     /// As `poll_recv`, into memory that nobody has written: so many bytes from the start are written then.
@@ -439,7 +441,7 @@ impl TcpStream {
             return Poll::Ready(Ok(0));
         }
         let op = || Ok(recv(&*self.source, &mut *buffer, RecvFlags::empty())?.1);
-        self.source.registration().poll_transfer(Direction::Read, cx, op, short(len))
+        self.source.registration().poll_read(self.source.guess(), cx, op, short(len))
     }
 
     pub(crate) fn poll_recv_vectored(
@@ -454,7 +456,7 @@ impl TcpStream {
             return Poll::Ready(Ok(0));
         }
         let op = || (&*self.source).read_vectored(buffers);
-        self.source.registration().poll_transfer(Direction::Read, cx, op, short(len))
+        self.source.registration().poll_read(self.source.guess(), cx, op, short(len))
     }
 
     pub(crate) fn poll_send(&self, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
