@@ -37,6 +37,8 @@ fn main() {
     check(r12_a_task_that_panics_on_the_main_thread_ends_alone);
     println!("a_task_on_the_main_thread_is_in_no_local_set");
     check(a_task_on_the_main_thread_is_in_no_local_set);
+    println!("a_task_on_the_main_thread_is_in_its_own_runtime");
+    check(a_task_on_the_main_thread_is_in_its_own_runtime);
     println!("a_task_on_the_main_thread_may_block_in_place_and_block_on");
     check(a_task_on_the_main_thread_may_block_in_place_and_block_on);
     println!("r24_a_child_forked_on_the_main_thread_ends_with_the_poll");
@@ -217,6 +219,17 @@ fn a_task_on_the_main_thread_is_in_no_local_set(runtime: &Runtime) {
         // That is there again.
         assert_eq!(gmp::task::spawn_local(async { 7 }).await.unwrap(), 7);
     });
+}
+
+fn a_task_on_the_main_thread_is_in_its_own_runtime(runtime: &Runtime) {
+    let other = Builder::new().procs(1).build().unwrap();
+    runtime.block_on(async {
+        let task = gmp::spawn(async { drop(gmp::spawn(async {})) });
+        let entered = other.enter();
+        task.await.unwrap();
+        drop(entered);
+    });
+    assert_eq!(other.metrics().spawned, 0, "it has spawned where the root is");
 }
 
 fn a_task_on_the_main_thread_may_block_in_place_and_block_on(runtime: &Runtime) {

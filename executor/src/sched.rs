@@ -168,6 +168,8 @@ pub(crate) struct Config {
     pub(crate) procs: usize,
     pub(crate) thread_name: Option<String>,
     pub(crate) thread_stack_size: Option<usize>,
+    /// Hooks, or what was said of stacks, are for the runtime's threads: no other one polls tasks.
+    pub(crate) tasks_keep_to_threads: bool,
     pub(crate) on_thread_start: Option<Box<dyn Fn() + Send + Sync>>,
     pub(crate) on_thread_stop: Option<Box<dyn Fn() + Send + Sync>>,
     pub(crate) schedtrace_ms: Option<u64>,

@@ -143,11 +143,13 @@ impl Wait {
     /// caller has the task's unit, so that it has not ended. Owner only, between two polls.
     pub(crate) fn joins_only(self: &Arc<Self>, at: usize, task: u64) -> bool {
         // A handle that another thread has got may be about to take the waker out. Acquire, in `upgrade`: pairs with
-        // the Release in the drop of that waker, so that who does not count it sees what `leaves` did before.
+        // the Release in the drop of that waker, so that who does not count it sees what `leaves` did before, and that
+        // it has woken the thread, if that is where it went.
         Arc::strong_count(self) == OWN_REFERENCES + 1
             && Arc::downgrade(self).upgrade().is_some()
             && self.joins.0.load(Relaxed) == at
             && self.joins.1.load(Relaxed) == task
+            && self.state.load(Relaxed) & WOKEN == 0
     }
 
     /// Whether the thread waits and nobody has woken it.
@@ -183,7 +185,7 @@ pub(crate) fn joins(waker: &Waker, at: usize, task: u64) {
     debug_assert!(is_waker(waker));
     // SAFETY: it is a waker of ours, which is there.
     let wait = ManuallyDrop::new(unsafe { of_waker(waker.data()) });
-    // Relaxed: it is the thread itself that asks, or it has got no waker from there.
+    // Relaxed: until this waker is dropped it counts, so nothing is made of what is read too early.
     wait.joins.0.store(at, Relaxed);
     wait.joins.1.store(task, Relaxed);
 }
@@ -375,6 +377,9 @@ mod tests {
         assert!(!wait.joins_only(64, 2) && !wait.joins_only(128, 1), "another task");
         let second = wait.waker();
         assert!(!wait.joins_only(64, 1), "somebody else may wake the thread");
+        second.wake();
+        assert!(!wait.joins_only(64, 1) && wait.take_wake(), "and has");
+        let second = wait.waker();
         leaves(&in_cell, 128);
         drop(second);
         assert!(wait.joins_only(64, 1));

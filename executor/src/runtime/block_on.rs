@@ -36,7 +36,8 @@ use crate::waits::{Outcome, Wait};
 ///
 /// It may be called anywhere: in `main`, in a test, inside a task. The thread counts as one of the `procs` that run
 /// while it polls, and gives way while it waits. Tasks that [`spawn_local`](crate::task::spawn_local) makes inside run
-/// on this thread too, until `future` has ended.
+/// on this thread too, until `future` has ended. In the first millisecond of a runtime, while its threads are on their
+/// way, so may a poll of a task on the main thread, if the task's end is all that `future` waits for.
 ///
 /// While the runtime shuts down sleeps end as ever, and sockets are looked at every millisecond. A `block_on` that
 /// waits even when the shutdown is over, which only one on a thread of your own can, panics if it waits for time, and

@@ -67,8 +67,8 @@ impl Builder {
         Builder::new()
     }
 
-    /// `procs(1)`, in tokio's words. The tasks still run on a thread of the runtime, but for the first poll of the
-    /// first one, if the main thread waits for just that.
+    /// `procs(1)`, in tokio's words. The tasks still run on a thread of the runtime, but for some in its first
+    /// millisecond (see [`block_on`](crate::block_on)).
     pub fn new_current_thread() -> Self {
         Builder::new().procs(1)
     }
@@ -326,6 +326,10 @@ impl Builder {
             }
             None => None,
         };
+        let hooks = config.on_thread_start.is_some() || config.on_thread_stop.is_some();
+        // The latter is std's word for stacks that have no other.
+        let stacks = config.thread_stack_size.is_some() || !matches!(env("RUST_MIN_STACK"), Ok(None));
+        config.tasks_keep_to_threads = hooks || stacks;
         let sched = take_slot();
         let backend = if self.portable_netpoll { Backend::Portable } else { Backend::Native };
         let runtime = Runtime { runtime: sched.open(config, cpus) };

@@ -149,13 +149,13 @@ fn leftover(sched: &'static Sched) -> Leftover {
 fn discard_all(runtime: RuntimeRef, patience: Patience) -> Result<(), Leftover> {
     let sched = runtime.sched;
     let _entered = context::enter(runtime);
-    let mut threads = None;
+    let mut who = None;
     loop {
-        // 4. Every task that waits becomes ready, into the global queue. Again when a machine has ended: it may have
-        //    polled one of them since.
-        let now = Some(sched.threads.count());
-        if now != threads {
-            threads = now;
+        // 4. Every task that waits becomes ready, into the global queue. Again when a machine has ended or a guest has
+        //    left: it may have polled one of them since.
+        let now = Some((sched.threads.count(), sched.guests()));
+        if now != who {
+            who = now;
             sched.wake_all_tasks();
         }
         // 5. What is queued is dropped, until no task lives, no machine or blocking closure runs and no guest is left.

@@ -419,7 +419,8 @@ pub(crate) fn thread_id() -> i32 {
     })
 }
 
-/// Whether this is the thread that the process began with, and not a copy of another one in the child of a fork.
+/// Whether this is the thread that the process began with, and not a copy of another one in the child of a fork; a copy
+/// that was made before the process had its first runtime is taken for it.
 pub(crate) fn is_main_thread() -> bool {
     // SAFETY: no memory is touched.
     fork_count() == 0 && thread_id() == unsafe { libc::getpid() }

@@ -3,8 +3,9 @@
 //!
 //! It takes 100 µs until it is there. So a task that the main thread waits for meanwhile, and for nothing else, is
 //! polled by that thread itself: it is a machine like any other while it is in a `block_on`, and the first one stands
-//! by, or comes, with the duty. Not if anything is queued behind that task; what it spawns and wakes others get as from
-//! any machine. And not on a thread that the user has started: its stack may be a small one.
+//! by, or comes, with the duty. Not if the processor has anything queued behind that task; what it spawns and wakes
+//! others get as from any machine. And not on a thread that the user has started, nor where the user has said how large
+//! stacks are to be: that thread's may be smaller.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -139,12 +140,9 @@ impl Sched {
         if !self.duty.is_kept() || !is_main_thread() || p.attention() != 0 || p.queue.len_seen() > 0 {
             return;
         }
-        let config = self.config.lock();
-        if config.on_thread_start.is_some() || config.on_thread_stop.is_some() || config.thread_stack_size.is_some() {
-            // What they do for the runtime's threads nobody has done for this one.
+        if self.config.lock().tasks_keep_to_threads {
             return;
         }
-        drop(config);
         let Some(unit) = p.queue.next.take() else { return };
         if !wait.joins_only(task::address(&unit), task::id(&unit).to_bits()) {
             // Whoever gives `p` up, which comes next, looks at it.
@@ -158,7 +156,7 @@ impl Sched {
         count_found(p, FoundIn::RunNext);
         p.counters().polled.add(1);
         p.begin_poll();
-        let outside = local::leave_all();
+        let outside = (local::leave_all(), context::enter(self.runtime()));
         let abort = AbortOnPanic("a panic left a task");
         task::run(unit, p);
         std::mem::forget(abort);
