@@ -21,29 +21,29 @@ mod fork;
 mod limit;
 
 fn main() {
-    println!("a_first_task_that_main_waits_for_needs_no_thread");
+    println!("running a_first_task_that_main_waits_for_needs_no_thread");
     limited(a_first_task_that_main_waits_for_needs_no_thread);
-    println!("r03_a_task_goes_to_a_machine_when_it_does_not_end");
+    println!("running r03_a_task_goes_to_a_machine_when_it_does_not_end");
     check(r03_a_task_goes_to_a_machine_when_it_does_not_end);
-    println!("r03_a_root_that_another_can_wake_is_not_delayed");
+    println!("running r03_a_root_that_another_can_wake_is_not_delayed");
     check(r03_a_root_that_another_can_wake_is_not_delayed);
-    println!("r03_a_root_that_has_dropped_the_handle_is_not_delayed");
+    println!("running r03_a_root_that_has_dropped_the_handle_is_not_delayed");
     check(r03_a_root_that_has_dropped_the_handle_is_not_delayed);
-    println!("r03_a_root_whose_handle_is_another_threads_is_not_delayed");
+    println!("running r03_a_root_whose_handle_is_another_threads_is_not_delayed");
     check(r03_a_root_whose_handle_is_another_threads_is_not_delayed);
-    println!("r03_a_task_that_blocks_on_the_main_thread_delays_no_other");
+    println!("running r03_a_task_that_blocks_on_the_main_thread_delays_no_other");
     check(r03_a_task_that_blocks_on_the_main_thread_delays_no_other);
-    println!("r12_a_task_that_panics_on_the_main_thread_ends_alone");
+    println!("running r12_a_task_that_panics_on_the_main_thread_ends_alone");
     check(r12_a_task_that_panics_on_the_main_thread_ends_alone);
-    println!("a_task_on_the_main_thread_is_in_no_local_set");
+    println!("running a_task_on_the_main_thread_is_in_no_local_set");
     check(a_task_on_the_main_thread_is_in_no_local_set);
-    println!("a_task_on_the_main_thread_is_in_its_own_runtime");
+    println!("running a_task_on_the_main_thread_is_in_its_own_runtime");
     check(a_task_on_the_main_thread_is_in_its_own_runtime);
-    println!("a_task_on_the_main_thread_may_block_in_place_and_block_on");
+    println!("running a_task_on_the_main_thread_may_block_in_place_and_block_on");
     check(a_task_on_the_main_thread_may_block_in_place_and_block_on);
-    println!("r24_a_child_forked_on_the_main_thread_ends_with_the_poll");
+    println!("running r24_a_child_forked_on_the_main_thread_ends_with_the_poll");
     check(r24_a_child_forked_on_the_main_thread_ends_with_the_poll);
-    println!("tasks_stay_where_threads_are_made_as_the_user_says");
+    println!("running tasks_stay_where_threads_are_made_as_the_user_says");
     limited(tasks_stay_where_threads_are_made_as_the_user_says);
 }
 
