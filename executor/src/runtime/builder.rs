@@ -68,7 +68,7 @@ impl Builder {
     }
 
     /// `procs(1)`, in tokio's words. The tasks still run on a thread of the runtime, but for some in its first
-    /// millisecond (see [`block_on`](crate::block_on)).
+    /// millisecond (see [`block_on`](super::block_on())).
     pub fn new_current_thread() -> Self {
         Builder::new().procs(1)
     }
