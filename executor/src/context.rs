@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 
 use crate::clock;
 use crate::netpoll::Netpoll;
-use crate::processor::Processor;
+use crate::processor::{Polled, Processor};
 use crate::runtime;
 use crate::sched::{RuntimeRef, Sched};
 use crate::timers::Timers;
@@ -174,11 +174,13 @@ pub(crate) fn constrained_processor() -> Option<&'static Processor> {
 
 /// Whether others are queued here that a task can let go first without waiting for long. Where polls are long it would
 /// lose its place: what the netpoller brings goes before them, and what yields does not. And where a processor has no
-/// work the task would be run there, or one of the others would.
+/// work the task would be run there, or one of the others would. And to the thread of a `block_on` others are other
+/// threads.
 pub(crate) fn others_go_quickly() -> bool {
     constrained_processor().is_some_and(|p| {
         let counts = p.sched.idle.counts();
-        p.queue.len_seen() > 0 && !p.is_slow() && counts.idle() == 0 && counts.spinning() == 0
+        let is_task = matches!(p.polled(), Polled::Task(..));
+        is_task && p.queue.len_seen() > 0 && !p.is_slow() && counts.idle() == 0 && counts.spinning() == 0
     })
 }
 

@@ -568,7 +568,7 @@ impl Sched {
         // The machine that sits down in the netpoller says so before it asks whether all is quiet: it sees that, or we
         // see it.
         submit_fence();
-        let looked = self.netpoll_now(ready, now);
+        let looked = self.netpoll_while_busy(ready, now);
         self.sysmon.netpolls.add(looked.into());
         let found = !ready.is_empty();
         if found && !self.push_wakers(ready) {

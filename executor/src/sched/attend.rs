@@ -79,7 +79,7 @@ impl Sched {
         self.netpoll.waiters() > 0 && self.look_at_netpoller(ready, now)
     }
 
-    /// As `netpoll_now`, of a processor that stays busy: now and then also while nobody waits. A task that asks and
+    /// As `netpoll_now`, where all stay busy: now and then also while nobody waits. A task that asks and
     /// does not wait (`accept().now_or_never()`) would else never hear of what has become ready since it last asked.
     pub(crate) fn netpoll_while_busy(&self, ready: &mut Vec<Waker>, now: u64) -> bool {
         let is_worth_it = self.netpoll.waiters() > 0

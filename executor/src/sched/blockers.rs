@@ -32,7 +32,7 @@ use crate::clock;
 use crate::idle::HandedOff;
 use crate::metrics::SharedCounter;
 use crate::processor::{Polled, Processor};
-use crate::sys::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use crate::sys::{Line, Mutex, rank, thread_id};
 use crate::task::Id;
 
@@ -45,6 +45,11 @@ const KNOWN_NS: u64 = 10_000_000_000;
 
 /// After so long, in nanoseconds, it leaves its place to another one that needs it.
 const STAYS_NS: u64 = 1_000_000_000;
+
+/// For twice as long, in nanoseconds, nobody is suspected after a suspect was none, and twice as long each time, so
+/// many times.
+const TRUSTED_NS: u64 = 500_000;
+const ACQUITTED_MAX: u32 = 8;
 
 /// For so long, in nanoseconds, nobody is a burner after there were too many, and twice as long each time that there
 /// are at once again.
@@ -64,6 +69,9 @@ pub(crate) struct Blockers {
     blocks: Known,
     burns: Known,
     suspects: Known,
+    /// How many suspects in a row were none, and until when nobody is suspected after that.
+    acquitted: AtomicU32,
+    trusted_until: AtomicU64,
     /// Until then nobody becomes a burner, and for how long then.
     crowded_until: AtomicU64,
     crowded_for: AtomicU64,
@@ -90,6 +98,8 @@ impl Blockers {
             blocks: Known::new(),
             burns: Known::new(),
             suspects: Known::new(),
+            acquitted: AtomicU32::new(0),
+            trusted_until: AtomicU64::new(0),
             crowded_until: AtomicU64::new(0),
             crowded_for: AtomicU64::new(0),
             polls: Mutex::new(rank::LEAF, Vec::new()),
@@ -119,17 +129,23 @@ impl Blockers {
     /// A poll of `task` took long.
     pub(super) fn suspect(&self, task: Id, now: u64) {
         let _polls = self.polls.lock();
-        let may_be = now >= self.crowded_until.load(Relaxed) && !self.blocks.has(task) && !self.burns.has(task);
+        let may_be = now >= self.crowded_until.load(Relaxed).max(self.trusted_until.load(Relaxed));
+        let may_be = may_be && !self.blocks.has(task) && !self.burns.has(task);
         if may_be && self.suspects.note(task, now, STAYS_NS) == Noted::Is {
             self.filter_again();
         }
     }
 
-    /// `task` is no suspect any more.
-    pub(super) fn clear(&self, task: Id) {
+    /// A poll of the suspect `task` was measured. Where they have not computed their polls are long because the system
+    /// stops the thread, or takes the CPU away, and to measure is a system call or two for each: that is tried more
+    /// and more rarely.
+    pub(super) fn acquit_or_not(&self, task: Id, now: u64, has_computed: bool) {
         let _polls = self.polls.lock();
         self.suspects.forget(|known, _| known == task.to_bits());
         self.filter_again();
+        let acquitted = if has_computed { 0 } else { (self.acquitted.load(Relaxed) + 1).min(ACQUITTED_MAX) };
+        self.acquitted.store(acquitted, Relaxed);
+        self.trusted_until.store(if has_computed { 0 } else { now + (TRUSTED_NS << acquitted) }, Relaxed);
     }
 
     /// The others were rescued from `task`, whose thread was blocked.
@@ -229,6 +245,8 @@ impl Blockers {
         self.ahead.reset();
         self.crowded_until.store(0, Relaxed);
         self.crowded_for.store(0, Relaxed);
+        self.acquitted.store(0, Relaxed);
+        self.trusted_until.store(0, Relaxed);
         let _polls = self.polls.lock();
         self.blocks.forget(|_, _| true);
         self.burns.forget(|_, _| true);
@@ -432,8 +450,20 @@ mod tests {
         let is_suspect = || blockers.may_know(|| task) && blockers.suspects(task);
         blockers.suspect(task, 1);
         assert!(is_suspect());
-        blockers.clear(task);
+        blockers.acquit_or_not(task, 1, true);
         assert!(!is_suspect() && !blockers.may_know(|| task));
+        // Who was none makes suspects rarer, and rarer each time.
+        let mut now = 1;
+        for k in (1..=ACQUITTED_MAX).chain([ACQUITTED_MAX]) {
+            blockers.suspect(task, now);
+            assert!(is_suspect());
+            blockers.acquit_or_not(task, now, false);
+            now += TRUSTED_NS << k;
+            blockers.suspect(task, now - 1);
+            assert!(!is_suspect());
+        }
+        blockers.suspect(task, now);
+        blockers.acquit_or_not(task, now, true);
         // It may never be polled again.
         blockers.suspect(task, 1);
         blockers.forget_old(STAYS_NS);

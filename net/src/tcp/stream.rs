@@ -26,8 +26,8 @@ use crate::source::Source;
 /// task may read and one may write at a time; of several that poll the same direction the last one is woken. The system
 /// call is tried first; the task waits only when it would block, or if the last read or write was short and no event
 /// has come since. Where messages are as long as the buffer, so that reading on has found nothing, a poll for reading
-/// may let queued tasks go first: it wakes the task and is pending, once for a full buffer. What reads into an empty
-/// buffer does not wait, and gives 0.
+/// may let queued tasks go first: it wakes the task and is pending, once for a full buffer, as when the task's budget
+/// is spent. What reads into an empty buffer does not wait, and gives 0.
 ///
 /// ```
 /// # gmp::block_on(async {

@@ -65,15 +65,17 @@ impl Worker {
         let (cpu, spawned) = (cpu_ns(thread_id()), p.counters().spawned.get());
         self.poll_task(p, unit);
         sched.die_if_forked();
-        sched.blockers.clear(task);
+        let used = cpu_ns(thread_id()).zip(cpu).map(|(after, before)| after.saturating_sub(before));
+        let (now, has_computed) = (clock::now(), used.is_some_and(|used| used >= LONG_NS));
+        sched.blockers.acquit_or_not(task, now, has_computed);
         // Else it has come back from a wait.
-        if !self.processor().is_some_and(|now| std::ptr::eq(now, p)) || p.last_polled().is_none() {
+        let is_whole = self.processor().is_some_and(|now| std::ptr::eq(now, p));
+        if !has_computed || !is_whole || p.last_polled().is_none() {
             return;
         }
-        let (Some(before), Some(after)) = (cpu, cpu_ns(thread_id())) else { return };
         let spawns = p.counters().spawned.get().wrapping_sub(spawned) > SPAWNS_MAX;
-        if after.saturating_sub(before) >= LONG_NS && !spawns && self.others_wait(p) {
-            sched.knows_burner(task, clock::now());
+        if !spawns && self.others_wait(p) {
+            sched.knows_burner(task, now);
         }
     }
 
