@@ -105,7 +105,8 @@ impl Processor {
         let probe = self.may_probe(now, every, passed);
         let is_long = passed > u64::from(every) * LONG_NS;
         let after_one_long_poll = is_long && every == 1;
-        if passed > LONG_NS {
+        // One of them, however slow the others were.
+        if passed > LONG_NS + u64::from(every) * SLOW_PICK_NS {
             self.own.dense_until.store(now + passed / DENSE_SHARE, Relaxed);
         }
         let every = if now < self.own.dense_until.load(Relaxed) {
@@ -159,14 +160,16 @@ mod tests {
         };
         picks(1000, SHORT_NS);
         let rare = picks(1000, SHORT_NS);
-        picks(1, 2 * LONG_NS);
+        picks(1, 4 * LONG_NS);
         // Until the next look it is not known.
-        let (until_look, dense) = (u64::from(LOOK_EVERY_MAX), 2 * LONG_NS / DENSE_SHARE / SHORT_NS);
+        let (until_look, dense) = (u64::from(LOOK_EVERY_MAX), 4 * LONG_NS / DENSE_SHARE / SHORT_NS);
         let looks = picks(dense, SHORT_NS);
         assert!(!looks.1 && looks.0 >= dense - until_look, "{looks:?}");
         assert!(picks(1, 2 * LONG_NS).1);
         // Where none comes, looks are as rare as before.
         picks(dense + 1000, SHORT_NS);
+        picks(61, SLOW_PICK_NS);
+        picks(1000, SHORT_NS);
         let again = picks(1000, SHORT_NS);
         assert!(again.0.abs_diff(rare.0) <= 1 && rare.0 <= 1000 / until_look + 1, "{rare:?} {again:?}");
     }
