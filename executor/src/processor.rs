@@ -29,8 +29,8 @@ use crate::timers::Timers;
 mod backoff;
 mod look;
 
-pub(crate) use look::LONG_NS;
 use look::LOOK_EVERY_MAX;
+pub(crate) use look::{LONG_NS, SPAWNS_MAX};
 
 /// So many tasks in a row out of the run-next slot share one time slice, then it goes to the back.
 pub(crate) const HOPS: u32 = 256;
@@ -226,6 +226,8 @@ struct Own {
     looks_without_netpoll: AtomicU32,
     /// It is a husk on which a lane polls.
     is_lanes: AtomicBool,
+    /// How many tasks had been spawned here at the last look.
+    spawned_before: AtomicU64,
     /// Until then each pick has a look.
     dense_until: AtomicU64,
     /// The time slice from which on queued tasks may give way to others again.
@@ -280,6 +282,7 @@ impl Processor {
                 was_slow: AtomicBool::new(false),
                 looks_without_netpoll: AtomicU32::new(0),
                 is_lanes: AtomicBool::new(false),
+                spawned_before: AtomicU64::new(0),
                 dense_until: AtomicU64::new(0),
                 gives_way_at: AtomicU64::new(0),
                 wakes_passed: AtomicU32::new(0),

@@ -5,7 +5,7 @@
 //! 1. A look comes after [`LOOK_EVERY_MAX`] picks at the latest, and at the next pick after [`Processor::look_soon`].
 //! 2. Looks come 50 to 200 µs apart, as far as picks allow it: the distance in picks follows the time that has passed.
 //! 3. After a look that something long came before, each pick has one, for an eighth of that time: of many polls the
-//!    long one is not known, and there may be another.
+//!    long one is not known, and there may be another. Not if it was long because it has spawned so many.
 
 use super::Processor;
 use crate::sys::atomic::Ordering::Relaxed;
@@ -21,6 +21,8 @@ const NETPOLL_NS: u64 = 2_000_000;
 const NETPOLL_LOOKS: u32 = 16;
 /// Polls that take longer than this, in nanoseconds and on average, are long: a system call beside them is nothing.
 pub(crate) const LONG_NS: u64 = 500_000;
+/// A task that spawns more than so many others in a poll is better off on a processor, which has a queue for them.
+pub(crate) const SPAWNS_MAX: u64 = 64;
 /// Each pick has a look for this share of the time that was long. Beside short polls looks cost more than they do.
 const DENSE_SHARE: u64 = 8;
 /// A processor whose picks take longer than this, in nanoseconds and on average, is slow: it is not worth waiting for.
@@ -106,7 +108,10 @@ impl Processor {
         let is_long = passed > u64::from(every) * LONG_NS;
         let after_one_long_poll = is_long && every == 1;
         // One of them, however slow the others were.
-        if passed > LONG_NS + u64::from(every) * SLOW_PICK_NS {
+        let spawned = self.own.counters.spawned.get();
+        let spawns = spawned.wrapping_sub(self.own.spawned_before.load(Relaxed)) > SPAWNS_MAX;
+        self.own.spawned_before.store(spawned, Relaxed);
+        if passed > LONG_NS + u64::from(every) * SLOW_PICK_NS && !spawns {
             self.own.dense_until.store(now + passed / DENSE_SHARE, Relaxed);
         }
         let every = if now < self.own.dense_until.load(Relaxed) {
@@ -170,6 +175,9 @@ mod tests {
         picks(dense + 1000, SHORT_NS);
         picks(61, SLOW_PICK_NS);
         picks(1000, SHORT_NS);
+        p.counters().spawned.add(SPAWNS_MAX + 1);
+        picks(1, 4 * LONG_NS);
+        picks(200, SHORT_NS);
         let again = picks(1000, SHORT_NS);
         assert!(again.0.abs_diff(rare.0) <= 1 && rare.0 <= 1000 / until_look + 1, "{rare:?} {again:?}");
     }

@@ -2,9 +2,8 @@
 //! to a lane, gives its processor away before one that blocks, and measures a poll of one whose last one took long.
 
 use super::Worker;
-use super::lane::SPAWNS_MAX;
 use crate::clock::{self, NEVER};
-use crate::processor::{LONG_NS, Processor};
+use crate::processor::{LONG_NS, Processor, SPAWNS_MAX};
 use crate::runq::Unit;
 use crate::sched::blockers::Begun;
 use crate::sched::stuck::cpu_ns;

@@ -6,7 +6,7 @@ use super::Worker;
 use super::run::{AbortOnPanic, Began};
 use crate::clock;
 use crate::context;
-use crate::processor::CLOSING;
+use crate::processor::{CLOSING, SPAWNS_MAX};
 use crate::runq::Unit;
 use crate::sched::lanes::Next;
 use crate::task;
@@ -19,9 +19,6 @@ const SLICE_NS: u64 = 6_000_000;
 
 /// So long a lane stays that has nothing to do: its place is one that the pool may want.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
-
-/// A task that spawns more than so many others in a poll is better off on a processor, which has a queue for them.
-pub(super) const SPAWNS_MAX: u64 = 64;
 
 impl Worker {
     /// The body of a lane's thread.
