@@ -10,13 +10,11 @@ use std::thread::{self, ThreadId};
 use gmp::runtime::{Builder, Runtime};
 use gmp::task::yield_now;
 
-use fork::fork;
+use child::fork;
 use limit::limited;
 
-// The other tests of forks use the rest.
-#[allow(dead_code)]
-#[path = "support/fork.rs"]
-mod fork;
+#[path = "support/child.rs"]
+mod child;
 #[path = "support/limit.rs"]
 mod limit;
 

@@ -109,4 +109,4 @@ impl Processor {
 }
 
 #[cfg(all(test, not(gmp_loom)))]
-mod tests;
+pub(super) mod tests;

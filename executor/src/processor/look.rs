@@ -138,13 +138,7 @@ impl Processor {
 #[cfg(all(test, not(gmp_loom)))]
 mod tests {
     use super::*;
-    use crate::sched::{Config, Sched};
-
-    fn processor() -> &'static Processor {
-        let sched: &'static Sched = Box::leak(Box::new(Sched::new()));
-        let _runtime = sched.open(Config { procs: 1, ..Config::default() }, None);
-        sched.slot(0).processor()
-    }
+    use crate::processor::backoff::tests::processor;
 
     #[test]
     fn r03_a_long_poll_among_short_ones_is_found_when_it_comes_again() {

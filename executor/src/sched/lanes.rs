@@ -8,10 +8,11 @@
 //!    for a while, so machines poll them and `sysmon` rescues from them.
 //! 2. A lane's poll begins on a husk: what the task wakes and spawns goes to the global queue, and what it does besides
 //!    goes as in a poll that the others were rescued from (see `stuck`), which may come back from a wait with a
-//!    processor. A burner that becomes ready on the husk stays here.
+//!    processor. A burner that yields on the husk, with some of its budget left, stays here.
 //! 3. At most as many lanes poll as there are processors, but for polls that last for [`LASTS_NS`].
-//! 4. While a task waits, `sysmon` is awake or its alarm is set, and calls a lane if one may poll. Whoever is done with
-//!    a poll takes the next task under the lock under which it would go to rest.
+//! 4. While a task waits, `sysmon` is awake or its alarm is set, and calls a lane if one may poll; it stays awake too
+//!    until a poll is one to be told of. Whoever is done with a poll takes the next task under the lock under which it
+//!    would go to rest.
 //! 5. A lane goes idle nowhere, as machines do, who look at timers and sockets then: it sees to it that somebody sits
 //!    in the netpoller after each poll (see `attend`).
 //!

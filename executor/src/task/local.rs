@@ -521,9 +521,7 @@ impl Host {
 
     /// `spawn_local` means this host until the guard is dropped.
     pub(crate) fn enter(&self) -> Hosting<'_> {
-        // Also not a set around it: its queue is not looked at before this frame is gone.
-        let before = HERE.with(|here| (here.host.replace(self), here.running.replace(ptr::null())));
-        Hosting { before, _entered: Entered::new(None), _host: PhantomData }
+        Hosting::new(self)
     }
 
     /// Polls the future of the host, `beside`, and the tasks.
@@ -546,8 +544,7 @@ impl Host {
 
 /// This thread is in no set until the guard is dropped: it polls what none of the frames around has to do with.
 pub(crate) fn leave_all() -> Hosting<'static> {
-    let before = HERE.with(|here| (here.host.replace(ptr::null()), here.running.replace(ptr::null())));
-    Hosting { before, _entered: Entered::new(None), _host: PhantomData }
+    Hosting::new(ptr::null())
 }
 
 /// See [`Host::enter`] and [`leave_all`].
@@ -555,6 +552,14 @@ pub(crate) struct Hosting<'a> {
     before: (*const Host, *const Set),
     _entered: Entered,
     _host: PhantomData<&'a Host>,
+}
+
+impl Hosting<'_> {
+    /// In no set of the frames around: their queues are not looked at before this frame is gone.
+    fn new(host: *const Host) -> Self {
+        let before = HERE.with(|here| (here.host.replace(host), here.running.replace(ptr::null())));
+        Hosting { before, _entered: Entered::new(None), _host: PhantomData }
+    }
 }
 
 impl Drop for Hosting<'_> {

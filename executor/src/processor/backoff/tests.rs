@@ -6,7 +6,8 @@ use crate::processor::look::LOOK_NS_MAX;
 use crate::runq::tests::unit;
 use crate::sched::{Config, Sched};
 
-fn processor() -> &'static Processor {
+/// One that nobody runs.
+pub(in crate::processor) fn processor() -> &'static Processor {
     let sched: &'static Sched = Box::leak(Box::new(Sched::new()));
     let _runtime = sched.open(Config { procs: 1, ..Config::default() }, None);
     sched.slot(0).processor()
