@@ -95,7 +95,7 @@ impl PausableClock {
     }
 
     fn read(word: u64, real: u64) -> u64 {
-        if word & PAUSED != 0 { word >> 1 } else { real.wrapping_add_signed(word as i64 >> 1) }
+        if word & PAUSED != 0 { word >> 1 } else { real.saturating_add_signed(word as i64 >> 1) }
     }
 
     /// The word of a clock that runs or stands.
@@ -156,7 +156,7 @@ impl PausableClock {
         let word = self.word();
         let paused = word & PAUSED != 0;
         if paused {
-            let to = (word >> 1).saturating_add(by).min(END);
+            let to = (word >> 1).saturating_add(by).min(END).max(word >> 1);
             // Release: pairs with the Acquire in `word`.
             self.word.store(to << 1 | PAUSED, Release);
         }
@@ -170,7 +170,7 @@ impl PausableClock {
         let paused = word & PAUSED != 0;
         if paused && deadline > word >> 1 {
             // Release: pairs with the Acquire in `word`.
-            self.word.store(deadline.min(END) << 1 | PAUSED, Release);
+            self.word.store(deadline.min(END).max(word >> 1) << 1 | PAUSED, Release);
         }
         paused
     }
@@ -216,10 +216,29 @@ mod tests {
         assert!(clock.advance_to(END) == clock.is_paused());
         assert!(clock.pause() && clock.advance(u64::MAX));
         assert_eq!(clock.now(), END);
+        // A clock that goes on from there is beyond it.
+        assert!(clock.resume());
+        while clock.now() <= END {}
+        assert!(clock.pause());
+        let beyond = clock.now();
+        assert!(clock.advance(1) && clock.advance_to(END));
+        assert_eq!(clock.now(), beyond, "it does not go back");
         clock.open(false);
         assert!(!clock.is_paused() && clock.now() <= process_now());
         clock.open(true);
         assert!(clock.is_paused() && clock.now() <= process_now());
+    }
+
+    #[test]
+    fn r07_an_old_reading_is_not_far_ahead_of_a_clock_that_stood() {
+        let clock = PausableClock::new();
+        let real = process_now();
+        clock.open(true);
+        // It is as much behind the process's clock now as that has run, and more.
+        let stood = clock.now();
+        while process_now() <= real + 2 * stood {}
+        assert!(clock.resume());
+        assert!(clock.due_at(0) <= clock.now());
     }
 
     #[test]
