@@ -162,14 +162,15 @@ fn r20_halves() -> io::Result<()> {
         write_all(&there, b"back").await?;
         let mut buffer = [0; 4];
         assert_eq!(read(&mut read_half, &mut buffer).await?, 4);
-        let (reader, writer) = here.into_split();
+        let (reader, mut writer) = here.into_split();
         let (other_reader, other_writer) = there.into_split();
         let e = TcpStream::reunite(reader, other_writer).unwrap_err();
         let crate::tcp::ReuniteError(reader, other_writer) = e;
         let there = other_reader.reunite(other_writer).unwrap();
-        // The half that drops ends the sending side.
-        drop(writer);
+        // It ends the sending side, as its drop does.
+        writer.shutdown().await?;
         assert_eq!(read_to_end(&there).await?, b"by reference");
+        drop(writer);
         write_all(&there, b"still open").await?;
         drop(there);
         assert_eq!(read_to_end(reader).await?, b"still open");

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::net::Shutdown;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -64,6 +65,21 @@ impl OwnedReadHalf {
     }
 }
 
+impl WriteHalf<'_> {
+    /// As [`TcpStream::shutdown`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// Strict: it does not wait.
+    pub async fn shutdown(&mut self) -> io::Result<()> {
+        self.shutdown_std(Shutdown::Write)
+    }
+}
+
 impl OwnedWriteHalf {
     pub(super) fn new(stream: Arc<TcpStream>) -> Self {
         OwnedWriteHalf { stream, ends: true }
@@ -76,6 +92,19 @@ impl OwnedWriteHalf {
     /// Both halves, if they are of two streams.
     pub fn reunite(self, read: OwnedReadHalf) -> Result<TcpStream, ReuniteError> {
         read.reunite(self)
+    }
+
+    /// As [`TcpStream::shutdown`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// Strict: it does not wait.
+    pub async fn shutdown(&mut self) -> io::Result<()> {
+        self.shutdown_std(Shutdown::Write)
     }
 
     /// Drops the half without ending the sending side.
