@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
-use gmp::Builder;
+use gmp::{Builder, Runtime};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -24,10 +24,11 @@ type Fields = BTreeMap<&'static str, String>;
 /// The fields of the events that gmp made.
 static HEARD: Mutex<Vec<Fields>> = Mutex::new(Vec::new());
 
-/// Hears what gmp says, if it is as dear as that; panics when it does, if it is a bad one.
+/// Hears what gmp says, if it is as dear as that; panics when it does or when it is asked, if it is a bad one.
 struct Listener {
     most: Level,
     panics: bool,
+    refuses: bool,
 }
 
 struct Collect(Fields);
@@ -40,6 +41,7 @@ impl Visit for Collect {
 
 impl Subscriber for Listener {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        assert!(!self.refuses || metadata.target() != "gmp", "the subscriber panics when it is asked");
         *metadata.level() <= self.most
     }
 
@@ -61,10 +63,16 @@ impl Subscriber for Listener {
     fn exit(&self, _: &Id) {}
 }
 
+/// As `stuck_poll`, several times: `sysmon` is there for the last one too.
+fn stuck_polls(times: usize, heard: fn() -> bool) -> (String, u32) {
+    let runtime = Builder::new().procs(1).thread_name("night").build().unwrap();
+    (1..times).for_each(|_| drop(stuck_poll(&runtime, heard)));
+    stuck_poll(&runtime, heard)
+}
+
 /// A poll that ends when a task behind it has run, and `heard`; gives the number of its task, and the line where that
 /// was spawned.
-fn stuck_poll(heard: fn() -> bool) -> (String, u32) {
-    let runtime = Builder::new().procs(1).thread_name("night").build().unwrap();
+fn stuck_poll(runtime: &Runtime, heard: fn() -> bool) -> (String, u32) {
     let (done, is_done) = channel();
     let line = line!() + 1;
     let stuck = runtime.spawn(async move { is_done.recv().unwrap() });
@@ -81,21 +89,22 @@ fn stuck_poll(heard: fn() -> bool) -> (String, u32) {
 
 fn in_child(case: &str) {
     let listener = match case {
-        "heard" => Listener { most: Level::WARN, panics: false },
-        "not wanted" => Listener { most: Level::ERROR, panics: false },
-        "panicking" => Listener { most: Level::WARN, panics: true },
+        "heard" => Listener { most: Level::WARN, panics: false, refuses: false },
+        "not wanted" => Listener { most: Level::ERROR, panics: false, refuses: false },
+        "panicking" => Listener { most: Level::WARN, panics: true, refuses: false },
+        "panicking when asked" => Listener { most: Level::WARN, panics: false, refuses: true },
         _ => {
-            limited(|| stuck_poll(|| true));
+            limited(|| stuck_polls(1, || true));
             return;
         }
     };
     tracing::subscriber::set_global_default(listener).unwrap();
-    if case == "not wanted" {
-        limited(|| stuck_poll(|| true));
+    if matches!(case, "not wanted" | "panicking when asked") {
+        limited(|| stuck_polls(2, || true));
         assert!(HEARD.lock().unwrap().is_empty());
         return;
     }
-    let (id, line) = limited(|| stuck_poll(|| !HEARD.lock().unwrap().is_empty()));
+    let (id, line) = limited(|| stuck_polls(1, || !HEARD.lock().unwrap().is_empty()));
     let heard = HEARD.lock().unwrap();
     let fields = heard.iter().find(|fields| fields.get("task") == Some(&id)).expect("an event names the task");
     assert_eq!(fields["stuck_in"], "Task");
@@ -111,7 +120,14 @@ fn r25_a_stuck_poll_is_an_event_instead_of_a_line() {
     if let Ok(case) = std::env::var(CASE) {
         return in_child(&case);
     }
-    for (case, has_line) in [("no subscriber", true), ("heard", false), ("not wanted", true), ("panicking", false)] {
+    let cases = [
+        ("no subscriber", true),
+        ("heard", false),
+        ("not wanted", true),
+        ("panicking", false),
+        ("panicking when asked", true),
+    ];
+    for (case, has_line) in cases {
         let this = std::env::current_exe().unwrap();
         let name = "r25_a_stuck_poll_is_an_event_instead_of_a_line";
         let output = Command::new(this).args(["--exact", name, "--nocapture"]).env(CASE, case).output().unwrap();

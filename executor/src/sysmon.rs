@@ -628,11 +628,10 @@ impl Sched {
 /// Tells `tracing` of a stuck poll. `false`: no subscriber wants to hear of it.
 #[cfg(feature = "tracing")]
 fn is_traced(stuck: &StuckPoll) -> bool {
-    if !tracing::event_enabled!(target: "gmp", tracing::Level::WARN) {
-        return false;
-    }
-    // A subscriber that panics has told so itself, and must not end `sysmon`.
+    let mut traced = false;
+    // A subscriber that panics, be it when it is asked, has told so itself, and must not end `sysmon`.
     swallow(|| {
+        traced = tracing::event_enabled!(target: "gmp", tracing::Level::WARN);
         tracing::warn!(
             target: "gmp",
             stuck_in = ?stuck.stuck_in,
@@ -645,7 +644,7 @@ fn is_traced(stuck: &StuckPoll) -> bool {
             "{stuck}"
         );
     });
-    true
+    traced
 }
 
 #[cfg(not(feature = "tracing"))]
