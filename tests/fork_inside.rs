@@ -2,7 +2,9 @@
 //! is queued, what waits and what was going on elsewhere are the parent's.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake};
 use std::time::Duration;
 
 use gmp::runtime::{Builder, Handle, Runtime};
@@ -177,6 +179,64 @@ fn a_block_on_in_the_child_is_an_error_when_it_would_wait() {
     }
 }
 
+/// The processor that the thread left for the call stays the parent's, with what is queued there, also where the thread
+/// is in another runtime by then.
+fn a_fork_in_a_blocking_call_inside_of_two_runtimes() {
+    let (runtime, other) = (Builder::new().procs(2).rescue(None).build().unwrap(), self::runtime());
+    settle(&runtime);
+    // Its only machine is in a poll: work beside an idle processor would start another one.
+    let (go_on, goes_on) = channel::<()>();
+    let (polls, is_polling) = channel();
+    let polling = runtime.spawn(async move {
+        polls.send(()).unwrap();
+        goes_on.recv().unwrap_err();
+    });
+    is_polling.recv().unwrap();
+    let parent = std::process::id();
+    let waits = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(async {
+            let queued = Queued::new();
+            let entered = other.enter();
+            let child = block_in_place(fork);
+            drop(entered);
+            match child {
+                Some(child) => child.ends_well(),
+                None => std::future::pending().await,
+            }
+            queued.run().await;
+        });
+    }));
+    if std::process::id() != parent {
+        exit(i32::from(waits.is_ok() || threads() != 1));
+    }
+    drop(go_on);
+    runtime.block_on(polling).unwrap();
+}
+
+/// A waker that forks.
+struct Forks(Mutex<Option<Sender<Child>>>);
+
+impl Wake for Forks {
+    fn wake(self: Arc<Self>) {
+        let Some(forked) = self.0.lock().unwrap().take() else { return };
+        if let Some(child) = fork() {
+            forked.send(child).unwrap();
+        }
+    }
+}
+
+/// What its machine would come to next is the parent's.
+fn a_child_that_is_forked_in_a_waker_is_ended() {
+    let runtime = runtime();
+    let (forked, has_forked) = channel();
+    let entered = runtime.enter();
+    let waker = Arc::new(Forks(Mutex::new(Some(forked)))).into();
+    let mut sleep = Box::pin(gmp::time::sleep(Duration::from_millis(1)));
+    assert!(sleep.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    is_ended(has_forked.recv().unwrap());
+    drop(entered);
+}
+
 /// Nobody is there to run it.
 fn a_task_of_the_parents_that_is_woken_in_the_child_runs_in_the_parent_alone() {
     // Its only machine is in a poll, beside a processor that is idle: who wakes a task starts another one.
@@ -227,4 +287,6 @@ fn r24_a_fork_on_a_thread_of_the_runtime() {
     a_child_that_goes_on_is_ended();
     a_block_on_in_the_child_is_an_error_when_it_would_wait();
     a_task_of_the_parents_that_is_woken_in_the_child_runs_in_the_parent_alone();
+    a_fork_in_a_blocking_call_inside_of_two_runtimes();
+    a_child_that_is_forked_in_a_waker_is_ended();
 }

@@ -90,17 +90,14 @@ pub(crate) fn belong_to(runtime: RuntimeRef, as_worker: bool) {
 }
 
 /// This thread is the copy of one of the parent's, in the child of a fork: it is none of the runtime's and holds
-/// nothing. Its current runtime stays, which is refused there. Gives those whose processor it may have left in a
-/// blocking call.
-pub(crate) fn leave_runtimes() -> [Option<&'static Sched>; 2] {
+/// nothing. Its current runtime stays, which is refused there.
+pub(crate) fn leave_runtimes() {
     CURRENT.with(|c| {
-        let left = [c.worker_of.get(), c.runtime.get().map(|runtime| runtime.sched)];
         c.processor.set(None);
         c.thread_of.set(None);
         c.worker_of.set(None);
         c.released_by.set(None);
-        left
-    })
+    });
 }
 
 /// This thread is a machine of that runtime for a while, or is none any more.
@@ -283,11 +280,12 @@ fn io_is_awaited_outside(netpoll: &'static Netpoll) {
 }
 
 /// A timer with this deadline became the earliest of `home`: whoever sleeps for it must not sleep longer. A thread that
-/// holds a processor of that runtime looks itself when it goes idle.
+/// holds a processor of that runtime looks itself when it goes idle, but in a poll on a husk, as in `io_is_awaited`. If
+/// it is made one just now, `sysmon` looks once more.
 pub(crate) fn timer_is_earliest(home: &'static Timers, deadline: u64) {
     let cx = current();
     let is_of = |sched: &Sched| sched.slots().any(|slot| std::ptr::eq(&slot.timers, home));
-    if let Some(p) = cx.processor {
+    if let Some(p) = cx.processor.filter(|p| !p.queue.next.is_condemned()) {
         if std::ptr::eq(&p.sched.slot(p.index).timers, home) || is_of(p.sched) {
             return;
         }

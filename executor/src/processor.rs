@@ -434,13 +434,6 @@ impl Processor {
         self.seen.status.compare_exchange(status, status.wrapping_add(1), AcqRel, Relaxed).is_ok()
     }
 
-    /// A child of a fork: who is in a blocking call leaves it without the processor.
-    pub(crate) fn fail_exit(&self) {
-        if self.is_blocking() {
-            self.seen.status.fetch_add(2, Relaxed);
-        }
-    }
-
     /// This thread holds the processor from now on.
     pub(crate) fn taken(&self, now: u64) {
         self.own.last_look.store(now, Relaxed);

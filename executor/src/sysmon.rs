@@ -418,6 +418,10 @@ impl Sched {
             }
             seen.resize(self.idle.slots() as usize, Seen::default());
             let looked = self.look_around(&mut seen, &mut ready, &mut warned);
+            if after_rescue > 0 {
+                // Its poll may have armed a timer while it was made a husk, and told nobody.
+                self.attend_netpoller();
+            }
             if looked.acted || looked.rescued {
                 self.sysmon.is_wary_for(if looked.acted { ACTED_NS } else { LEARNT_NS });
                 watched = true;

@@ -48,6 +48,10 @@ impl InPlace {
 impl Drop for InPlace {
     fn drop(&mut self) {
         let sched = self.p.sched;
+        if !sched.is_of_this_process() {
+            // The call has forked, and the processor stays the parent's.
+            return;
+        }
         if !self.p.exit_blocking(self.status) {
             sched.reacquire(self.p.index, self.polled);
             return;

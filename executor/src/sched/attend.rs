@@ -9,7 +9,6 @@ use std::task::Waker;
 
 use super::{Sched, die};
 use crate::clock::{self, NEVER};
-use crate::context;
 use crate::netpoll::Wait;
 use crate::sys::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sys::{idle_fence, submit_fence};
@@ -36,12 +35,8 @@ impl Sched {
         }
     }
 
-    /// A timer with this deadline became the earliest of its store. A worker needs no help: it looks when it goes idle,
-    /// and a lane when its poll is over.
+    /// A thread that will not look itself made a timer with this deadline the earliest of its store.
     pub(crate) fn timer_is_earliest(&'static self, deadline: u64) {
-        if context::processor_of(self).is_some() {
-            return;
-        }
         submit_fence();
         let until = self.poll_until.load(Relaxed);
         if until == 0 {

@@ -633,6 +633,7 @@ fn wake_queued(p: &'static Processor, wake_all: impl FnOnce()) {
     p.begin_poll();
     p.set_batching(true);
     wake_all();
+    p.sched.die_if_forked();
     p.set_batching(false);
     p.end_poll();
 }

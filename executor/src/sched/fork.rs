@@ -19,10 +19,8 @@ use crate::sys::fork_count;
 /// Called in a child, on its thread, before it comes out of the fork (invariant 2). It touches nothing but that
 /// thread's own cells and atomics.
 pub(super) extern "C" fn begin_child() {
-    let left = context::leave_runtimes();
+    context::leave_runtimes();
     blocking::leave_pool();
-    // So that the end of a blocking call, which is to cost little, need not ask.
-    left.into_iter().flatten().flat_map(Sched::slots).for_each(|slot| slot.processor().fail_exit());
 }
 
 impl RuntimeRef {
