@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -430,6 +430,94 @@ fn r14_dropping_a_runtime_does_not_wait_for_a_poll_that_was_given_up_on() {
         drop(runtime);
         // Only now does the poll end.
         drop(go);
+    });
+}
+
+/// Whether something waited behind it or not: what drops the runtime goes on before the poll ends.
+#[test]
+fn r14_dropping_a_runtime_does_not_wait_for_a_poll_that_is_stuck() {
+    #[derive(Clone, Copy)]
+    enum Call {
+        Blocks,
+        InPlace,
+        /// `sysmon` has taken its processor.
+        Retaken,
+        Computes,
+    }
+    fn check(procs: usize, call: Call, is_pinned: bool) {
+        let runtime = runtime(procs);
+        let (go, gone) = channel::<()>();
+        let (started, is_started) = channel();
+        let poll = move || async move {
+            started.send(()).unwrap();
+            match call {
+                Call::Blocks => drop(gone.recv()),
+                Call::InPlace | Call::Retaken => drop(block_in_place(|| gone.recv())),
+                Call::Computes => while gone.try_recv() == Err(TryRecvError::Empty) {},
+            }
+        };
+        let task = if is_pinned { runtime.spawn_pinned(poll) } else { runtime.spawn(poll()) };
+        is_started.recv().unwrap();
+        if let Call::Retaken = call {
+            runtime.block_on(runtime.spawn(async {})).unwrap();
+            assert!(runtime.metrics().retakes > 0);
+        }
+        drop((runtime, task));
+        // Only now does the poll end.
+        drop(go);
+    }
+    limited(|| {
+        std::thread::scope(|scope| {
+            for is_pinned in [false, true] {
+                for procs in [1, 2] {
+                    for call in [Call::Blocks, Call::InPlace] {
+                        scope.spawn(move || check(procs, call, is_pinned));
+                    }
+                }
+            }
+            scope.spawn(|| check(1, Call::Retaken, false));
+            scope.spawn(|| check(1, Call::Retaken, true));
+        });
+        check(2, Call::Computes, false);
+    });
+}
+
+/// A poll that was rescued goes on, and everybody else is asleep.
+fn rescued_beside_sleepers() {
+    let handle = Handle::current();
+    drop(gmp::spawn(async {}));
+    loop {
+        let now = handle.metrics();
+        if now.stuck_threads == 1 && now.idle_procs == 1 && now.spinning_threads == 0 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Longer than `sysmon` looks around after the last that it did.
+const LONGER_THAN_LOOKS: Duration = Duration::from_millis(400);
+
+#[test]
+fn r04_a_timer_that_a_rescued_poll_arms_fires() {
+    limited(|| {
+        let runtime = runtime(1);
+        let task = runtime.spawn(async {
+            rescued_beside_sleepers();
+            futures::executor::block_on(sleep(LONGER_THAN_LOOKS));
+        });
+        // Without a look at the runtime.
+        futures::executor::block_on(task).unwrap();
+    });
+}
+
+#[test]
+fn r04_a_root_that_was_rescued_may_sleep() {
+    limited(|| {
+        runtime(1).block_on(async {
+            rescued_beside_sleepers();
+            sleep(LONGER_THAN_LOOKS).await;
+        });
     });
 }
 

@@ -134,7 +134,8 @@ pub(crate) struct Sched {
     /// from the netpoller and have no processor yet.
     pub(crate) away: AtomicUsize,
     /// Threads of the runtime's own in a poll in which they wait for another runtime: in its `block_on`, or for its
-    /// end. That may in turn wait for this one's, so its drop does not wait for them without a limit.
+    /// end; that may in turn wait for this one's. And threads in a blocking call that cost them their processor. Its
+    /// drop does not wait for them without a limit.
     pub(crate) elsewhere: AtomicUsize,
     pub(crate) waits: Waits,
     pub(crate) local_tasks: LocalTasks,
@@ -480,11 +481,9 @@ impl Sched {
     /// idle, else any. The poll of `polled` goes on with it.
     #[cold]
     pub(crate) fn reacquire(&'static self, slot: u32, polled: Polled) {
-        if !self.is_of_this_process() {
-            return;
-        }
         let runtime = self.runtime();
         let guest = !context::is_worker_of(self);
+        self.elsewhere.fetch_sub(1, Relaxed);
         if guest {
             // AcqRel: pairs with `quiet`. From here on its `block_on` says that it runs.
             self.away.fetch_sub(1, AcqRel);

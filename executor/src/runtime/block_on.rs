@@ -109,9 +109,7 @@ impl Aside {
         aside.left = context::worker_of().filter(|own| !std::ptr::eq(*own, awaited) && !IS_ELSEWHERE.get());
         if let Some(own) = aside.left {
             IS_ELSEWHERE.set(true);
-            // Its shutdown may have looked before, and wait without a limit for this poll.
             own.elsewhere.fetch_add(1, Relaxed);
-            own.shutdown.unpark();
         }
         aside
     }
@@ -262,10 +260,10 @@ impl Blocking {
                 self.yielded();
                 continue;
             }
-            self.give_up();
             if !runtime.is_of_this_process() {
                 return Err(FORKED.to_owned());
             }
+            self.give_up();
             let _waiting = Waiting::new(runtime.sched);
             wait.begin();
             runtime.sched.clock_may_advance();

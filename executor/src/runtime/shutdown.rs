@@ -17,8 +17,10 @@ use std::time::{Duration, Instant};
 
 use super::block_on::Aside;
 use super::free_slot;
+use crate::clock;
 use crate::context;
-use crate::processor::CLOSING;
+use crate::processor::{CLOSING, ProcSlot};
+use crate::sched::stuck::{Suspect, Verdict};
 use crate::sched::{RuntimeRef, Sched};
 use crate::sys::atomic::Ordering::Relaxed;
 use crate::task;
@@ -45,36 +47,73 @@ impl std::fmt::Display for Leftover {
 
 impl std::error::Error for Leftover {}
 
-/// `Drop` waits no longer for blocking closures, and for polls that are given up on: by `sysmon`, or because they wait
-/// for another runtime. Of two runtimes whose tasks drop each other each would else wait for the other one's poll.
+/// `Drop` waits no longer for blocking closures, and for polls that are given up on: they are stuck, or wait for
+/// another runtime. Of two runtimes whose tasks drop each other each would else wait for the other one's poll.
 const DROP_WAITS: Duration = Duration::from_secs(1);
 
-/// How long a shutdown waits. `None` is for ever.
-#[derive(Clone, Copy)]
-pub(super) struct Patience {
-    /// For anything.
-    all: Option<Instant>,
-    /// When nothing is left but blocking closures and polls that were given up on.
-    blocking: Option<Instant>,
+/// How far apart the looks at polls are that a drop has waited for so long.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// How long a shutdown waits.
+pub(super) enum Patience {
+    /// Until then.
+    Until(Instant),
+    /// Until then, and further for what is neither a blocking closure nor given up on.
+    Drop(Instant, StuckPolls),
+    /// For ever.
+    Endless,
 }
 
 impl Patience {
     pub(super) fn timeout(timeout: Duration) -> Self {
-        let end = Instant::now().checked_add(timeout);
-        Patience { all: end, blocking: end }
+        Instant::now().checked_add(timeout).map_or(Patience::Endless, Patience::Until)
     }
 
     pub(super) fn drop() -> Self {
-        Patience { all: None, blocking: Instant::now().checked_add(DROP_WAITS) }
+        Patience::Drop(Instant::now() + DROP_WAITS, StuckPolls::default())
     }
 
-    fn endless() -> Self {
-        Patience { all: None, blocking: None }
+    /// For how long to wait for this until the next look; `None` is until something has changed. An error: no longer.
+    fn wait(&mut self, sched: &'static Sched, leftover: Leftover) -> Result<Option<Duration>, Leftover> {
+        let left = |end: &Instant| Some(end.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
+        match self {
+            Patience::Endless => Ok(None),
+            Patience::Until(end) => left(end).map(Some).ok_or(leftover),
+            Patience::Drop(end, stuck) => {
+                if let Some(left) = left(end) {
+                    return Ok(Some(left));
+                }
+                let given_up = sched.beside.count() + sched.elsewhere.load(Relaxed) + stuck.look(sched);
+                let is_all = leftover.tasks <= given_up && leftover.threads <= given_up;
+                if is_all { Err(leftover) } else { Ok(Some(LOOK)) }
+            }
+        }
     }
+}
 
-    /// Until when to wait for this, with so many threads in polls that are given up on.
-    fn end(self, leftover: Leftover, given_up: usize) -> Option<Instant> {
-        if leftover.tasks <= given_up && leftover.threads <= given_up { self.blocking } else { self.all }
+/// Polls in progress, as `sysmon` remembers them. It rescues from no poll behind which nothing waits, and from none
+/// once the runtime closes.
+#[derive(Default)]
+pub(super) struct StuckPolls(Vec<Option<Suspect>>);
+
+impl StuckPolls {
+    /// How many of them are stuck, which takes two looks.
+    fn look(&mut self, sched: &'static Sched) -> usize {
+        let now = clock::now();
+        self.0.resize(sched.slots().count(), None);
+        let is_stuck = |(slot, seen): (&ProcSlot, &mut Option<Suspect>)| {
+            let p = slot.processor();
+            let polls = p.polls();
+            let is_polling = polls % 2 == 1;
+            match seen {
+                Some(suspect) if is_polling && suspect.is(polls) => suspect.look(now) == Verdict::Stuck,
+                _ => {
+                    *seen = is_polling.then(|| Suspect::new(p, polls, now));
+                    false
+                }
+            }
+        };
+        sched.slots().zip(&mut self.0).map(is_stuck).filter(|is_stuck| *is_stuck).count()
     }
 }
 
@@ -114,6 +153,11 @@ pub(super) fn shut_down(runtime: RuntimeRef, patience: Patience) -> Result<(), L
     let machine = sched.new_machine();
     let aside = Aside::new(machine, sched);
     let result = discard_all(runtime, patience);
+    if !runtime.is_of_this_process() {
+        // What the thread gave up meanwhile, too, stays the parent's.
+        std::mem::forget(aside);
+        return Ok(());
+    }
     match result {
         Ok(()) => finish(runtime),
         Err(_) => finish_elsewhere(runtime),
@@ -126,7 +170,7 @@ pub(super) fn shut_down(runtime: RuntimeRef, patience: Patience) -> Result<(), L
 /// Steps 4 to 8 on a thread of their own, which waits for as long as it takes.
 fn finish_elsewhere(runtime: RuntimeRef) {
     let rest = move || {
-        if discard_all(runtime, Patience::endless()).is_ok() {
+        if discard_all(runtime, Patience::Endless).is_ok() {
             finish(runtime);
         }
     };
@@ -146,7 +190,7 @@ fn leftover(sched: &'static Sched) -> Leftover {
 }
 
 /// Steps 4 and 5.
-fn discard_all(runtime: RuntimeRef, patience: Patience) -> Result<(), Leftover> {
+fn discard_all(runtime: RuntimeRef, mut patience: Patience) -> Result<(), Leftover> {
     let sched = runtime.sched;
     let _entered = context::enter(runtime);
     let mut who = None;
@@ -166,12 +210,14 @@ fn discard_all(runtime: RuntimeRef, patience: Patience) -> Result<(), Leftover> 
         if leftover.tasks == 0 && leftover.threads == 0 && leftover.blocking == 0 {
             return Ok(());
         }
-        // Each task, machine and thread of the pool that ends, each guest that leaves, and whoever queues a task or
-        // goes elsewhere unparks us.
-        let given_up = sched.beside.count() + sched.elsewhere.load(Relaxed);
-        match patience.end(leftover, given_up).map(|d| d.saturating_duration_since(Instant::now())) {
+        if !runtime.is_of_this_process() {
+            // A destructor has forked: what is left is the parent's.
+            return Err(leftover);
+        }
+        // Each task, machine and thread of the pool that ends, each guest that leaves, and whoever queues a task
+        // unparks us.
+        match patience.wait(sched, leftover)? {
             None => sched.shutdown.park(),
-            Some(left) if left.is_zero() => return Err(leftover),
             Some(left) => {
                 sched.shutdown.park_timeout(left);
             }

@@ -13,7 +13,7 @@ use crate::context;
 use crate::cpus::Cpus;
 use crate::idle::Quit;
 use crate::processor::{ProcSlot, Processor, QUIT};
-use crate::sys::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::sys::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sys::submit_fence;
 use crate::task::registry::{FIRST_OUTSIDE, Shard};
 
@@ -173,10 +173,7 @@ impl Sched {
         let status = p.status();
         let taken = status % 2 == 1 && p.retake(status);
         if taken {
-            // As in `retake`.
-            // AcqRel: pairs with the end of `reacquire`, and with `quiet`.
-            self.away.fetch_add(1, AcqRel);
-            p.end_poll();
+            self.call_goes_on_without(p);
         }
         taken
     }

@@ -23,7 +23,7 @@ use super::Sched;
 use crate::context;
 use crate::idle::HandedOff;
 use crate::processor::{Polled, Processor};
-use crate::sys::atomic::Ordering::AcqRel;
+use crate::sys::atomic::Ordering::{AcqRel, Relaxed};
 use crate::sys::idle_fence;
 use crate::task::Id;
 
@@ -263,15 +263,20 @@ impl Sched {
             if !slot.is_current(p) || !p.retake(status) {
                 return None;
             }
-            // AcqRel: pairs with the end of `reacquire`, and with `quiet`.
-            self.away.fetch_add(1, AcqRel);
             self.sysmon.retakes.add(1);
-            // The poll goes on without the processor.
-            p.end_poll();
+            self.call_goes_on_without(p);
             // A lone task of its queue too: no spinner has to look at it, and no submitter will.
             Some(self.is_work_queued(p) || self.is_timer_due())
         });
         self.went_on(taken)
+    }
+
+    /// `p` was taken in a blocking call, and the poll around that goes on without it.
+    pub(super) fn call_goes_on_without(&self, p: &Processor) {
+        // AcqRel: pairs with the end of `reacquire`, and with `quiet`.
+        self.away.fetch_add(1, AcqRel);
+        self.elsewhere.fetch_add(1, Relaxed);
+        p.end_poll();
     }
 
     /// A processor was taken away, or was not: an idle one is offered to a machine. Tells whether it was.

@@ -211,26 +211,3 @@ fn r14_a_spawn_on_a_machine_against_closing() {
         machine.join().unwrap();
     });
 }
-
-/// A poll waits for another runtime, which goes on when this one's shutdown has given the poll up: as soon as that
-/// knows of it, it waits with a limit.
-#[test]
-fn r24_a_poll_that_goes_elsewhere_against_closing() {
-    loom::model(|| {
-        let runtime = Runtime::new(1);
-        let elsewhere = Arc::new(AtomicUsize::new(0));
-        let machine = {
-            let (runtime, elsewhere) = (runtime.clone(), elsewhere.clone());
-            thread::spawn(move || {
-                // Mirrors `Aside::new`.
-                elsewhere.fetch_add(1, Relaxed);
-                runtime.shutdown.unpark();
-            })
-        };
-        // Mirrors `discard_all` and `Patience::end`.
-        while runtime.threads.load(Acquire) > elsewhere.load(Relaxed) {
-            runtime.shutdown.park();
-        }
-        machine.join().unwrap();
-    });
-}
