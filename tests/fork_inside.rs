@@ -231,9 +231,19 @@ fn a_child_that_is_forked_in_a_waker_is_ended() {
     let (forked, has_forked) = channel();
     let entered = runtime.enter();
     let waker = Arc::new(Forks(Mutex::new(Some(forked)))).into();
-    let mut sleep = Box::pin(gmp::time::sleep(Duration::from_millis(1)));
+    let at = gmp::time::Instant::now() + Duration::from_millis(20);
+    let mut sleep = Box::pin(gmp::time::sleep_until(at));
     assert!(sleep.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    // Woken after it, at the same look.
+    let parent = std::process::id();
+    let task = gmp::spawn(async move {
+        gmp::time::sleep_until(at).await;
+        if std::process::id() != parent {
+            exit(42);
+        }
+    });
     is_ended(has_forked.recv().unwrap());
+    runtime.block_on(task).unwrap();
     drop(entered);
 }
 
