@@ -1,12 +1,14 @@
 //! Sockets on the scheduler: fairness, what outlives a runtime, what is left behind.
 
+use std::fmt::{self, Write as _};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
-use gmp::net::{TcpListener, TcpStream};
+use gmp::net::{TcpListener, TcpStream, UdpSocket};
 use gmp::runtime::{Builder, Metrics, Runtime};
+use gmp::signal::unix::{SignalKind, signal};
 use gmp::task::yield_now;
 
 use limit::limited;
@@ -360,4 +362,33 @@ fn r04_a_socket_does_not_wait_for_a_second_long_poll() {
         late < ROUNDS / 2,
         "{late} times of {ROUNDS} the reader waited for a poll that began after its byte was there"
     );
+}
+
+/// A log that goes to a socket: what `{:?}` writes into may be anything.
+#[derive(Default)]
+struct Binds(String);
+
+impl fmt::Write for Binds {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        drop(gmp::block_on(UdpSocket::bind(LOCAL)).unwrap());
+        self.0.push_str(text);
+        Ok(())
+    }
+}
+
+#[test]
+fn r24_what_is_formatted_holds_no_lock_of_the_netpoller() {
+    limited(|| {
+        let runtime = runtime(1);
+        let _entered = runtime.enter();
+        let hears = signal(SignalKind::user_defined1()).unwrap();
+        let (listener, udp) = gmp::block_on(async { (TcpListener::bind(LOCAL).await, UdpSocket::bind(LOCAL).await) });
+        let all: [&dyn fmt::Debug; 5] = [&hears, &listener.unwrap(), &udp.unwrap(), &runtime, &runtime.handle()];
+        for any in all {
+            let mut log = Binds::default();
+            write!(log, "{any:?}").unwrap();
+            // What it is, and not all that the runtime has.
+            assert!(!log.0.is_empty() && log.0.len() < 100, "{} bytes: {}", log.0.len(), log.0);
+        }
+    });
 }

@@ -39,7 +39,7 @@ mod table;
 pub(crate) use driver::{Backend, Netpoll, Wait};
 #[cfg(not(gmp_loom))]
 pub use guess::Guess;
-pub use readiness::{Direction, Interest, Readiness};
+pub use readiness::{Direction, Interest, Ready};
 #[cfg(not(gmp_loom))]
 pub use registration::{Kind, Registration};
 

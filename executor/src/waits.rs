@@ -39,7 +39,6 @@ const NOWHERE: usize = 0;
 const OWN_REFERENCES: usize = 3;
 
 /// One thread in one `block_on`, and its waker. It outlives the call if somebody keeps it.
-#[derive(Debug)]
 pub(crate) struct Wait {
     /// See the table above.
     state: AtomicU32,

@@ -13,9 +13,9 @@ use crate::lookup::Lookup;
 pub trait ToSocketAddrs: sealed::Sealed {}
 
 pub(crate) mod sealed {
-    /// The sealed half of `ToSocketAddrs`.
+    /// Keeps `ToSocketAddrs` to this crate: what it gives may change.
     pub trait Sealed {
-        /// The addresses, or the lookup that will give them.
+        /// What it stands for; a name's lookup begins with this.
         fn addrs(&self) -> std::io::Result<super::Addrs>;
     }
 }

@@ -16,7 +16,7 @@ pub mod tcp;
 mod udp;
 
 pub use addr::{ToSocketAddrs, lookup_host};
-pub use gmp_executor::netpoll::{Interest, Readiness as Ready};
+pub use gmp_executor::netpoll::{Interest, Ready};
 pub use tcp::{TcpListener, TcpSocket, TcpStream};
 pub use udp::UdpSocket;
 

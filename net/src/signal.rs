@@ -35,6 +35,7 @@ pub async fn ctrl_c() -> io::Result<()> {
 
 /// Signals of unix.
 pub mod unix {
+    use std::fmt;
     use std::io::{self, Read, Write};
     use std::os::unix::net::UnixStream;
     use std::sync::Arc;
@@ -101,8 +102,8 @@ pub mod unix {
     }
 
     /// Hears the signals of one kind. Several that come before they are asked for count as one.
-    #[derive(Debug)]
     pub struct Signal {
+        kind: SignalKind,
         source: Source<UnixStream>,
         pending: Arc<AtomicBool>,
         handler: SigId,
@@ -148,7 +149,7 @@ pub mod unix {
                 }
             })
         }?;
-        Ok(Signal { source, pending, handler })
+        Ok(Signal { kind, source, pending, handler })
     }
 
     /// The handler's part, but for a fork.
@@ -186,6 +187,12 @@ pub mod unix {
                 // AcqRel: pairs with the swap in the handler (invariant 2).
                 self.pending.swap(false, Ordering::AcqRel);
             })
+        }
+    }
+
+    impl fmt::Debug for Signal {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("Signal").field("kind", &self.kind).finish_non_exhaustive()
         }
     }
 

@@ -9,7 +9,6 @@ use std::os::fd::AsRawFd;
 use gmp_executor::netpoll::{Guess, Kind, Registration};
 
 /// A socket that does not block, and its registration.
-#[derive(Debug)]
 pub(crate) struct Source<T> {
     registration: Registration,
     io: T,

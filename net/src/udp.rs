@@ -6,7 +6,7 @@ use std::net::{self, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::task::{Context, Poll};
 
-use gmp_executor::netpoll::{Direction, Interest, Kind, Readiness};
+use gmp_executor::netpoll::{Direction, Interest, Kind, Ready};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::addr::{ToSocketAddrs, addrs_of};
@@ -256,7 +256,7 @@ impl UdpSocket {
     /// # Cancel safety
     ///
     /// Strict: dropping it loses nothing; call again.
-    pub async fn ready(&self, interest: Interest) -> io::Result<Readiness> {
+    pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
         self.source.registration().ready(interest).await
     }
 

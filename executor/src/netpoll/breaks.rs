@@ -10,7 +10,6 @@ use crate::sys::atomic::AtomicBool;
 use crate::sys::atomic::Ordering::AcqRel;
 
 /// Whether a break is under way.
-#[derive(Debug)]
 pub(crate) struct Breaks {
     pending: AtomicBool,
 }

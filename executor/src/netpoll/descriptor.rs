@@ -19,7 +19,7 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Poll, Waker};
 
-use super::readiness::{Direction, Drained, Event, Interest, Readiness, Word};
+use super::readiness::{Direction, Drained, Event, Interest, Ready, Word};
 use crate::sys::atomic::AtomicUsize;
 use crate::sys::atomic::Ordering::Relaxed;
 use crate::sys::{Mutex, UnsafeCell, rank};
@@ -29,7 +29,6 @@ use crate::sys::{Mutex, UnsafeCell, rank};
 pub(crate) struct Ended;
 
 /// What the netpoller keeps for one fd. A line of its own: neighbours belong to other processors.
-#[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Descriptor {
     word: Word,
@@ -37,7 +36,6 @@ pub(crate) struct Descriptor {
 }
 
 /// Guarded by the descriptor's lock.
-#[derive(Debug)]
 struct Parked {
     /// The registered fd; nothing while the descriptor is free.
     fd: Option<RawFd>,
@@ -56,14 +54,12 @@ const _: () = assert!(size_of::<Descriptor>() == 64);
 unsafe impl Send for Parked {}
 
 /// A place in the list of those who wait, part of the future that waits.
-#[derive(Debug)]
 pub(crate) struct Waiter {
     /// Guarded by the descriptor's lock while `may_be_linked`; the future's own before.
     links: UnsafeCell<Links>,
     _pinned: PhantomPinned,
 }
 
-#[derive(Debug)]
 struct Links {
     linked: bool,
     interest: Interest,
@@ -198,12 +194,12 @@ impl Descriptor {
 
     /// What is known now, or nothing if `generation` has ended.
     #[inline]
-    pub(crate) fn look(&self, generation: u32) -> Option<Readiness> {
+    pub(crate) fn look(&self, generation: u32) -> Option<Ready> {
         self.word.load(generation)
     }
 
     /// The call that followed `seen` found nothing more.
-    pub(crate) fn clear(&self, seen: Readiness, interest: Interest, drained: Drained) {
+    pub(crate) fn clear(&self, seen: Ready, interest: Interest, drained: Drained) {
         self.word.clear(seen, interest, drained);
     }
 
@@ -260,7 +256,7 @@ impl Descriptor {
         waker: &Waker,
         waiting: &AtomicUsize,
         arm: Arm<'_>,
-    ) -> Poll<Result<Readiness, Ended>> {
+    ) -> Poll<Result<Ready, Ended>> {
         self.poll(generation, direction.into(), waker, arm, |parked, waker| {
             let slot = &mut parked.slots[direction as usize];
             if slot.as_ref().is_some_and(|old| old.will_wake(&waker)) {
@@ -283,7 +279,7 @@ impl Descriptor {
         waker: &Waker,
         waiting: &AtomicUsize,
         arm: Arm<'_>,
-    ) -> Poll<Result<Readiness, Ended>> {
+    ) -> Poll<Result<Ready, Ended>> {
         let waiter = NonNull::from(waiter.get_ref());
         self.poll(generation, interest, waker, arm, |parked, waker| {
             // SAFETY: under the lock, and our caller borrows the waiter.
@@ -304,7 +300,7 @@ impl Descriptor {
         waker: &Waker,
         arm: Arm<'_>,
         park: impl FnOnce(&mut Parked, Waker) -> Option<Waker>,
-    ) -> Poll<Result<Readiness, Ended>> {
+    ) -> Poll<Result<Ready, Ended>> {
         let look = || match self.word.load(generation) {
             None => Some(Err(Ended)),
             Some(seen) if seen.meets(interest) => Some(Ok(seen)),

@@ -69,7 +69,6 @@ pub(super) struct Outcome {
 }
 
 /// An open poller.
-#[derive(Debug)]
 pub(super) enum Driver {
     #[cfg(target_os = "linux")]
     Native(Native),
@@ -122,7 +121,6 @@ impl Driver {
 }
 
 /// The netpoller of a runtime slot. Never freed.
-#[derive(Debug)]
 pub(crate) struct Netpoll {
     table: Table,
     /// The open poller, for those who wait and break.

@@ -63,7 +63,6 @@ impl Drop for Precise {
 }
 
 /// An epoll of ours.
-#[derive(Debug)]
 pub(super) struct Native {
     poller: polling::Poller,
     /// Breaks the blocked wait.

@@ -53,7 +53,7 @@ impl Socket {
         self.read_with(|waker| self.descriptor.poll_slot(GENERATION, Direction::Read, waker, &self.waiting, None))
     }
 
-    fn read_with(&self, mut poll: impl FnMut(&Waker) -> Poll<Result<super::Readiness, Ended>>) -> Result<(), Ended> {
+    fn read_with(&self, mut poll: impl FnMut(&Waker) -> Poll<Result<super::Ready, Ended>>) -> Result<(), Ended> {
         let (sleeper, waker) = sleeper();
         loop {
             match poll(&waker) {

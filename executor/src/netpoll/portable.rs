@@ -24,7 +24,6 @@ use crate::sys::{Mutex, rank};
 const BATCH: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
 /// polling's poller, driven as it is meant to be.
-#[derive(Debug)]
 pub(super) struct Portable {
     poller: Poller,
     /// Buffers that no thread waits with.

@@ -155,9 +155,9 @@ impl Event {
 /// A look at the word, to be taken before the system call that may then clear it. Two looks are equal only if no event
 /// came between them, whatever they say.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Readiness(u64);
+pub struct Ready(u64);
 
-impl Readiness {
+impl Ready {
     /// Whether reading, or accepting, is worth a try.
     #[must_use]
     pub const fn is_readable(self) -> bool {
@@ -201,9 +201,9 @@ impl Readiness {
     }
 }
 
-impl std::fmt::Debug for Readiness {
+impl std::fmt::Debug for Ready {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Readiness")
+        f.debug_struct("Ready")
             .field("readable", &self.is_readable())
             .field("writable", &self.is_writable())
             .field("read_closed", &self.is_read_closed())
@@ -224,7 +224,6 @@ pub(crate) enum Drained {
 }
 
 /// The word.
-#[derive(Debug)]
 pub(crate) struct Word(AtomicU64);
 
 impl Word {
@@ -240,11 +239,11 @@ impl Word {
 
     /// What is known, or nothing if `generation` has ended.
     #[inline]
-    pub(crate) fn load(&self, generation: u32) -> Option<Readiness> {
+    pub(crate) fn load(&self, generation: u32) -> Option<Ready> {
         // Acquire: pairs with the AcqRel of `event` and `end`, so that the system call that follows comes after what
         // the event told.
         let word = self.0.load(Acquire);
-        (self::generation(word) == generation).then_some(Readiness(word))
+        (self::generation(word) == generation).then_some(Ready(word))
     }
 
     /// Starts a registration: its generation. With `ready` the first calls are tried before anything is waited for.
@@ -281,7 +280,7 @@ impl Word {
     }
 
     /// The system call that followed `seen` found nothing more: clears the directions of `interest` (invariant 2).
-    pub(crate) fn clear(&self, seen: Readiness, interest: Interest, drained: Drained) {
+    pub(crate) fn clear(&self, seen: Ready, interest: Interest, drained: Drained) {
         let sticky = match drained {
             Drained::WouldBlock => 0,
             Drained::Short => {

@@ -7,6 +7,7 @@
 //! 3. The system call is tried first, but for a connection under way. Only when it would block, or when a stream gave
 //!    or took less than asked, is the direction taken for drained, and only if no event came meanwhile.
 
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::RawFd;
@@ -16,7 +17,7 @@ use std::task::{Context, Poll, ready};
 use super::Netpoll;
 use super::descriptor::{Descriptor, Ended, Waiter};
 use super::guess::{Gave, Guess};
-use super::readiness::{Direction, Drained, Interest, Readiness};
+use super::readiness::{Direction, Drained, Interest, Ready};
 use super::table::Key;
 use crate::budget::poll_charge;
 use crate::context;
@@ -32,7 +33,6 @@ pub enum Kind {
 }
 
 /// The netpoller's half of a socket.
-#[derive(Debug)]
 pub struct Registration {
     netpoll: &'static Netpoll,
     descriptor: &'static Descriptor,
@@ -80,7 +80,7 @@ impl Registration {
     /// # Errors
     ///
     /// The runtime was shut down.
-    pub fn poll_ready(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<Readiness>> {
+    pub fn poll_ready(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
         let charge = ready!(poll_charge(cx));
         let readiness = ready!(self.poll_slot(direction, cx))?;
         charge.made_progress();
@@ -88,7 +88,7 @@ impl Registration {
     }
 
     #[inline]
-    fn poll_slot(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<Readiness>> {
+    fn poll_slot(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
         self.check_process()?;
         match self.descriptor.look(self.key.generation) {
             Some(seen) if seen.meets(direction.into()) => Poll::Ready(Ok(seen)),
@@ -98,7 +98,7 @@ impl Registration {
 
     /// The rest of `poll_slot`. Not inlined: of three calls for a request it is one that parks.
     #[inline(never)]
-    fn park_in_slot(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<Readiness>> {
+    fn park_in_slot(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
         let polled = self.netpoll.with_arm(self.key, |waiting, arm| {
             self.descriptor.poll_slot(self.key.generation, direction, cx.waker(), waiting, arm)
         });
@@ -130,7 +130,7 @@ impl Registration {
     /// # Cancel safety
     ///
     /// Strict: waiting takes nothing, so dropping it loses nothing.
-    pub async fn ready(&self, interest: Interest) -> io::Result<Readiness> {
+    pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
         let mut wait = pin!(self.wait(interest));
         poll_fn(|cx| {
             let charge = ready!(poll_charge(cx));
@@ -150,14 +150,14 @@ impl Registration {
     /// # Errors
     ///
     /// The runtime was shut down.
-    pub fn look(&self) -> io::Result<Readiness> {
+    pub fn look(&self) -> io::Result<Ready> {
         self.check_process()?;
         self.descriptor.look(self.key.generation).ok_or_else(shut_down)
     }
 
     /// Takes `interest` for drained, unless an event came since `seen`, or the end of the stream or an error has been
     /// seen.
-    pub fn clear(&self, interest: Interest, seen: Readiness) {
+    pub fn clear(&self, interest: Interest, seen: Ready) {
         self.descriptor.clear(seen, interest, Drained::Short);
     }
 
@@ -293,7 +293,7 @@ impl Registration {
     #[inline]
     fn attempt<R>(
         &self,
-        seen: Readiness,
+        seen: Ready,
         direction: Direction,
         op: &mut impl FnMut() -> io::Result<R>,
         short: &impl Fn(&R) -> bool,
@@ -326,8 +326,16 @@ impl Drop for Registration {
     }
 }
 
+/// Its key, and nothing behind it: who formats runs the user's writer, which may do anything, and no lock is held for
+/// it. So neither the netpoller nor a lock of `sys` has a `Debug` that a derive could take along.
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Key { index, generation } = self.key;
+        f.debug_struct("Registration").field("index", &index).field("generation", &generation).finish_non_exhaustive()
+    }
+}
+
 /// Waits in the list of a descriptor.
-#[derive(Debug)]
 struct Wait<'a> {
     registration: &'a Registration,
     interest: Interest,
@@ -337,7 +345,7 @@ struct Wait<'a> {
 }
 
 impl Future for Wait<'_> {
-    type Output = io::Result<Readiness>;
+    type Output = io::Result<Ready>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // SAFETY: `waiter` is the only field that is pinned; it is not moved below.

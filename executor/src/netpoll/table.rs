@@ -48,7 +48,6 @@ impl Key {
 }
 
 /// The descriptors.
-#[derive(Debug)]
 pub(super) struct Table {
     /// Chunk `n` holds `FIRST_CHUNK << n` descriptors, or is null. Written under the lock, read without.
     chunks: [AtomicPtr<Descriptor>; CHUNKS],
@@ -59,7 +58,6 @@ pub(super) struct Table {
     start: (u32, u32),
 }
 
-#[derive(Debug)]
 struct List {
     /// What registrations are added to; nothing while the netpoller is closed.
     driver: Option<Arc<Driver>>,

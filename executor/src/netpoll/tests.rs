@@ -610,3 +610,12 @@ fn r05_sockets_count_until_they_are_dropped_or_the_runtime_ends() {
         assert!(!netpoll.has_sockets(), "it is not counted twice");
     });
 }
+
+/// Not what is behind it, which is under locks.
+#[test]
+fn r24_a_registration_shows_its_key_only() {
+    let source = register(netpoll(Backend::Native), unix_pair().0);
+    let (index, generation) = source.registration.key();
+    let shown = format!("Registration {{ index: {index}, generation: {generation}, .. }}");
+    assert_eq!(format!("{:?}", source.registration), shown);
+}

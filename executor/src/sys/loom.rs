@@ -86,7 +86,6 @@ impl<T> Inbox<T> {
 pub(crate) fn assert_no_lock_held() {}
 
 /// A lock; ranks are checked by the std form.
-#[derive(Debug)]
 pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
 impl<T> Mutex<T> {

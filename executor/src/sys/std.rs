@@ -107,8 +107,7 @@ impl<T> Inbox<T> {
 }
 
 /// A lock with a rank and without poisoning: what it guards is never left half changed, because no user code runs
-/// under it.
-#[derive(Debug)]
+/// under it. It has no `Debug`: std's holds the lock while it writes into what may be the user's.
 pub(crate) struct Mutex<T> {
     #[cfg(debug_assertions)]
     rank: u8,
@@ -168,7 +167,6 @@ impl<T> Drop for MutexGuard<'_, T> {
 
 /// A lock that is mostly one thread's and never held for long: it is let go by a plain store, which is half of what an
 /// uncontended lock costs. So nobody is told that it is free: whoever finds it taken spins, then naps and comes back.
-#[derive(Debug)]
 pub(crate) struct OwnMutex<T> {
     #[cfg(debug_assertions)]
     rank: u8,

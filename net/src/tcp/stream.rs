@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_io::AsyncWrite;
-use gmp_executor::netpoll::{Direction, Interest, Kind, Readiness};
+use gmp_executor::netpoll::{Direction, Interest, Kind, Ready};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 
 use super::split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
@@ -192,7 +192,7 @@ impl TcpStream {
     /// # Cancel safety
     ///
     /// Strict: dropping it loses nothing; call again.
-    pub async fn ready(&self, interest: Interest) -> io::Result<Readiness> {
+    pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
         self.source.registration().ready(interest).await
     }
 
