@@ -413,6 +413,16 @@ fn r24_a_limit_of_none_is_refused() {
 }
 
 #[test]
+fn r24_a_stack_that_no_thread_can_have_is_refused() {
+    for bytes in [1 << 60, usize::MAX] {
+        let error = Builder::new().thread_stack_size(bytes).build().unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+        let text = error.to_string();
+        assert!(text.starts_with("thread_stack_size") && text.contains(&format!("`{bytes}`")), "{text}");
+    }
+}
+
+#[test]
 fn r24_a_name_that_no_thread_can_have_is_refused() {
     limited(|| {
         let error = Builder::new().thread_name("web\0").build().unwrap_err();

@@ -1,6 +1,9 @@
 //! The system refuses threads: nothing is lost. One test, as the limit holds for the whole process.
 #![cfg(target_os = "linux")]
 
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc::channel;
 
 use limit::limited;
@@ -42,11 +45,47 @@ fn watched(builder: gmp::Builder) -> gmp::Runtime {
     runtime
 }
 
-/// One test: the limit is the process's.
+/// What is written to standard error meanwhile.
+fn said(f: impl FnOnce()) -> String {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    // SAFETY: fds, and no memory.
+    let before = unsafe { libc::dup(libc::STDERR_FILENO) };
+    assert!(before >= 0);
+    // SAFETY: as above.
+    unsafe { libc::dup2(theirs.as_raw_fd(), libc::STDERR_FILENO) };
+    drop(theirs);
+    f();
+    // SAFETY: as above.
+    unsafe { libc::dup2(before, libc::STDERR_FILENO) };
+    // SAFETY: it is not used again.
+    unsafe { libc::close(before) };
+    let mut text = String::new();
+    ours.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// One test: the limit is the process's, and so is standard error.
 #[test]
 fn r11_what_needs_a_thread_waits_while_the_system_refuses_it() {
+    first_refusal();
     closures();
     pinned_tasks();
+}
+
+/// Nobody would else learn why nothing runs.
+fn first_refusal() {
+    limited(|| {
+        let text = said(|| {
+            let runtime = alone(gmp::Builder::new().procs(1).thread_stack_size(STACK).thread_name("web"));
+            let closure = runtime.spawn_blocking(|| ());
+            let refused = runtime.metrics().thread_failures;
+            assert!(refused > 1, "{refused}");
+            limit_memory(None);
+            runtime.block_on(closure).unwrap();
+        });
+        assert!(text.starts_with("gmp: the system refuses the thread `web-0` with a stack of 1073741824 "), "{text}");
+        assert_eq!(text.lines().count(), 1, "once: {text}");
+    });
 }
 
 fn pinned_tasks() {

@@ -12,6 +12,9 @@ use crate::sched::{Config, PROCS_MAX};
 
 /// Threads that may be stuck in a poll, unless the user says otherwise.
 const MAX_STUCK: usize = 512;
+/// The largest stack that `build` takes, in bytes: a terabyte, or on 32 bits a quarter of all addresses. No thread gets
+/// a larger one, and a size in the wrong unit, or a product that wrapped, would be a runtime without threads.
+const STACK_MAX: usize = 1 << if usize::BITS == 64 { 40 } else { 30 };
 
 /// Builds a runtime.
 ///
@@ -20,11 +23,12 @@ const MAX_STUCK: usize = 512;
 /// | `procs` | `GMP_PROCS`, else the CPUs that this process may use; see [`Builder::procs`] |
 /// | `thread_name` | `gmp`: threads are `gmp-0`, `gmp-1`, …, `gmp-lane-2`, …, `gmp-block-0`, `gmp-pin-0`, … and `gmp-sysmon` |
 /// | `thread_stack_size` | std's, 2 MiB |
-/// | `max_stuck` | 512 |
+/// | `thread_keep_alive` | 10 s |
+/// | `max_stuck`, `rescue` | 512 |
 /// | `max_blocking` | 512 blocking closures at once |
 /// | `max_threads` | 10 000 |
-/// | `thread_keep_alive` | 10 s |
-/// | `detect_deadlocks` | off |
+/// | `detect_deadlocks`, `external_wakers` | off |
+/// | `start_paused` | off: the clock goes |
 ///
 /// `GMP_SCHEDTRACE=ms` in the environment prints Go's schedtrace line every so many milliseconds.
 ///
@@ -100,7 +104,9 @@ impl Builder {
         self
     }
 
-    /// The stack of each thread, in bytes.
+    /// The stack of each thread, in bytes; 2^40 at most (on 32 bits 2^30). It is address space, but the system may
+    /// refuse what is more than its memory: then work waits until a thread can be had, which standard error is told,
+    /// once.
     pub fn thread_stack_size(mut self, bytes: usize) -> Self {
         self.config.thread_stack_size = Some(bytes);
         self
@@ -121,9 +127,9 @@ impl Builder {
 
     /// How many threads there may be at once, 3 or more (10 000): those that run tasks, those for blocking closures and
     /// those of pinned tasks; one place is kept for each of the three kinds. Threads for tasks that compute for long
-    /// get what the others leave. The watcher, and the threads of yours that
-    /// are in a `block_on`, do not count. Go: `debug.SetMaxThreads`, but nothing ends when the limit is reached: no
-    /// thread is started, and what it was for waits until one of the others has time.
+    /// get what the others leave. The watcher, and the threads of yours that are in a `block_on`, do not count. Go:
+    /// `debug.SetMaxThreads`, but nothing ends when the limit is reached: no thread is started, and what it was for
+    /// waits until one of the others has time.
     ///
     /// A thread that blocks in the middle of a poll still counts. If all of them block for what only another task can
     /// bring, they wait for ever.
@@ -282,9 +288,9 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if `procs`, `max_blocking`, `max_threads`, `GMP_PROCS` or `GMP_SCHEDTRACE` is no number in its
-    /// range, or `thread_name` has a NUL in it (the error quotes it); else those of the system for the netpoller: out
-    /// of fds or memory.
+    /// `InvalidInput` if `procs`, `thread_stack_size`, `max_blocking`, `max_threads`, `GMP_PROCS` or `GMP_SCHEDTRACE`
+    /// is no number in its range, or `thread_name` has a NUL in it (the error quotes it); else those of the system for
+    /// the netpoller: out of fds or memory. That it refuses a thread is none: what the thread is for waits.
     pub fn build(self) -> io::Result<Runtime> {
         self.try_build().map_err(|failed| failed.error)
     }
@@ -314,6 +320,10 @@ impl Builder {
         }
         if config.max_blocking == Some(0) {
             return Err(bad_number("max_blocking", "closures from 1 on", "0").into());
+        }
+        if let Some(bytes) = config.thread_stack_size.filter(|bytes| *bytes > STACK_MAX) {
+            let what = format!("bytes up to {STACK_MAX}");
+            return Err(bad_number("thread_stack_size", &what, &bytes.to_string()).into());
         }
         if let Some(name) = config.thread_name.as_deref().filter(|name| name.contains('\0')) {
             let message = format!("thread_name is {name:?}; no thread can have a NUL in its name");

@@ -16,13 +16,13 @@ use crate::context;
 use crate::machine::{Grant, Machine};
 use crate::metrics::SharedCounter;
 use crate::pinned;
-use crate::sched::Sched;
 use crate::sched::find::{Began, Worker};
+use crate::sched::{Config, Sched};
 use crate::sys::atomic::{
     AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed},
 };
-use crate::sys::{Mutex, rank};
+use crate::sys::{Mutex, rank, try_print_error};
 use crate::task::swallow;
 
 /// At most so many threads, unless the builder says otherwise (Go: `sched.maxmcount`).
@@ -62,7 +62,7 @@ pub(crate) struct Threads {
     limit: AtomicUsize,
     /// For names: how many have been started in all.
     started: AtomicUsize,
-    /// A thread could not be started; `sysmon` tries again.
+    /// Threads that could not be started; `sysmon` tries again. The first is told of.
     failed: AtomicUsize,
     /// Threads that the limit forbade.
     refused: SharedCounter,
@@ -226,8 +226,10 @@ impl Threads {
             context::belong_to(runtime, as_worker);
             body();
         });
-        let handle = started.inspect_err(|_| {
-            self.failed.fetch_add(1, Relaxed);
+        let handle = started.inspect_err(|error| {
+            if self.failed.fetch_add(1, Relaxed) == 0 {
+                tell_refused(&config, suffix, error);
+            }
         })?;
         // Threads of the pool come and go. What a thread has left in its handle is dropped outside the lock.
         let mut handles = self.handles.lock();
@@ -239,6 +241,17 @@ impl Threads {
         drop(ended);
         Ok(())
     }
+}
+
+/// The first time that the system refuses a thread: it is tried again, but if none is ever to be had, as with a stack
+/// that is too large, a runtime would stand without a word.
+#[cold]
+fn tell_refused(config: &Config, suffix: &str, error: &io::Error) {
+    let name = config.thread_name.as_deref().unwrap_or("gmp");
+    let stack = config.thread_stack_size.map(|bytes| format!(" with a stack of {bytes} bytes")).unwrap_or_default();
+    let _ = try_print_error(&format!(
+        "gmp: the system refuses the thread `{name}-{suffix}`{stack}: {error}; what it is for waits until there is one"
+    ));
 }
 
 /// Starts a machine that begins with the processor `slot` (Go: `startm`, `newm`). If the limit or the system refuses
