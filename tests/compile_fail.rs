@@ -22,7 +22,26 @@ const CASES: &[Case] = &[
             use std::process::ExitCode;\n\
             #[gmp::main]\nasync fn main() {}\n\
             /// Documented.\n#[gmp::main(send)]\npub async fn spawned() -> ExitCode { ExitCode::SUCCESS }\n\
-            /// Documented.\n#[gmp::main(local)]\npub async fn local() -> ExitCode { ExitCode::SUCCESS }\n",
+            /// Documented.\n#[gmp::main(local)]\npub async fn local() -> ExitCode { ExitCode::SUCCESS }\n\
+            /// Documented.\n#[must_use = \"mine\"]\n#[gmp::main]\npub async fn must() {}\n",
+        errors: &[],
+    },
+    Case {
+        name: "spawn_is_a_statement",
+        source: "#![forbid(warnings, unused)]\nfn main() {\n    gmp::spawn(async {});\n    \
+            gmp::spawn_blocking(|| ());\n    gmp::task::spawn_pinned(|| async {});\n}\n",
+        errors: &[],
+    },
+    Case {
+        name: "status_of_a_main_is_dropped",
+        source: "#![deny(warnings)]\nfn main() {\n    run();\n}\n\
+            #[gmp::main]\nasync fn run() -> Result<(), std::fmt::Error> {\n    Err(std::fmt::Error)\n}\n",
+        errors: &[(3, "unused return value of `run` that must be used")],
+    },
+    Case {
+        name: "status_of_a_main_is_returned",
+        source: "#![deny(warnings)]\nfn main() -> std::process::ExitCode {\n    run()\n}\n\
+            #[gmp::main]\nasync fn run() -> Result<(), std::fmt::Error> {\n    Err(std::fmt::Error)\n}\n",
         errors: &[],
     },
     Case {

@@ -427,6 +427,8 @@ impl Drop for Guest {
 
 /// Spawns a task (Go: the `go` statement): `future` runs on its own, as soon as a processor comes to it.
 ///
+/// The handle waits for its output. Dropping that lets the task go on by itself, so `gmp::spawn(…);` is a statement.
+///
 /// On a thread of no runtime it goes to the default runtime, which is started if need be.
 ///
 /// # Panics

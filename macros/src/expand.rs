@@ -13,7 +13,8 @@
 //! }
 //! ```
 //!
-//! With `send` and `local`, `Spawned` and `Local` of `::gmp::__private` stand where the probe does.
+//! With `send` and `local`, `Spawned` and `Local` of `::gmp::__private` stand where the probe does. A function that is
+//! not called `main` is `#[must_use]`: who drops its status drops the failure that the body ended with.
 //!
 //! 1. The import is in a block of its own, which the body is not in: the body sees no name of ours but `__gmp_body`.
 //! 2. The import is a glob because one of its two traits stays unused; a glob of which anything is used gets no
@@ -25,6 +26,9 @@ use crate::arguments::{Arguments, Attribute, Via};
 use crate::function::{Function, Refusal};
 use crate::tokens::{Error, template};
 use proc_macro::{Span, TokenStream, TokenTree};
+
+const MUST_USE: &str = "#[must_use = \"the status of the body: return it from `main`; for the body's own result call \
+    an `async fn` without the attribute in `gmp::block_on`\"]";
 
 /// The expansion of `#[gmp::main]`.
 pub(crate) fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
@@ -57,7 +61,12 @@ pub(crate) fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
         &[("import", &import), ("via", &via), ("gmp", gmp), ("settings", &arguments.settings), ("body", &body)],
     );
     let returns = template("-> ::std::process::ExitCode", site, &[]);
-    let function = function_around(&function, &TokenStream::new(), &returns, &block);
+    let must_use = if function.name.to_string() == "main" || function.has_attribute("must_use") {
+        TokenStream::new()
+    } else {
+        template(MUST_USE, site, &[])
+    };
+    let function = function_around(&function, &must_use, &returns, &block);
     with_errors(arguments.errors, function)
 }
 

@@ -113,6 +113,14 @@ impl Function {
         })
     }
 
+    /// Whether there is an attribute that begins with `word`, whatever follows it.
+    pub(crate) fn has_attribute(&self, word: &str) -> bool {
+        self.attributes.clone().into_iter().any(|token| match token {
+            TokenTree::Group(group) => is_word(group.stream().into_iter().next().as_ref(), word),
+            _ => false,
+        })
+    }
+
     /// The first token of the result type, if one is written: behind `-` and `>`.
     pub(crate) fn result(&self) -> Option<TokenTree> {
         self.returns.clone().into_iter().nth(2)

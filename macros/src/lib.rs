@@ -21,6 +21,11 @@ mod tokens;
 /// main thread, so the process ends with status 101. A runtime that cannot be built is reported on standard error,
 /// with status 1.
 ///
+/// The function that comes out is not async, and what it returns is always an `ExitCode`, which `main` returns to the
+/// system. One that is not `main` itself is called by it: `fn main() -> ExitCode { run() }`. Its `Err` has then been
+/// printed and is a status; who wants the body's own result calls an `async fn` without the attribute in
+/// `gmp::block_on`.
+///
 /// If the future of the function is `Send` it is spawned as an ordinary task and the main thread only waits; what it
 /// spawns then lands in the queue of the processor that it runs on. Otherwise it is polled on the main thread.
 ///

@@ -11,7 +11,8 @@ use super::cell::{self, Join};
 use super::outcome::{Cause, Failure};
 use crate::budget::poll_charge;
 
-/// Waits for a task's output. Dropping it detaches the task, which goes on.
+/// Waits for a task's output. Dropping it detaches the task, which goes on: `gmp::spawn(…);` is one that nobody waits
+/// for. What a detached task panics with is told by the panic hook alone.
 ///
 /// # Cancel safety
 ///
@@ -25,7 +26,6 @@ use crate::budget::poll_charge;
 ///     assert_eq!(handle.await.unwrap(), 42);
 /// });
 /// ```
-#[must_use = "dropping a handle detaches its task; say `drop` if that is meant"]
 pub struct JoinHandle<T> {
     task: Kind<T>,
     /// It was ready once.
