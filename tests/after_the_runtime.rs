@@ -38,7 +38,8 @@ fn r14_a_handle() {
         assert!(io.to_string().contains("runtime shut down"));
         let blocked = thread::scope(|scope| scope.spawn(|| handle.block_on(async {})).join());
         let message = blocked.unwrap_err();
-        assert_eq!(message.downcast_ref::<String>().map(String::as_str), Some("runtime shut down"));
+        let message = message.downcast_ref::<String>().unwrap();
+        assert!(message.starts_with("runtime shut down: ") && message.contains("call `gmp::block_on`"), "{message}");
         assert_eq!(handle.metrics().procs, 0);
         let _entered = handle.enter();
         assert!(gmp::Handle::try_current().unwrap_err().to_string().contains("runtime shut down"));

@@ -116,6 +116,12 @@ fn r23_the_table_is_what_the_compiler_says() {
 /// What a closure for `catch_unwind` may hold.
 const _: () = {
     const fn is_unwind_safe<T: std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
+    is_unwind_safe::<gmp::Runtime>();
+    is_unwind_safe::<gmp::Handle>();
+    is_unwind_safe::<gmp::runtime::EnterGuard>();
     is_unwind_safe::<gmp::task::JoinHandle<u8>>();
     is_unwind_safe::<gmp::task::AbortHandle>();
+    is_unwind_safe::<gmp::net::TcpListener>();
+    is_unwind_safe::<gmp::net::TcpStream>();
+    is_unwind_safe::<gmp::net::UdpSocket>();
 };

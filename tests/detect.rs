@@ -15,6 +15,7 @@ use gmp::Builder;
 use gmp::net::UdpSocket;
 use gmp::runtime::{Handle, Runtime};
 use gmp::signal::unix::{SignalKind, signal};
+use gmp::task::LocalSet;
 
 use limit::limited;
 
@@ -114,6 +115,17 @@ fn r24_a_body_without_a_waker_is_reported_at_once() {
             assert!(report.contains("no waker of it is left"), "{report}");
             keeper.join().unwrap();
         }
+    });
+}
+
+/// Not the line of gmp that calls `block_on` for it.
+#[test]
+fn r24_a_local_set_that_waits_in_vain_is_reported_where_it_was_called() {
+    limited(|| {
+        let (runtime, set) = (runtime(SOON), LocalSet::new());
+        let at = here(1);
+        let report = report_of(|| set.block_on(&runtime, pending::<()>()));
+        assert!(report.contains(&format!("a thread waits in the `block_on` at {at}")), "{report}");
     });
 }
 

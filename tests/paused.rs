@@ -428,9 +428,12 @@ fn r24_a_clock_in_the_wrong_state_is_a_panic_that_says_so() {
             .unwrap()
     }
     let runtime = paused(1);
-    assert_eq!(message(async { pause() }, &runtime), "the clock is paused already");
+    assert_eq!(
+        message(async { pause() }, &runtime),
+        "the clock is paused already, by `pause` or `start_paused`: call `resume` first"
+    );
     runtime.block_on(async { resume() });
-    assert_eq!(message(async { resume() }, &runtime), "the clock is not paused");
+    assert_eq!(message(async { resume() }, &runtime), "the clock is not paused: call `pause` first");
     assert_eq!(message(advance(HOUR), &runtime), "the clock is not paused: call `pause` first");
 }
 

@@ -34,6 +34,7 @@
 //! repeat the steps of what they say they mirror, here, in `find` and in `runtime::shutdown`: a change of the order is
 //! made in both.
 
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -210,6 +211,11 @@ impl RuntimeRef {
         self.sched.generation.load(Acquire) == self.generation
     }
 }
+
+// A panic leaves a runtime as it is: no code of the user's runs under its locks, nor while anything of it is half
+// changed. What a panic leaves half changed is the user's, and no concern of those who name the runtime.
+impl UnwindSafe for RuntimeRef {}
+impl RefUnwindSafe for RuntimeRef {}
 
 impl std::fmt::Debug for RuntimeRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

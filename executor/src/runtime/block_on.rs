@@ -334,7 +334,11 @@ impl Drop for Blocking {
 #[track_caller]
 pub(crate) fn on<F: Future>(runtime: RuntimeRef, future: F) -> F::Output {
     assert!(runtime.is_of_this_process(), "{FORKED}");
-    assert!(runtime.is_there(), "{SHUT_DOWN}");
+    assert!(
+        runtime.is_there(),
+        "{SHUT_DOWN}: `block_on` of a handle needs its `Runtime`; keep that until it returns, or call `gmp::block_on`, \
+         which takes the current runtime or the default one"
+    );
     let blocking = Blocking::new(runtime, Wait::of_block_on(Location::caller(), runtime.generation));
     // What the future spawns here is dropped after it, and before the processor is given up.
     let host = Host::new();

@@ -74,10 +74,10 @@ where
 /// let count = Rc::new(Cell::new(0));
 /// for _ in 0..3 {
 ///     let count = count.clone();
-///     drop(set.spawn_local(async move {
+///     set.spawn_local(async move {
 ///         gmp::task::yield_now().await;
 ///         count.set(count.get() + 1);
-///     }));
+///     });
 /// }
 /// // Nothing runs before the set is polled.
 /// assert_eq!(count.get(), 0);
@@ -136,7 +136,8 @@ impl LocalSet {
     ///
     /// # Panics
     ///
-    /// If `future` does.
+    /// If `future` does, or if it waits in vain and the runtime looks for that
+    /// ([`Builder::detect_deadlocks`](crate::runtime::Builder::detect_deadlocks)).
     ///
     /// # Examples
     ///
@@ -147,6 +148,7 @@ impl LocalSet {
     /// assert_eq!(set.block_on(&runtime, task).unwrap(), 7);
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    #[track_caller]
     pub fn block_on<F: Future>(&self, runtime: &Runtime, future: F) -> F::Output {
         runtime.block_on(self.run_until(future))
     }

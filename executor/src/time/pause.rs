@@ -51,7 +51,7 @@ fn sched() -> &'static Sched {
 /// ```
 #[track_caller]
 pub fn pause() {
-    assert!(sched().pause_clock(), "the clock is paused already");
+    assert!(sched().pause_clock(), "the clock is paused already, by `pause` or `start_paused`: call `resume` first");
 }
 
 /// Lets the clock of the current runtime go on from where it stands.
@@ -78,7 +78,7 @@ pub fn pause() {
 /// ```
 #[track_caller]
 pub fn resume() {
-    assert!(sched().resume_clock(), "the clock is not paused");
+    assert!(sched().resume_clock(), "the clock is not paused: call `pause` first");
 }
 
 /// Moves the paused clock of the current runtime forward by `duration`, in one step, and lets the tasks go first whose
