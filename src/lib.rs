@@ -79,7 +79,8 @@ pub mod signal {
     pub use gmp_net::signal::{ctrl_c, unix};
 }
 
-/// What hyper asks of a runtime.
+/// What hyper asks of a runtime. [`TcpStream`](net::TcpStream) has hyper's I/O traits itself; a stream around it that
+/// has those of futures-io, as one of TLS, has hyper's in an adapter such as `smol_hyper::rt::FuturesIo`.
 #[cfg(feature = "hyper")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hyper")))]
 pub mod rt {
