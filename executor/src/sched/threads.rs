@@ -20,7 +20,7 @@ use crate::sched::find::{Began, Worker};
 use crate::sched::{Config, Sched};
 use crate::sys::atomic::{
     AtomicBool, AtomicU64, AtomicUsize,
-    Ordering::{AcqRel, Acquire, Relaxed},
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use crate::sys::{Mutex, rank, try_print_error};
 use crate::task::swallow;
@@ -70,6 +70,8 @@ pub(crate) struct Threads {
     asked: AtomicBool,
     /// Machines that are in `Builder::on_thread_start`.
     in_hooks: AtomicUsize,
+    /// Threads that are being started, and whose handles are not in the list yet. They may have ended.
+    starting: AtomicUsize,
     handles: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -83,6 +85,7 @@ impl Threads {
             refused: SharedCounter::new(),
             asked: AtomicBool::new(false),
             in_hooks: AtomicUsize::new(0),
+            starting: AtomicUsize::new(0),
             handles: Mutex::new(rank::LEAF, Vec::new()),
         }
     }
@@ -189,9 +192,37 @@ impl Threads {
         self.in_hooks.load(Relaxed)
     }
 
-    /// The threads to join.
+    /// The threads to join, also one that has ended before who started it has put its handle here. Empty if all were
+    /// taken.
     pub(crate) fn take_handles(&self) -> Vec<JoinHandle<()>> {
-        std::mem::take(&mut *self.handles.lock())
+        loop {
+            // Acquire: pairs with the Release in `keep`: the handle is in the list then.
+            let is_starting = self.starting.load(Acquire) > 0;
+            let handles = std::mem::take(&mut *self.handles.lock());
+            if !is_starting || !handles.is_empty() {
+                return handles;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Starts a thread and keeps its handle.
+    fn keep(&self, start: impl FnOnce() -> io::Result<JoinHandle<()>>) -> io::Result<()> {
+        // Relaxed: whoever sees that the thread has ended sees also what came before its start.
+        self.starting.fetch_add(1, Relaxed);
+        let started = start().map(|handle| {
+            // Threads of the pool come and go.
+            let mut handles = self.handles.lock();
+            let (ended, mut live): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut *handles).into_iter().partition(JoinHandle::is_finished);
+            live.push(handle);
+            *handles = live;
+            ended
+        });
+        // Release: pairs with the Acquire in `take_handles`.
+        self.starting.fetch_sub(1, Release);
+        // What a thread has left in its handle is dropped outside the lock.
+        started.map(drop)
     }
 
     /// Fresh for another runtime of the same slot.
@@ -222,24 +253,15 @@ impl Threads {
         if let Some(size) = config.thread_stack_size {
             builder = builder.stack_size(size);
         }
-        let started = builder.spawn(move || {
+        let body = move || {
             context::belong_to(runtime, as_worker);
             body();
-        });
-        let handle = started.inspect_err(|error| {
+        };
+        self.keep(|| builder.spawn(body)).inspect_err(|error| {
             if self.failed.fetch_add(1, Relaxed) == 0 {
                 tell_refused(&config, suffix, error);
             }
-        })?;
-        // Threads of the pool come and go. What a thread has left in its handle is dropped outside the lock.
-        let mut handles = self.handles.lock();
-        let (ended, mut live): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut *handles).into_iter().partition(JoinHandle::is_finished);
-        live.push(handle);
-        *handles = live;
-        drop(handles);
-        drop(ended);
-        Ok(())
+        })
     }
 }
 
@@ -423,6 +445,36 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Who joins all threads waits for one that has ended, and whose handle comes late.
+    #[test]
+    fn r14_no_thread_is_left_unjoined() {
+        let threads = threads(3);
+        let takes = AtomicBool::new(false);
+        let take = || {
+            takes.store(true, Relaxed);
+            threads.take_handles()
+        };
+        std::thread::scope(|scope| {
+            let mut taker = None;
+            let kept = threads.keep(|| {
+                let handle = std::thread::spawn(|| ());
+                taker = Some(scope.spawn(take));
+                // It looks at the list more than once.
+                while !takes.load(Relaxed) {
+                    std::thread::yield_now();
+                }
+                (0..1000).for_each(|_| std::thread::yield_now());
+                Ok(handle)
+            });
+            kept.unwrap();
+            let taken = taker.unwrap().join().unwrap();
+            assert_eq!(taken.len(), 1);
+            taken.into_iter().for_each(|thread| thread.join().unwrap());
+        });
+        assert!(threads.keep(|| Err(io::ErrorKind::WouldBlock.into())).is_err());
+        assert!(threads.take_handles().is_empty());
     }
 
     #[test]
