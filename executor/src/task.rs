@@ -13,6 +13,18 @@
 //!    `state`), or to a local set (`local`), which has it in one of `async-task` (`bound`). Run queues hold none but
 //!    the first kind.
 //!
+//! What makes tasks, and where these are until they end:
+//!
+//! | function         | for                                                         | its cell, and who finds it            |
+//! |------------------|-------------------------------------------------------------|---------------------------------------|
+//! | `spawn_here`     | the runtime that this thread is in, in the caller's code    | by `spawn_in`, or the next one's      |
+//! | `spawn`          | a runtime that is named                                     | by `spawn_in` or `spawn_apart`        |
+//! | `spawn_in`       | a thread that holds a processor                             | in its arena, whose walk finds it     |
+//! | `spawn_apart`    | one that does not, and futures that fit in no arena         | in a shared arena, or in the registry |
+//! | `spawn_counted`  | runtimes that look for leaks                                | in the registry                       |
+//! | `spawn_blocking` | closures for the pool                                       | in the registry                       |
+//! | `spawn_pinned`   | a thread of its own                                         | `bound`'s, in a set of its own        |
+//!
 //! The word of a cell that is not its state, and with it ids:
 //!
 //! | bits   | mean                                                                                    |
