@@ -37,6 +37,55 @@ fn r01_a_task_that_polls_its_own_set() {
     });
 }
 
+/// It may also wait in a `block_on` that is not ours, and holds up whoever polls it.
+#[test]
+fn r01_a_task_that_polls_its_own_set_elsewhere() {
+    limited(|| {
+        let set = Rc::new(LocalSet::new());
+        let inner = set.clone();
+        let neighbour = set.spawn_local(async {
+            yield_now().await;
+            7
+        });
+        let task = set.spawn_local(async move { futures::executor::block_on(inner.run_until(neighbour)).unwrap() });
+        assert_eq!(gmp::block_on(set.run_until(task)).unwrap(), 7);
+    });
+}
+
+/// Tasks that poll their own set, or one the other's: each polls the next one inside its own poll, and thousands would
+/// use up the stack.
+#[test]
+fn r18_tasks_that_poll_their_own_sets_nest_only_so_deep() {
+    const TASKS: usize = 200;
+    limited(|| {
+        for sets in [1, 2] {
+            let sets: Vec<_> = (0..sets).map(|_| Rc::new(LocalSet::new())).collect();
+            let (first, last) = (sets[0].clone(), sets[sets.len() - 1].clone());
+            let (depth, deepest) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+            let tasks: Vec<_> = (0..TASKS)
+                .map(|n| {
+                    let (own, other) = (sets[n % sets.len()].clone(), sets[(n + 1) % sets.len()].clone());
+                    let (set, depth, deepest) = (own.clone(), depth.clone(), deepest.clone());
+                    let mut polls = Box::pin(async move { other.run_until(own.run_until(yield_now())).await });
+                    set.spawn_local(std::future::poll_fn(move |cx| {
+                        depth.set(depth.get() + 1);
+                        deepest.set(deepest.get().max(depth.get()));
+                        let polled = polls.as_mut().poll(cx);
+                        depth.set(depth.get() - 1);
+                        polled
+                    }))
+                })
+                .collect();
+            gmp::block_on(first.run_until(last.run_until(async {
+                for task in tasks {
+                    task.await.unwrap();
+                }
+            })));
+            assert!(deepest.get() <= 32, "{} polls inside of each other, in {} sets", deepest.get(), sets.len());
+        }
+    });
+}
+
 /// Two that wait for the set, each with a waker of its own: when one leaves, the other one still comes to the tasks.
 #[test]
 fn r01_each_host_of_a_set_is_woken() {

@@ -358,6 +358,63 @@ fn r23_guards_in_any_order() {
     });
 }
 
+/// It lasts until it is dropped, whether the `block_on` has tasks of its own or not.
+#[test]
+fn r24_a_guard_across_an_await_in_block_on() {
+    limited(|| {
+        for has_tasks in [false, true] {
+            let runtime = runtime(1);
+            runtime.block_on(async {
+                if has_tasks {
+                    drop(spawn_local(std::future::pending::<()>()));
+                    yield_now().await;
+                }
+                let set = LocalSet::new();
+                let guard = set.enter();
+                yield_now().await;
+                let task = spawn_local(async { 7 });
+                drop(guard);
+                let own = spawn_local(async { 8 });
+                assert_eq!(own.await.unwrap(), 8);
+                assert!(!task.is_finished(), "it went to the `block_on`, with tasks: {has_tasks}");
+                assert_eq!(set.run_until(task).await.unwrap(), 7);
+            });
+        }
+    });
+}
+
+/// In a task of a set it ends with the poll: the next poll of the task, and its neighbours, are in their own set.
+#[test]
+fn r24_a_guard_across_an_await_in_a_task() {
+    async fn runs() -> bool {
+        let task = spawn_local(async {});
+        // Enough polls for a task of the same set.
+        for _ in 0..10 {
+            yield_now().await;
+        }
+        task.is_finished()
+    }
+    limited(|| {
+        let other = Rc::new(LocalSet::new());
+        let (own, entered) = (LocalSet::new(), other.clone());
+        gmp::block_on(own.run_until(async {
+            let holds = spawn_local(async move {
+                let guard = entered.enter();
+                yield_now().await;
+                let runs = runs().await;
+                drop(guard);
+                runs
+            });
+            let beside = spawn_local(runs());
+            assert_eq!((holds.await.unwrap(), beside.await.unwrap()), (true, true));
+            let guard = other.enter();
+            yield_now().await;
+            assert!(runs().await, "beside the tasks");
+            drop(guard);
+        }));
+    });
+}
+
 #[test]
 fn r07_r08_sleeps_and_sockets() {
     limited(|| {

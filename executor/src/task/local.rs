@@ -10,7 +10,8 @@
 //! 3. A set that is dropped drops its tasks first, on its own thread. A task that somebody else is just putting home is
 //!    waited for.
 //! 4. A poll of the set polls a bounded number of tasks, ends when the budget of the slice is spent or some time is
-//!    over, and lets the future beside the tasks go first at every other poll at least.
+//!    over, and lets the future beside the tasks go first at every other poll at least. Polls of one set inside of each
+//!    other go [`NESTED`] deep; one further in leaves the tasks to those.
 //! 5. What this thread is inside of is a stack. A guard that users hold restores a [`HomeRef`], which may be of a set
 //!    that is gone; the pointers are restored by frames of our own.
 
@@ -41,6 +42,9 @@ use crate::sys::{Mutex, rank};
 const POLLS: u32 = 61;
 /// A poll of a set ends after about so long, in nanoseconds.
 const POLL_NS: u64 = 1_000_000;
+/// So many polls of a set poll tasks, one inside a task of the other. A `block_on` of ours between them counts afresh:
+/// it holds those around it up. So does one of others, which nobody sees: hence more than one.
+const NESTED: u32 = 16;
 /// The host key of a set's owner.
 pub(super) const OWNER: u64 = 0;
 
@@ -260,10 +264,20 @@ struct Here {
     host: Cell<*const Host>,
     /// The set whose tasks are polled, or dropped: their wakes go to its queue.
     running: Cell<*const Set>,
+    /// How many [`Hosting`]s there are. No poll of a set that began before the last of them goes on until that is
+    /// dropped.
+    depth: Cell<usize>,
 }
 
 thread_local! {
-    static HERE: Here = const { Here { entered: Cell::new(None), host: Cell::new(ptr::null()), running: Cell::new(ptr::null()) } };
+    static HERE: Here = const {
+        Here {
+            entered: Cell::new(None),
+            host: Cell::new(ptr::null()),
+            running: Cell::new(ptr::null()),
+            depth: Cell::new(0),
+        }
+    };
 }
 
 /// Spawns into the set that this thread is in. `None`, and the future is given back, if it is in none.
@@ -303,23 +317,37 @@ impl Drop for Entered {
     }
 }
 
-/// The tasks of a set are polled, or dropped, until this is dropped.
+/// The set is polled, or its tasks are dropped, until this is dropped.
 struct Running<'a> {
+    set: &'a Set,
     before: *const Set,
-    _entered: Entered,
-    _set: PhantomData<&'a Set>,
+    /// What `Set::nesting` was.
+    nesting: Nesting,
+}
+
+/// Which poll of a set goes on.
+#[derive(Clone, Copy, Default)]
+struct Nesting {
+    /// [`Here::depth`].
+    depth: usize,
+    /// How many there are at this depth, one inside of the other.
+    polls: u32,
 }
 
 impl<'a> Running<'a> {
     fn new(set: &'a Set) -> Self {
-        let before = HERE.with(|here| here.running.replace(set));
-        Running { before, _entered: Entered::new(Some(set.here)), _set: PhantomData }
+        let (before, depth) = HERE.with(|here| (here.running.replace(set), here.depth.get()));
+        let nesting = set.nesting.get();
+        let polls = if nesting.depth == depth { nesting.polls + 1 } else { 1 };
+        set.nesting.set(Nesting { depth, polls });
+        Running { set, before, nesting }
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         HERE.with(|here| here.running.set(self.before));
+        self.set.nesting.set(self.nesting);
     }
 }
 
@@ -330,6 +358,7 @@ pub(crate) struct Set {
     queue: RefCell<VecDeque<Runnable<Meta>>>,
     /// The next poll begins with the tasks (invariant 4).
     tasks_first: Cell<bool>,
+    nesting: Cell<Nesting>,
     _thread: PhantomData<*const ()>,
 }
 
@@ -345,7 +374,13 @@ impl Set {
     ///
     /// No other thread does or did, and the futures in it are closures that may be sent here.
     pub(crate) unsafe fn adopt(here: HomeRef) -> Set {
-        Set { here, queue: RefCell::default(), tasks_first: Cell::new(false), _thread: PhantomData }
+        Set {
+            here,
+            queue: RefCell::default(),
+            tasks_first: Cell::new(false),
+            nesting: Cell::default(),
+            _thread: PhantomData,
+        }
     }
 
     /// Makes it the set that `spawn_local` means.
@@ -385,6 +420,7 @@ impl Set {
     }
 
     /// A poll of the host `key`: polls `beside`, then the tasks that are ready, or the other way round (invariant 4).
+    /// To `beside`, `spawn_local` means what it did before.
     pub(crate) fn poll<R>(
         &self,
         key: u64,
@@ -393,6 +429,10 @@ impl Set {
     ) -> Poll<R> {
         let _running = Running::new(self);
         self.register(key, cx.waker());
+        if self.nesting.get().polls > NESTED {
+            // Those around come back to the queue.
+            return beside(cx);
+        }
         if self.tasks_first.take() {
             self.poll_tasks();
             if !has_budget() {
@@ -420,6 +460,7 @@ impl Set {
     }
 
     fn poll_tasks(&self) {
+        let _entered = self.enter();
         let mut start = None;
         for polled in 0..POLLS {
             // With several polls there is a clock, which is read after 1, 2, 4 … of them.
@@ -438,6 +479,8 @@ impl Set {
                 // The first one is polled whatever is left.
                 p.charge();
             }
+            // The one before may hold a guard of another set.
+            HERE.with(|here| here.entered.set(Some(self.here)));
             run(task);
         }
     }
@@ -478,7 +521,7 @@ impl Drop for Set {
         // Without tasks none is queued either.
         if !self.is_empty() {
             // What their destructors spawn here is refused.
-            let _running = Running::new(self);
+            let _running = (Running::new(self), self.enter());
             let thread = Arc::new(Unpark(Parker::new()));
             let waker = Waker::from(thread.clone());
             loop {
@@ -557,7 +600,10 @@ pub(crate) struct Hosting<'a> {
 impl Hosting<'_> {
     /// In no set of the frames around: their queues are not looked at before this frame is gone.
     fn new(host: *const Host) -> Self {
-        let before = HERE.with(|here| (here.host.replace(host), here.running.replace(ptr::null())));
+        let before = HERE.with(|here| {
+            here.depth.set(here.depth.get() + 1);
+            (here.host.replace(host), here.running.replace(ptr::null()))
+        });
         Hosting { before, _entered: Entered::new(None), _host: PhantomData }
     }
 }
@@ -567,6 +613,7 @@ impl Drop for Hosting<'_> {
         HERE.with(|here| {
             here.host.set(self.before.0);
             here.running.set(self.before.1);
+            here.depth.set(here.depth.get() - 1);
         });
     }
 }

@@ -112,6 +112,9 @@ impl LocalSet {
     /// Runs `future` to its end, and the tasks of the set while it lasts. Inside, [`spawn_local`] means this set. Tasks
     /// that have not ended with `future` stay, for the next time that the set is polled.
     ///
+    /// It may be called in tasks of this very set. Where many of them do, one inside the poll of the other, those
+    /// furthest in run their `future` alone, and whoever polls these tasks runs the others.
+    ///
     /// # Cancel safety
     ///
     /// That of `future`: dropping it drops `future`, and leaves the tasks in the set.
@@ -129,7 +132,13 @@ impl LocalSet {
     pub async fn run_until<F: Future>(&self, future: F) -> F::Output {
         let host = Host::new(self);
         let mut future = pin!(future);
-        std::future::poll_fn(|cx| self.set.poll(host.key, cx, |cx| future.as_mut().poll(cx))).await
+        std::future::poll_fn(|cx| {
+            self.set.poll(host.key, cx, |cx| {
+                let _entered = self.set.enter();
+                future.as_mut().poll(cx)
+            })
+        })
+        .await
     }
 
     /// [`LocalSet::run_until`] in [`Runtime::block_on`].
@@ -155,6 +164,9 @@ impl LocalSet {
 
     /// Makes this the set that [`spawn_local`] means on this thread, until the guard is dropped. It is not polled by
     /// that.
+    ///
+    /// In a `block_on` the guard may be held across an `.await`. In a task of a set, and in [`LocalSet::run_until`], it
+    /// holds until the next `.await` that waits: each of their polls begins in the set that they belong to.
     ///
     /// # Examples
     ///
