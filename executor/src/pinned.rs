@@ -6,7 +6,7 @@
 //!    until its future is gone and its thread about to end: the runtime's slot is not recycled before.
 //! 2. A thread is started for one task and ends with it: what the task did to its thread nobody else meets.
 //! 3. A task whose thread was refused, by the system or by `Builder::max_threads`, waits in `waiting`. Nobody has
-//!    polled it, so that whoever shuts down may drop it.
+//!    polled it, so that whoever takes it out of there may drop it: shutdown, or a machine if it was aborted.
 //! 4. What a pinned task did to its thread (namespaces, signal mask, affinity, …) a thread that this one starts would
 //!    inherit. So it starts none of the runtime: `sysmon` does, as if the system had refused it (Go: the template
 //!    thread).
@@ -14,6 +14,8 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::Location;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use crate::context;
 use crate::metrics::Metrics;
@@ -21,13 +23,13 @@ use crate::runtime;
 use crate::sched::threads::Kind;
 use crate::sched::{RuntimeRef, Sched};
 use crate::sys::atomic::{
-    AtomicUsize,
+    AtomicBool, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed},
 };
 use crate::sys::{Mutex, rank};
-use crate::task::local::{HomeRef, Set};
+use crate::task::local::{HomeRef, Host, Set};
 use crate::task::registry::Closed;
-use crate::task::{Id, swallow};
+use crate::task::{self, Id, swallow};
 
 /// The pinned tasks of one runtime.
 pub(crate) struct Pinned {
@@ -35,6 +37,8 @@ pub(crate) struct Pinned {
     threads: AtomicUsize,
     /// Tasks whose thread has not come to its `block_on`, where `Waits` knows it.
     coming: AtomicUsize,
+    /// A pinned thread has shut the runtime down, and `sysmon` is to start the thread that does the rest.
+    finish_asked: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -65,7 +69,12 @@ pub(crate) struct Task {
 impl Pinned {
     pub(crate) const fn new() -> Self {
         let state = State { generation: 0, live: Vec::new(), waiting: VecDeque::new(), spawned: 0 };
-        Pinned { threads: AtomicUsize::new(0), coming: AtomicUsize::new(0), state: Mutex::new(rank::LEAF, state) }
+        Pinned {
+            threads: AtomicUsize::new(0),
+            coming: AtomicUsize::new(0),
+            finish_asked: AtomicBool::new(false),
+            state: Mutex::new(rank::LEAF, state),
+        }
     }
 
     /// Fresh for a runtime.
@@ -113,6 +122,19 @@ impl Pinned {
         metrics.live_tasks += state.live.len();
     }
 
+    /// Takes the tasks out that were aborted before they had a thread.
+    fn take_aborted(&self) -> Vec<Task> {
+        let mut aborted = Vec::new();
+        self.state.lock().waiting.retain(|task| {
+            let is_aborted = task.set.has_aborted();
+            if is_aborted {
+                aborted.push(*task);
+            }
+            !is_aborted
+        });
+        aborted
+    }
+
     /// The task is gone, and its thread about to end.
     fn remove(&self, task: Task) {
         self.state.lock().live.retain(|other| other.number != task.number);
@@ -151,8 +173,16 @@ impl Sched {
         Ok(())
     }
 
-    /// Starts the threads that the system refused before. Tells whether it still does.
+    /// Starts the threads that the system refused before, or that a pinned thread must not start, and has the tasks end
+    /// that were aborted meanwhile. Tells whether the system still refuses one.
     pub(crate) fn pinned_retry(&'static self) -> bool {
+        if self.pinned.finish_asked.swap(false, Relaxed) {
+            runtime::finish_elsewhere(self.runtime());
+        }
+        for aborted in self.pinned.take_aborted() {
+            let location = aborted.location;
+            drop(task::spawn(self.runtime(), location, Aborted { sched: self, task: Some(aborted) }));
+        }
         loop {
             let waiting = self.pinned.state.lock().waiting.pop_front();
             let Some(task) = waiting else {
@@ -173,9 +203,25 @@ impl Sched {
             };
             // SAFETY: no thread was started for it (invariant 3).
             drop(unsafe { Set::adopt(task.set) });
-            self.pinned.has_come();
-            self.pinned.remove(task);
+            self.pinned_is_gone(task);
         }
+    }
+
+    /// A thread that ends the runtime is to be started. `false`: by this one, which is not pinned.
+    pub(crate) fn pinned_asks_to_finish(&'static self) -> bool {
+        let asks = starts_no_thread(self);
+        if asks {
+            // Relaxed: what it is to do is in the runtime's state; the wake comes after it.
+            self.pinned.finish_asked.store(true, Relaxed);
+            self.sysmon.wake();
+        }
+        asks
+    }
+
+    /// The future of a task without a thread is gone, and it counts no more.
+    fn pinned_is_gone(&self, task: Task) {
+        self.pinned.has_come();
+        self.pinned.remove(task);
     }
 
     /// Starts the task's thread; if that fails the task waits, where `wait` puts it.
@@ -197,6 +243,39 @@ impl Sched {
             self.shutdown.unpark();
         }
         started
+    }
+}
+
+/// A task that was aborted before it had a thread, on its way to a machine: its destructor is the user's, and nothing
+/// for `sysmon`.
+struct Aborted {
+    sched: &'static Sched,
+    task: Option<Task>,
+}
+
+impl Future for Aborted {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(task) = self.task.take() {
+            // SAFETY: no thread was started for it (invariant 3).
+            let set = unsafe { Set::adopt(task.set) };
+            // The poll of an aborted task drops its future, and the handle says why.
+            let _ = Host::with(set).poll(cx, |_| Poll::<()>::Pending);
+            self.sched.pinned_is_gone(task);
+            self.sched.shutdown.unpark();
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Aborted {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            // No machine came: the runtime closes, and shutdown drops those that wait. It may have looked before.
+            self.sched.pinned.state.lock().waiting.push_back(task);
+            self.sched.shutdown.unpark();
+        }
     }
 }
 

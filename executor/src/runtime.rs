@@ -26,6 +26,7 @@ pub(crate) use pinned::run as run_pinned;
 pub use procs::{procs, set_procs};
 pub use shutdown::Leftover;
 use shutdown::Patience;
+pub(crate) use shutdown::finish_elsewhere;
 
 mod block_in_place;
 mod block_on;
@@ -520,8 +521,8 @@ where
 /// On a thread of no runtime it goes to the default runtime, which is started if need be.
 ///
 /// [`JoinHandle::abort`] ends the task after its current poll; its future is dropped on its thread. If the system
-/// refuses a thread, the task waits until there is one. When the runtime is shut down, the thread drops the future and
-/// ends.
+/// refuses a thread, the task waits until there is one, or until it is aborted. When the runtime is shut down, the
+/// thread drops the future and ends.
 ///
 /// # Panics
 ///

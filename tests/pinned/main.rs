@@ -49,6 +49,14 @@ impl Drop for Bound {
     }
 }
 
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("in a destructor");
+    }
+}
+
 /// Tells when it is dropped: as a thread-local, that its thread ends.
 struct Tells(Sender<()>);
 
@@ -330,14 +338,54 @@ fn r15_an_abort_drops_the_future_on_its_thread() {
     });
 }
 
+/// It has no thread, and may never get one: a machine drops its closure.
 #[test]
-fn r12_a_panic_goes_to_the_handle() {
-    struct Bomb;
-    impl Drop for Bomb {
+fn r15_an_abort_ends_a_task_that_waits_for_a_thread() {
+    struct Names(Sender<String>);
+    impl Drop for Names {
         fn drop(&mut self) {
-            panic!("in a destructor");
+            let _ = self.0.send(thread::current().name().unwrap_or("").to_owned());
         }
     }
+    limited(|| {
+        let runtime = Builder::new().procs(1).max_threads(3).build().unwrap();
+        let first = runtime.spawn_pinned(pending::<()>);
+        until(|| runtime.metrics().pinned_threads == 1);
+        let (names, named) = channel();
+        let waits = || {
+            let names = Names(names.clone());
+            runtime.spawn_pinned(move || async move { drop(names) })
+        };
+        let [before, aborted, forgotten, after] = [waits(), waits(), waits(), waits()];
+        until(|| runtime.metrics().pinned_queue == 4);
+        aborted.abort();
+        let error = runtime.block_on(aborted).unwrap_err();
+        assert!(error.is_cancelled() && !error.to_string().contains("shut down"), "{error}");
+        assert_eq!(named.recv().unwrap(), "gmp-0");
+        // Nobody waits for it.
+        let abort = forgotten.abort_handle();
+        drop(forgotten);
+        thread::spawn(move || abort.abort()).join().unwrap();
+        assert_eq!(named.recv().unwrap(), "gmp-0");
+        until(|| runtime.metrics().live_tasks == 3 && runtime.metrics().pinned_queue == 2);
+        // What its destructor throws goes to the handle.
+        let bomb = Bomb;
+        let throws = runtime.spawn_pinned(move || async move { drop(bomb) });
+        until(|| runtime.metrics().pinned_queue == 3);
+        throws.abort();
+        assert!(runtime.block_on(throws).unwrap_err().is_panic());
+        // The others have their turn.
+        first.abort();
+        runtime.block_on(before).unwrap();
+        runtime.block_on(after).unwrap();
+        assert!([named.recv().unwrap(), named.recv().unwrap()].iter().all(|name| name.starts_with("gmp-pin-")));
+        drop(runtime);
+        assert_eq!(named.try_iter().count(), 0);
+    });
+}
+
+#[test]
+fn r12_a_panic_goes_to_the_handle() {
     limited(|| {
         let runtime = runtime(1);
         let tasks = [
@@ -466,7 +514,8 @@ fn r03_a_pinned_poll_that_is_stuck_keeps_nobody_waiting() {
             7
         });
         assert_eq!(runtime.block_on(stuck).unwrap(), 7);
-        assert!(told.lock().unwrap().contains(&Some(line)));
+        // The rescue comes before it is told of.
+        until(|| told.lock().unwrap().contains(&Some(line)));
         until(|| runtime.metrics().stuck_threads == 0 && runtime.metrics().idle_procs == 1);
     });
 }
@@ -482,6 +531,18 @@ fn is_marked() -> bool {
     }
 }
 
+/// So that [`is_marked`].
+#[cfg(target_os = "linux")]
+fn mark() {
+    // SAFETY: a set on the stack, made by `sigemptyset`.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, libc::SIGWINCH);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+    }
+}
+
 /// Go: `TestLockOSThreadAvoidsStatePropagation`.
 #[cfg(target_os = "linux")]
 #[test]
@@ -490,13 +551,7 @@ fn r23_no_thread_of_the_runtime_inherits_from_a_pinned_one() {
         for procs in [1, 2] {
             let runtime = runtime(procs);
             let task = runtime.spawn_pinned(|| async {
-                // SAFETY: a set on the stack, made by `sigemptyset`.
-                unsafe {
-                    let mut set = std::mem::zeroed();
-                    libc::sigemptyset(&mut set);
-                    libc::sigaddset(&mut set, libc::SIGWINCH);
-                    libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
-                }
+                mark();
                 assert!(is_marked());
                 // No machine is there yet, no thread of the pool and no other pinned one.
                 let marked = [

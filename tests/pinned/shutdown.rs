@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 use std::future::pending;
+#[cfg(target_os = "linux")]
+use std::sync::mpsc::Sender;
 use std::sync::mpsc::channel;
 use std::task::{Poll, Waker};
 use std::thread;
@@ -14,6 +16,8 @@ use crate::door::Door;
 use crate::drops::Drops;
 use crate::limit::limited;
 use crate::{Bound, Tells, runtime, until};
+#[cfg(target_os = "linux")]
+use crate::{is_marked, mark};
 
 #[test]
 fn r14_shutdown_ends_those_that_wait() {
@@ -155,6 +159,100 @@ fn r14_a_runtime_dropped_in_its_own_pinned_task() {
         }));
         give.send(runtime).unwrap();
         is_done.recv().unwrap();
+    });
+}
+
+/// Nor is the thread that ends the runtime, where the destructors of its tasks run, started from the pinned one.
+#[cfg(target_os = "linux")]
+#[test]
+fn r23_the_thread_that_ends_the_runtime_inherits_nothing() {
+    struct Asks(Sender<bool>);
+    impl Drop for Asks {
+        fn drop(&mut self) {
+            let _ = self.0.send(is_marked());
+        }
+    }
+    limited(|| {
+        for is_dropped in [true, false] {
+            let runtime = runtime(1);
+            let (marked, is_so) = channel();
+            let asks = Asks(marked);
+            let task = runtime.spawn(async move {
+                let _asks = asks;
+                pending::<()>().await;
+            });
+            let (give, given) = channel::<Runtime>();
+            let pinned = runtime.spawn_pinned(move || async move {
+                mark();
+                let runtime = given.recv().unwrap();
+                if is_dropped {
+                    drop(runtime);
+                } else {
+                    runtime.shutdown_timeout(Duration::ZERO).unwrap_err();
+                }
+            });
+            give.send(runtime).unwrap();
+            assert!(!is_so.recv().unwrap());
+            assert!(gmp::block_on(task).unwrap_err().is_cancelled());
+            // Its poll has ended, whatever the runtime did meanwhile.
+            gmp::block_on(pinned).unwrap();
+        }
+    });
+}
+
+/// Tasks without a thread that are aborted while the runtime shuts down.
+#[test]
+fn r14_shutdown_beside_aborts_of_those_without_a_thread() {
+    const TASKS: usize = 5;
+    limited(|| {
+        for _ in 0..20 {
+            let runtime = Builder::new().procs(1).max_threads(3).build().unwrap();
+            let first = runtime.spawn_pinned(pending::<()>);
+            until(|| runtime.metrics().pinned_threads == 1);
+            let drops = Drops::default();
+            let task = |guard| runtime.spawn_pinned(move || async move { drop(guard) });
+            let tasks: Vec<_> = (0..TASKS).map(|_| task(drops.guard())).collect();
+            let (go, gone) = channel();
+            let aborts = thread::spawn(move || {
+                for task in &tasks {
+                    task.abort();
+                    let _ = go.send(());
+                }
+                tasks
+            });
+            gone.recv().unwrap();
+            drop(runtime);
+            assert_eq!(drops.count(), TASKS);
+            for task in aborts.join().unwrap() {
+                assert!(gmp::block_on(task).unwrap_err().is_cancelled());
+            }
+            assert!(gmp::block_on(first).unwrap_err().is_cancelled());
+        }
+        // On its way to a machine, which is busy.
+        let runtime = Builder::new().procs(1).max_threads(3).rescue(None).build().unwrap();
+        drop(runtime.spawn_pinned(pending::<()>));
+        until(|| runtime.metrics().pinned_threads == 1);
+        let (go, gone) = channel::<()>();
+        let (started, is_started) = channel();
+        drop(runtime.spawn(async move {
+            started.send(()).unwrap();
+            let _ = gone.recv();
+        }));
+        is_started.recv().unwrap();
+        let drops = Drops::default();
+        let guard = drops.guard();
+        let task = runtime.spawn_pinned(move || async move { drop(guard) });
+        until(|| runtime.metrics().pinned_queue == 1);
+        assert_eq!(runtime.metrics().live_tasks, 3);
+        task.abort();
+        // The one that is to drop it.
+        until(|| runtime.metrics().live_tasks == 4);
+        assert_eq!(drops.count(), 0);
+        runtime.shutdown_timeout(Duration::from_millis(50)).unwrap_err();
+        assert_eq!(drops.count(), 1);
+        let error = gmp::block_on(task).unwrap_err();
+        assert!(error.to_string().contains("runtime shut down"), "{error}");
+        drop(go);
     });
 }
 

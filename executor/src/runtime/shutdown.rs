@@ -168,7 +168,10 @@ pub(super) fn shut_down(runtime: RuntimeRef, patience: Patience) -> Result<(), L
 }
 
 /// Steps 4 to 8 on a thread of their own, which waits for as long as it takes.
-fn finish_elsewhere(runtime: RuntimeRef) {
+pub(crate) fn finish_elsewhere(runtime: RuntimeRef) {
+    if runtime.sched.pinned_asks_to_finish() {
+        return;
+    }
     let rest = move || {
         if discard_all(runtime, Patience::Endless).is_ok() {
             finish(runtime);

@@ -36,6 +36,10 @@ use crate::mailbox::Mailbox;
 use crate::park::Parker;
 use crate::processor::{Polled, Processor};
 use crate::sched::RuntimeRef;
+use crate::sys::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use crate::sys::{Mutex, rank};
 
 /// At most so many tasks are polled in one poll of their set.
@@ -62,6 +66,8 @@ pub(crate) struct Home {
     number: u32,
     mailbox: Mailbox<Runnable<Meta>>,
     live: Mutex<Live>,
+    /// A task of the set was told to end. Written under the lock of `live`.
+    has_aborted: AtomicBool,
 }
 
 /// Guarded by `Home::live`.
@@ -92,17 +98,26 @@ impl HomeRef {
                 number: free.made,
                 mailbox: Mailbox::new(),
                 live: Mutex::new(rank::REGISTRY, live),
+                has_aborted: AtomicBool::new(false),
             }))
         });
         drop(free);
         let mut live = home.live.lock();
         live.generation += 1;
+        // Relaxed: nobody asks for a set that nobody knows.
+        home.has_aborted.store(false, Relaxed);
         HomeRef { home, generation: live.generation }
     }
 
     /// Wakes whoever polls the set.
     pub(crate) fn call(self) {
         self.home.mailbox.call();
+    }
+
+    /// Whether a task of the set was aborted: in that of a pinned task without a thread there is no other.
+    pub(crate) fn has_aborted(self) -> bool {
+        // Acquire: pairs with `Home::waker`; whoever polls the task then sees that it was told to end.
+        self.home.has_aborted.load(Acquire)
     }
 
     /// Makes a task of `future` in this set, and queues it.
@@ -241,6 +256,8 @@ impl Home {
         let waker = live.tasks.get(&meta.id()).cloned();
         if abort && waker.is_some() {
             meta.abort();
+            // Release: pairs with the Acquire in `HomeRef::has_aborted`.
+            self.has_aborted.store(true, Release);
         }
         waker
     }
