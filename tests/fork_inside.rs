@@ -231,7 +231,7 @@ fn a_child_that_is_forked_in_a_waker_is_ended() {
     let (forked, has_forked) = channel();
     let entered = runtime.enter();
     let waker = Arc::new(Forks(Mutex::new(Some(forked)))).into();
-    let at = gmp::time::Instant::now() + Duration::from_millis(20);
+    let at = gmp::time::Instant::now() + Duration::from_millis(100);
     let mut sleep = Box::pin(gmp::time::sleep_until(at));
     assert!(sleep.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     // Woken after it, at the same look.

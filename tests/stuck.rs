@@ -1,7 +1,7 @@
 //! Nothing a task does inside `poll` delays the others.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -442,16 +442,20 @@ fn r14_dropping_a_runtime_does_not_wait_for_a_poll_that_is_stuck() {
         InPlace,
         /// `sysmon` has taken its processor.
         Retaken,
+        /// In a `block_on` of its own runtime.
+        Waits,
         Computes,
     }
     fn check(procs: usize, call: Call, is_pinned: bool) {
         let runtime = runtime(procs);
         let (go, gone) = channel::<()>();
+        let (come, comes) = oneshot::channel::<()>();
         let (started, is_started) = channel();
         let poll = move || async move {
             started.send(()).unwrap();
             match call {
                 Call::Blocks => drop(gone.recv()),
+                Call::Waits => drop(gmp::block_on(comes)),
                 Call::InPlace | Call::Retaken => drop(block_in_place(|| gone.recv())),
                 Call::Computes => while gone.try_recv() == Err(TryRecvError::Empty) {},
             }
@@ -464,13 +468,13 @@ fn r14_dropping_a_runtime_does_not_wait_for_a_poll_that_is_stuck() {
         }
         drop((runtime, task));
         // Only now does the poll end.
-        drop(go);
+        drop((go, come));
     }
     limited(|| {
         std::thread::scope(|scope| {
             for is_pinned in [false, true] {
                 for procs in [1, 2] {
-                    for call in [Call::Blocks, Call::InPlace] {
+                    for call in [Call::Blocks, Call::InPlace, Call::Waits] {
                         scope.spawn(move || check(procs, call, is_pinned));
                     }
                 }
@@ -479,6 +483,28 @@ fn r14_dropping_a_runtime_does_not_wait_for_a_poll_that_is_stuck() {
             scope.spawn(|| check(1, Call::Retaken, true));
         });
         check(2, Call::Computes, false);
+    });
+}
+
+/// More than there are CPUs: at each look some have none.
+#[test]
+fn r14_dropping_a_runtime_does_not_wait_for_many_polls_that_compute() {
+    const POLLS: usize = 16;
+    limited(|| {
+        let runtime = runtime(POLLS);
+        let (computing, end) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        for _ in 0..POLLS {
+            let (computing, end) = (computing.clone(), end.clone());
+            drop(runtime.spawn(async move {
+                computing.fetch_add(1, Relaxed);
+                while !end.load(Relaxed) {}
+            }));
+        }
+        while computing.load(Relaxed) < POLLS {
+            std::thread::yield_now();
+        }
+        drop(runtime);
+        end.store(true, Relaxed);
     });
 }
 

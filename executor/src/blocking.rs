@@ -450,6 +450,7 @@ pub(crate) fn leave_pool() {
 /// The body of a thread of the pool.
 fn serve(sched: &'static Sched, machine: &'static Machine) {
     SERVES.set(Some(sched));
+    let _runs = sched.threads.runs();
     let config = sched.config.lock().clone();
     sched.call_hook(config.on_thread_start.as_deref());
     let kind = run_closures(sched, machine);

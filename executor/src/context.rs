@@ -111,11 +111,6 @@ pub(crate) fn is_thread_of(runtime: RuntimeRef) -> bool {
     own.is_some_and(|own| std::ptr::eq(own.sched, runtime.sched) && own.generation == runtime.generation)
 }
 
-/// The runtime whose machine this thread is.
-pub(crate) fn worker_of() -> Option<&'static Sched> {
-    CURRENT.with(|c| c.worker_of.get())
-}
-
 /// Whether this thread is a machine of `sched`, at whatever depth of nested runtimes it is.
 #[inline]
 pub(crate) fn is_worker_of(sched: &'static Sched) -> bool {

@@ -293,6 +293,7 @@ pub(crate) fn starts_no_thread(sched: &Sched) -> bool {
 /// The body of a pinned task's thread.
 fn serve(sched: &'static Sched, task: Task) {
     IS_PINNED.set(true);
+    let _runs = sched.threads.runs();
     let config = sched.config.lock().clone();
     sched.call_hook(config.on_thread_start.as_deref());
     // What the task throws is in its handle. Should anything else come out, the task must not count for ever.

@@ -99,9 +99,9 @@ fn check(runtime: RuntimeRef) -> io::Result<RuntimeRef> {
 
 /// A runtime: its processors, its machines, its netpoller. Dropping it shuts it down.
 ///
-/// Dropping waits for polls in progress, and at most a second for blocking closures that run and for polls that are
-/// stuck: they block, also in [`block_in_place`](crate::runtime::block_in_place), compute, or wait for another runtime.
-/// Closures that have not started are dropped. On a thread of the runtime itself, or
+/// Dropping waits for polls in progress and for blocking closures that run, but a second at most for threads that are
+/// stuck: they block, compute, or wait for something, be it a sleep. They go on, and what is left is dropped when they
+/// are through. Closures that have not started are dropped. On a thread of the runtime itself, or
 /// inside its own [`Runtime::block_on`], it only starts the shutdown.
 ///
 /// # Examples

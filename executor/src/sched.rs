@@ -134,10 +134,6 @@ pub(crate) struct Sched {
     /// `block_on`: `sysmon` took it in a blocking call, or they wait in another runtime; and machines that bring wakers
     /// from the netpoller and have no processor yet.
     pub(crate) away: AtomicUsize,
-    /// Threads of the runtime's own in a poll in which they wait for another runtime: in its `block_on`, or for its
-    /// end; that may in turn wait for this one's. And threads in a blocking call that cost them their processor. Its
-    /// drop does not wait for them without a limit.
-    pub(crate) elsewhere: AtomicUsize,
     pub(crate) waits: Waits,
     pub(crate) local_tasks: LocalTasks,
     pub(crate) sysmon: Sysmon,
@@ -262,7 +258,6 @@ impl Sched {
             blockers: Blockers::new(),
             lanes: Lanes::new(),
             away: AtomicUsize::new(0),
-            elsewhere: AtomicUsize::new(0),
             waits: Waits::new(),
             local_tasks: LocalTasks::new(),
             sysmon: Sysmon::new(),
@@ -489,7 +484,6 @@ impl Sched {
     pub(crate) fn reacquire(&'static self, slot: u32, polled: Polled) {
         let runtime = self.runtime();
         let guest = !context::is_worker_of(self);
-        self.elsewhere.fetch_sub(1, Relaxed);
         if guest {
             // AcqRel: pairs with `quiet`. From here on its `block_on` says that it runs.
             self.away.fetch_sub(1, AcqRel);

@@ -10,7 +10,6 @@
 //! When the runtime closes there are no processors to be had; the future is then polled without one. A processor whose
 //! machine collects wakes cannot be given up: the user's waker that calls `block_on` then waits with it.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::panic::Location;
 use std::pin::{Pin, pin};
@@ -27,7 +26,7 @@ use crate::machine::Machine;
 use crate::processor::{Polled, Processor};
 use crate::sched::deadlock::Why;
 use crate::sched::{RuntimeRef, Sched};
-use crate::sys::atomic::Ordering::{AcqRel, Relaxed};
+use crate::sys::atomic::Ordering::AcqRel;
 use crate::task::local::Host;
 use crate::waits::{Outcome, Wait};
 
@@ -78,19 +77,12 @@ pub(super) struct Aside {
     away: bool,
     /// The processor, if it cannot be given up.
     kept: Option<&'static Processor>,
-    /// The runtime in whose poll the thread is, and which counts it as elsewhere.
-    left: Option<&'static Sched>,
-}
-
-thread_local! {
-    /// A runtime counts this thread as elsewhere.
-    static IS_ELSEWHERE: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Aside {
-    /// The thread waits for `awaited`. `machine` is what it will be to the scheduler when it wants a processor again.
-    pub(super) fn new(machine: &'static Machine, awaited: &'static Sched) -> Self {
-        let mut aside = Aside { machine, given_up: None, away: false, kept: None, left: None };
+    /// `machine` is what the thread will be to the scheduler when it wants a processor again.
+    pub(super) fn new(machine: &'static Machine) -> Self {
+        let mut aside = Aside { machine, given_up: None, away: false, kept: None };
         if let Some(p) = context::current().processor {
             if p.is_batching() {
                 context::set_processor(None);
@@ -106,21 +98,12 @@ impl Aside {
                 p.sched.give_up(p);
             }
         }
-        aside.left = context::worker_of().filter(|own| !std::ptr::eq(*own, awaited) && !IS_ELSEWHERE.get());
-        if let Some(own) = aside.left {
-            IS_ELSEWHERE.set(true);
-            own.elsewhere.fetch_add(1, Relaxed);
-        }
         aside
     }
 }
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        if let Some(own) = self.left {
-            IS_ELSEWHERE.set(false);
-            own.elsewhere.fetch_sub(1, Relaxed);
-        }
         if let Some(p) = self.kept {
             context::set_processor(Some(p));
         }
@@ -165,7 +148,7 @@ impl Blocking {
         let wait = Arc::new(wait);
         sched.waits.enter(&wait);
         let nested = context::processor_of(sched);
-        let aside = if nested.is_some() { None } else { Some(Aside::new(machine, sched)) };
+        let aside = if nested.is_some() { None } else { Some(Aside::new(machine)) };
         context::set(context::Context {
             runtime: Some(runtime),
             processor: nested,

@@ -19,10 +19,9 @@ use super::block_on::Aside;
 use super::free_slot;
 use crate::clock;
 use crate::context;
-use crate::processor::{CLOSING, ProcSlot};
+use crate::processor::{CLOSING, Processor};
 use crate::sched::stuck::{Suspect, Verdict};
 use crate::sched::{RuntimeRef, Sched};
-use crate::sys::atomic::Ordering::Relaxed;
 use crate::task;
 
 /// What a shutdown left behind when its time was over.
@@ -47,19 +46,19 @@ impl std::fmt::Display for Leftover {
 
 impl std::error::Error for Leftover {}
 
-/// `Drop` waits no longer for blocking closures, and for polls that are given up on: they are stuck, or wait for
-/// another runtime. Of two runtimes whose tasks drop each other each would else wait for the other one's poll.
+/// A drop waits no longer for threads that are stuck. Two runtimes whose tasks drop each other would each wait for the
+/// other one's poll, and the end of a program for a task that reads from a terminal.
 const DROP_WAITS: Duration = Duration::from_secs(1);
 
-/// How far apart the looks at polls are that a drop has waited for so long.
+/// How far apart the looks at threads are that a drop has waited for so long.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// How long a shutdown waits.
 pub(super) enum Patience {
     /// Until then.
     Until(Instant),
-    /// Until then, and further for what is neither a blocking closure nor given up on.
-    Drop(Instant, StuckPolls),
+    /// Until then, and further while a thread is not stuck.
+    Drop(Instant, StuckThreads),
     /// For ever.
     Endless,
 }
@@ -70,50 +69,66 @@ impl Patience {
     }
 
     pub(super) fn drop() -> Self {
-        Patience::Drop(Instant::now() + DROP_WAITS, StuckPolls::default())
+        Patience::Drop(Instant::now() + DROP_WAITS, StuckThreads::default())
     }
 
-    /// For how long to wait for this until the next look; `None` is until something has changed. An error: no longer.
-    fn wait(&mut self, sched: &'static Sched, leftover: Leftover) -> Result<Option<Duration>, Leftover> {
+    /// For how long to wait until the next look; the outer `None` is no longer, the inner one until something has
+    /// changed.
+    fn wait(&mut self, sched: &'static Sched) -> Option<Option<Duration>> {
         let left = |end: &Instant| Some(end.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
         match self {
-            Patience::Endless => Ok(None),
-            Patience::Until(end) => left(end).map(Some).ok_or(leftover),
-            Patience::Drop(end, stuck) => {
-                if let Some(left) = left(end) {
-                    return Ok(Some(left));
-                }
-                let given_up = sched.beside.count() + sched.elsewhere.load(Relaxed) + stuck.look(sched);
-                let is_all = leftover.tasks <= given_up && leftover.threads <= given_up;
-                if is_all { Err(leftover) } else { Ok(Some(LOOK)) }
-            }
+            Patience::Endless => Some(None),
+            Patience::Until(end) => left(end).map(Some),
+            Patience::Drop(end, stuck) => match left(end) {
+                None if stuck.are_all(sched) => None,
+                left => Some(left.or(Some(LOOK))),
+            },
         }
     }
 }
 
-/// Polls in progress, as `sysmon` remembers them. It rescues from no poll behind which nothing waits, and from none
-/// once the runtime closes.
+/// Threads that have not ended, as `sysmon` remembers polls. One that is asleep, or has computed since the first look
+/// for as long as makes a poll stuck, is so; one that only has no CPU is waited for.
 #[derive(Default)]
-pub(super) struct StuckPolls(Vec<Option<Suspect>>);
+pub(super) struct StuckThreads {
+    looked_at: Option<Instant>,
+    /// The second is whether the thread has computed for so long: that it has no CPU just now changes nothing then.
+    seen: Vec<(Suspect, bool)>,
+}
 
-impl StuckPolls {
-    /// How many of them are stuck, which takes two looks.
-    fn look(&mut self, sched: &'static Sched) -> usize {
+impl StuckThreads {
+    /// Whether all are: the runtime's own, and those of others in a poll. It takes two looks.
+    fn are_all(&mut self, sched: &'static Sched) -> bool {
+        if self.looked_at.is_some_and(|at| at.elapsed() < LOOK) {
+            return false;
+        }
+        let is_first = self.looked_at.replace(Instant::now()).is_none();
         let now = clock::now();
-        self.0.resize(sched.slots().count(), None);
-        let is_stuck = |(slot, seen): (&ProcSlot, &mut Option<Suspect>)| {
-            let p = slot.processor();
-            let polls = p.polls();
-            let is_polling = polls % 2 == 1;
-            match seen {
-                Some(suspect) if is_polling && suspect.is(polls) => suspect.look(now) == Verdict::Stuck,
-                _ => {
-                    *seen = is_polling.then(|| Suspect::new(p, polls, now));
+        let (pool, _) = sched.blocking.counts();
+        let own = sched.threads.count() + sched.pinned.live() + pool;
+        let mut threads = sched.threads.running();
+        // One that is just starting counts, and is not there yet.
+        let are_there = threads.len() >= own;
+        let polling = sched.slots().map(|slot| slot.processor()).filter(|p| p.polls() % 2 == 1);
+        threads.extend(polling.map(Processor::tid));
+        threads.sort_unstable();
+        threads.dedup();
+        self.seen.retain(|(suspect, _)| threads.contains(&suspect.tid()));
+        let mut are_stuck = true;
+        for tid in threads {
+            are_stuck &= match self.seen.iter_mut().find(|(suspect, _)| suspect.tid() == tid) {
+                Some((suspect, computes)) => {
+                    let is_stuck = suspect.look(now) == Verdict::Stuck;
+                    *computes |= is_stuck && !suspect.was_blocked();
+                    is_stuck || *computes
+                }
+                None => {
+                    self.seen.push((Suspect::of_thread(tid, now), false));
                     false
                 }
-            }
-        };
-        sched.slots().zip(&mut self.0).map(is_stuck).filter(|is_stuck| *is_stuck).count()
+            };
+        }
+        are_there && are_stuck && !is_first
     }
 }
 
@@ -151,7 +166,7 @@ pub(super) fn shut_down(runtime: RuntimeRef, patience: Patience) -> Result<(), L
         return Err(leftover(sched));
     }
     let machine = sched.new_machine();
-    let aside = Aside::new(machine, sched);
+    let aside = Aside::new(machine);
     let result = discard_all(runtime, patience);
     if !runtime.is_of_this_process() {
         // What the thread gave up meanwhile, too, stays the parent's.
@@ -174,6 +189,7 @@ pub(crate) fn finish_elsewhere(runtime: RuntimeRef) {
     }
     let rest = move || {
         if discard_all(runtime, Patience::Endless).is_ok() {
+            runtime.sched.die_if_forked();
             finish(runtime);
         }
     };
@@ -207,21 +223,21 @@ fn discard_all(runtime: RuntimeRef, mut patience: Patience) -> Result<(), Leftov
         }
         // 5. What is queued is dropped, until no task lives, no machine or blocking closure runs and no guest is left.
         discard_queued(sched);
+        if !runtime.is_of_this_process() {
+            return Ok(());
+        }
         sched.wake_queued();
         sched.discard_pinned();
         let leftover = leftover(sched);
         if leftover.tasks == 0 && leftover.threads == 0 && leftover.blocking == 0 {
             return Ok(());
         }
-        if !runtime.is_of_this_process() {
-            // A destructor has forked: what is left is the parent's.
-            return Err(leftover);
-        }
         // Each task, machine and thread of the pool that ends, each guest that leaves, and whoever queues a task
         // unparks us.
-        match patience.wait(sched, leftover)? {
-            None => sched.shutdown.park(),
-            Some(left) => {
+        match patience.wait(sched) {
+            None => return Err(leftover),
+            Some(None) => sched.shutdown.park(),
+            Some(Some(left)) => {
                 sched.shutdown.park_timeout(left);
             }
         }
@@ -259,9 +275,10 @@ fn finish(runtime: RuntimeRef) {
     free_slot(sched);
 }
 
-/// Takes every queued task, wherever it is, and drops it.
+/// Takes every queued task, wherever it is, and drops it. Not in the child of a fork, to which a destructor has come:
+/// they are the parent's.
 fn discard_queued(sched: &'static Sched) {
-    loop {
+    while sched.is_of_this_process() {
         let unit = sched.inject.pop().or_else(|| sched.blocking.pop()).or_else(|| {
             sched.slots().find_map(|slot| {
                 slot.objects().into_iter().find_map(|p| {

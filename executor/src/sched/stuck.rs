@@ -23,7 +23,7 @@ use super::Sched;
 use crate::context;
 use crate::idle::HandedOff;
 use crate::processor::{Polled, Processor};
-use crate::sys::atomic::Ordering::{AcqRel, Relaxed};
+use crate::sys::atomic::Ordering::AcqRel;
 use crate::sys::idle_fence;
 use crate::task::Id;
 
@@ -129,13 +129,21 @@ pub(crate) struct Suspect {
 impl Suspect {
     /// The first look at a poll.
     pub(crate) fn new(p: &Processor, polls: u32, now: u64) -> Self {
-        let tid = p.tid();
+        Suspect { polls, ..Suspect::of_thread(p.tid(), now) }
+    }
+
+    /// The first look at a thread, whatever it polls.
+    pub(crate) fn of_thread(tid: i32, now: u64) -> Self {
         let cpu = cpu_ns(tid);
-        Suspect { polls, was_blocked: false, tid, since: now, cpu_first: cpu, cpu_last: cpu, told: false }
+        Suspect { polls: 0, was_blocked: false, tid, since: now, cpu_first: cpu, cpu_last: cpu, told: false }
     }
 
     pub(crate) fn is(&self, polls: u32) -> bool {
         self.polls == polls
+    }
+
+    pub(crate) fn tid(&self) -> i32 {
+        self.tid
     }
 
     /// The name of the thread as the system has it.
@@ -275,7 +283,6 @@ impl Sched {
     pub(super) fn call_goes_on_without(&self, p: &Processor) {
         // AcqRel: pairs with the end of `reacquire`, and with `quiet`.
         self.away.fetch_add(1, AcqRel);
-        self.elsewhere.fetch_add(1, Relaxed);
         p.end_poll();
     }
 

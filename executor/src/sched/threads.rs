@@ -22,7 +22,7 @@ use crate::sys::atomic::{
     AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
-use crate::sys::{Mutex, rank, try_print_error};
+use crate::sys::{Mutex, rank, thread_id, try_print_error};
 use crate::task::swallow;
 
 /// At most so many threads, unless the builder says otherwise (Go: `sched.maxmcount`).
@@ -73,6 +73,8 @@ pub(crate) struct Threads {
     /// Threads that are being started, and whose handles are not in the list yet. They may have ended.
     starting: AtomicUsize,
     handles: Mutex<Vec<JoinHandle<()>>>,
+    /// The system's numbers of those that run, but for the watcher.
+    running: Mutex<Vec<i32>>,
 }
 
 impl Threads {
@@ -87,7 +89,26 @@ impl Threads {
             in_hooks: AtomicUsize::new(0),
             starting: AtomicUsize::new(0),
             handles: Mutex::new(rank::LEAF, Vec::new()),
+            running: Mutex::new(rank::LEAF, Vec::new()),
         }
+    }
+
+    /// The system's numbers of the threads that run, but for the watcher.
+    pub(crate) fn running(&self) -> Vec<i32> {
+        self.running.lock().clone()
+    }
+
+    /// This thread is one of them until the guard is dropped.
+    pub(crate) fn runs(&'static self) -> impl Drop {
+        struct Runs(&'static Threads, i32);
+        impl Drop for Runs {
+            fn drop(&mut self) {
+                self.0.running.lock().retain(|tid| *tid != self.1);
+            }
+        }
+        let tid = thread_id();
+        self.running.lock().push(tid);
+        Runs(self, tid)
     }
 
     /// Machines and lanes.
@@ -352,6 +373,7 @@ fn start_thread(sched: &'static Sched, machine: &'static Machine, kind: Kind, ru
     let number = sched.threads.started.fetch_add(1, Relaxed);
     let name = if matches!(kind, Kind::Lane) { format!("lane-{number}") } else { number.to_string() };
     sched.threads.spawn(sched, &name, true, move || {
+        let _runs = sched.threads.runs();
         let config = sched.config.lock().clone();
         let Began(began) = run(&mut Worker::new(sched, machine), config.on_thread_start.as_deref());
         if began {
