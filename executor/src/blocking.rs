@@ -36,11 +36,12 @@ use std::time::{Duration, Instant};
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::runq::Unit;
-use crate::sched::find::{Worker, wake};
+use crate::sched::find::Worker;
 use crate::sched::threads::Kind;
 use crate::sched::{How, Sched};
 use crate::sys::{Mutex, MutexGuard, rank};
 use crate::task::{self, swallow};
+use crate::wakers::wake;
 
 mod lent;
 

@@ -31,12 +31,13 @@
 use std::cell::Cell;
 use std::task::{Poll, Waker};
 
-use crate::sudog::{Line, Phase, Sudog, let_go, wake};
+use crate::sudog::{Line, Phase, Sudog};
 use crate::sys::atomic::{
     AtomicU32,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use crate::sys::{OwnMutex, const_but_in_models, rank, spin_loop};
+use crate::wakers::{let_go, wake};
 
 const HELD: u32 = 1;
 const QUEUED: u32 = 2;

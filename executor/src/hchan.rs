@@ -27,9 +27,10 @@
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 
-use crate::sudog::{Line, Phase, Sudog, let_go, wake};
+use crate::sudog::{Line, Phase, Sudog};
 use crate::sys::atomic::{AtomicU8, Ordering::Relaxed};
 use crate::sys::{OwnMutex, Queue, idle_fence, rank, submit_fence};
+use crate::wakers::{let_go, wake};
 
 /// In the hint: there is a message, or there will be none.
 const CAN_TAKE: u8 = 1;

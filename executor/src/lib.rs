@@ -28,6 +28,7 @@ mod runq;
 mod sudog;
 #[cfg(not(gmp_loom))]
 mod waits;
+mod wakers;
 
 mod duty;
 mod gate;

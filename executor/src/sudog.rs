@@ -17,15 +17,14 @@
 
 use std::marker::PhantomPinned;
 use std::mem::{self, MaybeUninit};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::task::Waker;
 
+use crate::sys::UnsafeCell;
 use crate::sys::atomic::{
     AtomicU8,
     Ordering::{Acquire, Relaxed, Release},
 };
-use crate::sys::{UnsafeCell, assert_no_lock_held};
 
 /// Where a place is. See the table above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,6 +170,13 @@ impl<T> Sudog<T> {
         unsafe { self.with_links(|links| links.assume_init_read()) }
     }
 
+    /// The last touch of a place that was in line (invariant 3).
+    #[inline]
+    fn leave_line(&self, phase: u8) {
+        // Release: pairs with the Acquire in `phase`.
+        self.phase.store(phase, Release);
+    }
+
     /// # Safety
     ///
     /// The caller is who the place belongs to (invariant 1).
@@ -307,34 +313,5 @@ impl<T> Line<T> {
         }
         sudog.leave_line(OUT);
         waker
-    }
-}
-
-impl<T> Sudog<T> {
-    /// The last touch of a place that was in line (invariant 3).
-    #[inline]
-    fn leave_line(&self, phase: u8) {
-        // Release: pairs with the Acquire in `phase`.
-        self.phase.store(phase, Release);
-    }
-}
-
-/// Wakes, and goes on also if the waker panics: that was reported by the panic hook, and whoever wakes here has nothing
-/// to do with it.
-#[inline]
-pub(crate) fn wake(waker: Waker) {
-    assert_no_lock_held();
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-        // Its destructor is foreign code too, and may panic again.
-        mem::forget(payload);
-    }
-}
-
-/// Drops a waker, and goes on also if that panics, as [`wake`] does.
-pub(crate) fn let_go(waker: Option<Waker>) {
-    assert_no_lock_held();
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(waker))) {
-        // As in `wake`.
-        std::mem::forget(payload);
     }
 }

@@ -32,6 +32,7 @@ use crate::clock::NEVER;
 use crate::sys::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sys::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use crate::sys::{OwnMutex, UnsafeCell, const_but_in_models, rank};
+use crate::wakers::wake;
 
 pub(crate) use batch::WakeBatch;
 use store::Store;
@@ -121,7 +122,7 @@ impl Timers {
         let wakers: Vec<Waker> = store.drain().map(|node| Node::end(node, SHUT)).collect();
         self.publish(&store);
         drop(store);
-        batch::wake_all(wakers);
+        wakers.into_iter().for_each(wake);
     }
 
     /// Lets a closed store be used by the slot's next runtime.

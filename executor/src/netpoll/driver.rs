@@ -10,7 +10,6 @@
 
 use std::io;
 use std::os::fd::RawFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -24,7 +23,8 @@ use super::registration::{Kind, Registration, shut_down};
 use super::table::{Key, Table};
 use crate::sys::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sys::atomic::{AtomicBool, AtomicUsize};
-use crate::sys::{Line, Mutex, assert_no_lock_held, fork_count, rank};
+use crate::sys::{Line, Mutex, fork_count, rank};
+use crate::wakers::wake;
 
 /// Which way to the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -208,15 +208,8 @@ impl Netpoll {
 
     fn wake_taken(&self, taken: Vec<Waker>) {
         self.waiting.0.fetch_sub(taken.len(), Relaxed);
-        assert_no_lock_held();
-        for waker in taken {
-            // One that panics has been reported by the panic hook, and takes no wake from the others: they may be tasks
-            // of other runtimes, which go on.
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                // Its destructor is foreign code too, and may panic again.
-                std::mem::forget(payload);
-            }
-        }
+        // They may be tasks of other runtimes, which go on.
+        taken.into_iter().for_each(wake);
     }
 
     fn driver(&self) -> Option<Arc<Driver>> {

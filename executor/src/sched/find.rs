@@ -15,7 +15,6 @@
 //! The models in `idle/loom.rs` repeat the steps of `go_idle`, `sleep_in_netpoller`, `hand_to_want` and
 //! `stop_spinning`.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -33,6 +32,7 @@ use crate::runq::Unit;
 use crate::sys::atomic::Ordering::Relaxed;
 use crate::sys::{idle_fence, submit_fence, submit_fence_after_rmw};
 use crate::timers::WakeBatch;
+use crate::wakers::wake;
 
 mod events;
 mod first;
@@ -656,15 +656,7 @@ impl Sched {
     }
 }
 
-/// Wakes what the netpoller brought. A waker that panics has been reported by the panic hook; the others still get
-/// their wake.
+/// Wakes what the netpoller brought.
 pub(crate) fn wake_all(ready: &mut Vec<Waker>) {
     ready.drain(..).for_each(wake);
-}
-
-pub(crate) fn wake(waker: Waker) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-        // Its destructor is foreign code too, and may panic again.
-        std::mem::forget(payload);
-    }
 }

@@ -1,9 +1,8 @@
 //! Wakers that were moved out from under a lock and are to be woken without one.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
-use crate::sys::assert_no_lock_held;
+use crate::wakers::wake;
 
 /// How many wakers leave a lock at once. They run user code: between two batches the machine shows that it is alive.
 const CAPACITY: usize = 64;
@@ -31,20 +30,8 @@ impl WakeBatch {
         self.wakers.push(waker);
     }
 
-    /// Wakes them in the order they came in. One that panics has been reported by the panic hook; the others still get
-    /// their wake.
+    /// Wakes them in the order they came in.
     pub(crate) fn wake_all(&mut self) {
-        wake_all(self.wakers.drain(..));
-    }
-}
-
-/// Wakes them one by one, also after one that panics.
-pub(super) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
-    assert_no_lock_held();
-    for waker in wakers {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-            // Its destructor is foreign code too, and may panic again.
-            std::mem::forget(payload);
-        }
+        self.wakers.drain(..).for_each(wake);
     }
 }
