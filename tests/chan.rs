@@ -11,12 +11,17 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use gmp::Builder;
-use gmp::chan::{RecvError, SendError, Sender, TryRecvError, TrySendError, bounded, unbounded};
+use gmp::chan::{Receiver, RecvError, SendError, Sender, TryRecvError, TrySendError, bounded, unbounded};
 
 use polls::{Wakes, poll, poll_counted};
 
 #[path = "support/polls.rs"]
 mod polls;
+
+/// What can be received at once.
+fn received<T>(receiver: &Receiver<T>) -> Vec<T> {
+    std::iter::from_fn(|| receiver.try_recv().ok()).collect()
+}
 
 #[test]
 fn r19_what_is_sent_is_received_in_order() {
@@ -254,6 +259,31 @@ fn r19_nothing_is_sent_once_the_channel_is_closed() {
     }
 }
 
+/// Who waits for room has its message back, also if somebody receives before that wait is over.
+#[test]
+fn r19_nothing_is_taken_from_those_in_line_once_the_channel_is_closed() {
+    /// Receives what there is when it is woken.
+    struct Receives(Receiver<usize>, Mutex<Option<Vec<usize>>>);
+    impl Wake for Receives {
+        fn wake(self: Arc<Self>) {
+            *self.1.lock().unwrap() = Some(received(&self.0));
+        }
+    }
+    for capacity in 0..3 {
+        let (sender, receiver) = bounded(capacity);
+        (0..capacity).for_each(|n| sender.try_send(n).unwrap());
+        let (mut first, mut second) = (pin!(sender.send(10)), pin!(sender.send(11)));
+        let receives = Arc::new(Receives(receiver.clone(), Mutex::new(None)));
+        assert!(first.as_mut().poll(&mut Context::from_waker(&receives.clone().into())).is_pending());
+        assert!(poll(second.as_mut()).is_pending());
+        // It ends the waits one after the other, and the second is still in line when the first is woken.
+        assert!(sender.close());
+        assert_eq!(receives.1.lock().unwrap().take(), Some((0..capacity).collect()), "capacity {capacity}");
+        assert_eq!((poll(first), poll(second)), (Poll::Ready(Err(SendError(10))), Poll::Ready(Err(SendError(11)))));
+        assert_eq!(receiver.try_recv(), Err(TryRecvError::Closed));
+    }
+}
+
 #[test]
 fn r19_the_last_handle_closes() {
     let (sender, receiver) = bounded::<u8>(1);
@@ -322,7 +352,7 @@ fn r01_the_last_waker_counts() {
 /// A waker that uses the channel, or panics, does no harm: it is called without the lock.
 #[test]
 fn r13_a_hostile_waker_does_no_harm() {
-    struct Hostile(Sender<u8>, gmp::chan::Receiver<u8>);
+    struct Hostile(Sender<u8>, Receiver<u8>);
     impl Wake for Hostile {
         fn wake(self: Arc<Self>) {
             self.0.try_send(9).unwrap();

@@ -13,8 +13,9 @@
 //! 4. A receiver that was served and is dropped puts the message back before all others, or into the place of the next
 //!    in line. The buffer may hold more than its capacity then; senders wait until it holds less. After the end, who
 //!    asks once more gets it.
-//! 5. Once closed, nobody stands in line. What is in the buffer is received as before, unless nobody is left to receive
-//!    it: then it is dropped.
+//! 5. Once closed, nobody joins a line, and nothing is taken out of a sender's place: the close ends the waits one by
+//!    one, and who receives meanwhile gets what is in the buffer. That is received as before, unless nobody is left to
+//!    receive it: then it is dropped.
 //! 6. A channel without a bound keeps its messages in a queue without a lock: no sender waits for a receiver whose
 //!    thread stands still, and for another sender only at the end of a block of 31, until the next block is there. The
 //!    lock is for those who wait: a receiver says that somebody does (`WAITED` in the hint), and looks into the queue
@@ -98,11 +99,12 @@ impl<T> Core<T> {
         Err(NotPut::Full(value))
     }
 
-    /// Takes the oldest message, and lets the first sender in line have the room. `Ok` has its waker.
+    /// Takes the oldest message, and lets the first sender in line have the room, unless the channel is closed
+    /// (invariant 5). `Ok` has its waker.
     #[inline]
     fn take(&mut self, capacity: usize) -> Result<(T, Option<Waker>), NotTaken> {
         if let Some(value) = self.buffer.pop_front() {
-            if self.putters.is_empty() || self.buffer.len() >= capacity {
+            if self.putters.is_empty() || self.buffer.len() >= capacity || self.closed {
                 return Ok((value, None));
             }
             let Some((next, waker)) = self.putters.serve(Option::take) else {
@@ -111,11 +113,14 @@ impl<T> Core<T> {
             self.buffer.extend(next);
             return Ok((value, Some(waker)));
         }
-        // Without a buffer the message comes out of the sender's place.
-        if let Some((Some(value), waker)) = self.putters.serve(Option::take) {
-            return Ok((value, Some(waker)));
+        if self.closed {
+            return Err(NotTaken::Closed);
         }
-        Err(if self.closed { NotTaken::Closed } else { NotTaken::Empty })
+        // Without a buffer the message comes out of the sender's place.
+        match self.putters.serve(Option::take) {
+            Some((Some(value), waker)) => Ok((value, Some(waker))),
+            _ => Err(NotTaken::Empty),
+        }
     }
 
     /// [`Core::take`] in a channel without a bound.

@@ -210,6 +210,34 @@ fn r19_a_close_loses_nothing() {
     }
 }
 
+/// A close beside a receive, with senders in line: the first one was served before it, or none is.
+#[test]
+fn r19_a_close_leaves_nobody_out_of_line() {
+    for capacity in [0, 1] {
+        bounded(2, move || {
+            let hchan = Arc::new(Hchan::bounded(capacity));
+            (0..capacity).for_each(|_| assert_eq!(send(&hchan, 0), Ok(())));
+            let (first, second) = (pin!(Sudog::new(Some(1))), pin!(Sudog::new(Some(2))));
+            // SAFETY: the places are pinned here, and out of line when the channel is closed.
+            let poll = |sudog: &Sudog<u8>| unsafe { hchan.poll_put(sudog, Waker::noop()) };
+            assert!(poll(&first).is_pending() && poll(&second).is_pending());
+            let closer = {
+                let hchan = hchan.clone();
+                thread::spawn(move || hchan.close(false))
+            };
+            let before = hchan.try_take();
+            assert!(closer.join().unwrap());
+            let rest = std::iter::from_fn(|| hchan.try_take().ok());
+            let sent: Vec<_> = before.into_iter().chain(rest).filter(|message| *message > 0).collect();
+            match poll(&first) {
+                Poll::Ready(Ok(())) => assert_eq!(sent, [1]),
+                refused => assert_eq!((refused, sent), (Poll::Ready(Err(1)), vec![])),
+            }
+            assert_eq!(poll(&second), Poll::Ready(Err(2)));
+        });
+    }
+}
+
 /// Who waits for the end comes to it.
 #[test]
 fn r01_the_end_is_told() {
