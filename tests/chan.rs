@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -316,6 +317,37 @@ fn r18_the_last_receiver_drops_what_nobody_will_receive() {
         drop(receiver);
         assert_eq!(Arc::strong_count(&token), 1);
         drop(sender);
+    }
+}
+
+/// A request whose destructor panics, or one whose answer somebody waits for.
+struct Request {
+    bomb: Option<&'static str>,
+    _answer: Option<Sender<()>>,
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if let Some(what) = self.bomb {
+            panic_any(what);
+        }
+    }
+}
+
+/// Who waits for an answer keeps a sender perhaps, so that the rest would lie in the channel for ever.
+#[test]
+fn r12_a_message_that_panics_when_nobody_receives_it_takes_none_along() {
+    for channel in [unbounded, || bounded(4)] {
+        let (sender, receiver) = channel();
+        let (answer, answered) = bounded(1);
+        let requests = [(Some("first"), None), (Some("second"), None), (None, Some(answer))];
+        for (bomb, _answer) in requests {
+            assert!(sender.try_send(Request { bomb, _answer }).is_ok());
+        }
+        let panic = catch_unwind(AssertUnwindSafe(|| drop(receiver))).unwrap_err();
+        assert_eq!(panic.downcast_ref(), Some(&"first"));
+        assert_eq!(answered.try_recv(), Err(TryRecvError::Closed));
+        assert!(sender.is_closed() && sender.is_empty());
     }
 }
 

@@ -26,6 +26,8 @@
 //!    at once, and to clone the waker before the lock is taken.
 
 use std::collections::VecDeque;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::{Poll, Waker};
 
 use crate::sudog::{Line, Phase, Sudog};
@@ -152,6 +154,23 @@ impl<T> Core<T> {
         let take = self.closed || !self.buffer.is_empty() || !self.putters.is_empty();
         let put = self.closed || self.buffer.len() < capacity || !self.takers.is_empty();
         hint_of(take, put) | WAITED
+    }
+}
+
+/// Drops messages that nobody will receive. One whose destructor panics takes none along: the others may hold what
+/// somebody waits for, a sender for the answer. The first panic goes on afterwards.
+fn drop_all<T>(messages: impl Iterator<Item = T>) {
+    let mut thrown = None;
+    for message in messages {
+        match (catch_unwind(AssertUnwindSafe(|| drop(message))), &thrown) {
+            (Ok(()), _) => {}
+            (Err(payload), None) => thrown = Some(payload),
+            // Its destructor is foreign code too, and may panic again.
+            (Err(payload), Some(_)) => mem::forget(payload),
+        }
+    }
+    if let Some(payload) = thrown {
+        resume_unwind(payload);
     }
 }
 
@@ -597,7 +616,7 @@ impl<T> Hchan<T> {
             if let Some(queue) = &self.queue {
                 queue.close();
             }
-            (first, if discard { std::mem::take(&mut core.buffer) } else { VecDeque::new() })
+            (first, if discard { mem::take(&mut core.buffer) } else { VecDeque::new() })
         });
         if let Some(queue) = &self.queue {
             self.serve_from(queue);
@@ -606,10 +625,8 @@ impl<T> Hchan<T> {
             // Nobody joins a line any more.
             std::iter::from_fn(|| self.refuse_one()).for_each(wake);
         }
-        drop(rest);
-        if let (Some(queue), true) = (&self.queue, discard) {
-            std::iter::from_fn(|| queue.pop()).for_each(drop);
-        }
+        let queued = std::iter::from_fn(|| if discard { self.queue.as_ref()?.pop() } else { None });
+        drop_all(rest.into_iter().chain(queued));
         first
     }
 
