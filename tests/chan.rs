@@ -178,6 +178,53 @@ fn r19_a_dropped_receive_loses_no_message() {
     }
 }
 
+/// In whatever order their receives are dropped, and whatever is received in between.
+#[test]
+fn r19_messages_that_come_back_keep_their_order() {
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    for capacity in [Some(0), Some(1), Some(9), None] {
+        for order in orders {
+            for taken in 0..3 {
+                let (sender, receiver) = capacity.map_or_else(unbounded, bounded);
+                let mut waiting: Vec<_> = (0..3).map(|_| Some(Box::pin(receiver.recv()))).collect();
+                waiting.iter_mut().flatten().for_each(|recv| assert!(poll(recv.as_mut()).is_pending()));
+                let later = (0..7).take_while(|n| sender.try_send(*n).is_ok()).skip(3);
+                let mut left: Vec<_> = later.collect();
+                let mut came = Vec::new();
+                for (at, n) in order.into_iter().enumerate() {
+                    waiting[n] = None;
+                    left.push(n);
+                    left.sort_unstable();
+                    if at < taken {
+                        came.push(receiver.try_recv().unwrap());
+                        assert_eq!(came.last(), Some(&left.remove(0)));
+                    }
+                }
+                assert_eq!(receiver.len(), left.len());
+                assert_eq!(received(&receiver), left, "dropped as {order:?}, after {came:?}");
+            }
+        }
+    }
+}
+
+/// One that was passed on to the next in line is still older than one that was sent after it.
+#[test]
+fn r19_a_message_that_comes_back_twice_keeps_its_place() {
+    for (sender, receiver) in [bounded(2), unbounded()] {
+        let [mut first, mut second, mut third] = [(); 3].map(|()| Box::pin(receiver.recv()));
+        for recv in [&mut first, &mut second, &mut third] {
+            assert!(poll(recv.as_mut()).is_pending());
+        }
+        sender.try_send(1).unwrap();
+        sender.try_send(2).unwrap();
+        drop(first);
+        drop(second);
+        assert_eq!(receiver.len(), 1);
+        drop(third);
+        assert_eq!(received(&receiver), [1, 2]);
+    }
+}
+
 /// What a dropped receive puts back may be more than the capacity: what is taken of that makes no room.
 #[test]
 fn r19_a_message_that_came_back_makes_no_room() {

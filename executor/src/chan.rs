@@ -28,7 +28,7 @@ use futures_core::Stream;
 
 use crate::budget::{self, Charge};
 use crate::cold;
-use crate::hchan::{Hchan, NotPut, NotTaken};
+use crate::hchan::{Hchan, NotPut, NotTaken, Served};
 use crate::sudog::{Phase, Sudog};
 use crate::sys::atomic::{
     AtomicUsize,
@@ -222,8 +222,8 @@ impl<T> Sender<T> {
 /// that others could have: poll it again, receive by other means, or drop it.
 pub struct Receiver<T> {
     shared: Arc<Shared<T>>,
-    /// The place of the stream, once it had to wait.
-    stream: Option<Pin<Box<Sudog<T>>>>,
+    /// The place of the stream, once it was polled.
+    stream: Option<Pin<Box<Sudog<Served<T>>>>>,
 }
 
 impl<T> Receiver<T> {
@@ -237,7 +237,8 @@ impl<T> Receiver<T> {
     ///
     /// # Cancel safety
     ///
-    /// Strict: dropping it loses nothing. A message that had just come for it goes to the next receiver.
+    /// Strict: dropping it loses nothing. A message that had just come for it goes to the next receiver, before all
+    /// that were sent later and that nobody has received yet.
     ///
     /// # Examples
     ///
@@ -274,8 +275,8 @@ impl<T> Receiver<T> {
     /// assert_eq!(receiver.try_recv(), Err(TryRecvError::Closed));
     /// ```
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        if let Some(message) = self.end_stream() {
-            return Ok(message);
+        if let Some(served) = self.end_stream() {
+            return Ok(served.message);
         }
         self.shared.hchan.try_take().map_err(|not_taken| match not_taken {
             NotTaken::Empty => TryRecvError::Empty,
@@ -313,7 +314,7 @@ impl<T> Receiver<T> {
 
     /// The stream's place leaves the line; gives what it was served.
     #[inline]
-    fn end_stream(&self) -> Option<T> {
+    fn end_stream(&self) -> Option<Served<T>> {
         let sudog = self.stream.as_ref().filter(|sudog| sudog.phase() != Phase::Out)?;
         // SAFETY: `poll_next` has the handle to itself, so nobody polls it now, and those who come here at once take
         // turns at the lock.
@@ -452,8 +453,8 @@ impl<T> Drop for Sender<T> {
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        if let Some(message) = self.end_stream() {
-            self.shared.hchan.put_back(message);
+        if let Some(served) = self.end_stream() {
+            self.shared.hchan.put_back(served);
         }
         if leave(&self.shared.receivers) {
             self.shared.hchan.close(true);
@@ -467,17 +468,18 @@ impl<T> Stream for Receiver<T> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let this = self.get_mut();
         let sudog = this.stream.get_or_insert_with(|| Box::pin(Sudog::new(None)));
-        let poll = poll_take(&this.shared, sudog, cx);
+        let poll = if sudog.phase() == Phase::Out {
+            poll_take(&this.shared, sudog, cx)
+        } else {
+            wait_take(&this.shared, sudog, cx)
+        };
         poll.map(Result::ok)
     }
 }
 
+/// For a place that is out of line.
 #[inline]
-fn poll_take<T>(shared: &Shared<T>, sudog: &Sudog<T>, cx: &mut Context<'_>) -> Poll<Result<T, RecvError>> {
-    if sudog.phase() != Phase::Out {
-        // Who waited has had its turn in the queue: that is no less than the budget asks for.
-        return wait_take(shared, sudog, cx);
-    }
+fn poll_take<T>(shared: &Shared<T>, sudog: &Sudog<Served<T>>, cx: &mut Context<'_>) -> Poll<Result<T, RecvError>> {
     let charge = match budget::slice() {
         Some(slice) => {
             if let Some(message) = shared.hchan.take_at_once() {
@@ -495,7 +497,7 @@ fn poll_take<T>(shared: &Shared<T>, sudog: &Sudog<T>, cx: &mut Context<'_>) -> P
 #[inline(never)]
 fn poll_wait_take<T>(
     shared: &Shared<T>,
-    sudog: &Sudog<T>,
+    sudog: &Sudog<Served<T>>,
     cx: &mut Context<'_>,
     charge: Charge,
 ) -> Poll<Result<T, RecvError>> {
@@ -506,8 +508,10 @@ fn poll_wait_take<T>(
     poll
 }
 
+/// Without a charge it is for who has waited: that one has had its turn in the queue, which is no less than the budget
+/// asks for.
 #[inline]
-fn wait_take<T>(shared: &Shared<T>, sudog: &Sudog<T>, cx: &mut Context<'_>) -> Poll<Result<T, RecvError>> {
+fn wait_take<T>(shared: &Shared<T>, sudog: &Sudog<Served<T>>, cx: &mut Context<'_>) -> Poll<Result<T, RecvError>> {
     // SAFETY: it is called by the future of the place or by its stream, which pin it and call `leave_take` or
     // `end_take` before they end.
     unsafe { shared.hchan.poll_take(sudog, cx.waker()) }.map_err(|_| RecvError)
@@ -549,7 +553,7 @@ impl<T> Future for Send<'_, T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.into_ref().get_ref();
         if this.sudog.phase() != Phase::Out {
-            // As in `poll_take`.
+            // As in `wait_take`.
             return wait_put(this.shared, &this.sudog, cx);
         }
         let charge = match budget::slice() {
@@ -577,7 +581,7 @@ impl<T> Drop for Send<'_, T> {
 #[must_use = "futures do nothing unless you `.await` or poll them"]
 pub struct Recv<'a, T> {
     receiver: &'a Receiver<T>,
-    sudog: Sudog<T>,
+    sudog: Sudog<Served<T>>,
 }
 
 impl<T> Future for Recv<'_, T> {
@@ -586,10 +590,11 @@ impl<T> Future for Recv<'_, T> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.into_ref().get_ref();
-        if this.sudog.phase() == Phase::Out {
-            if let Some(message) = this.receiver.end_stream() {
-                return Poll::Ready(Ok(message));
-            }
+        if this.sudog.phase() != Phase::Out {
+            return wait_take(&this.receiver.shared, &this.sudog, cx);
+        }
+        if let Some(served) = this.receiver.end_stream() {
+            return Poll::Ready(Ok(served.message));
         }
         poll_take(&this.receiver.shared, &this.sudog, cx)
     }

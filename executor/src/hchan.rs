@@ -10,9 +10,10 @@
 //! 3. Who makes the reason of a wait untrue serves the first in line under the same lock: a message goes straight into
 //!    the receiver's place (Go: sendDirect), a sender's message out of its place into the buffer. Nobody is woken to
 //!    look again.
-//! 4. A receiver that was served and is dropped puts the message back before all others, or into the place of the next
-//!    in line. The buffer may hold more than its capacity then; senders wait until it holds less. After the end, who
-//!    asks once more gets it.
+//! 4. A receiver that was served and is dropped puts the message back, or into the place of the next in line. It was
+//!    served while the buffer was empty (invariant 2), so its message goes before all but those that came back, too:
+//!    each has a number, and they stand in the order of sending. The buffer may hold more than its capacity then;
+//!    senders wait until it holds less. After the end, who asks once more gets it.
 //! 5. Once closed, nobody joins a line, and nothing is taken out of a sender's place: the close ends the waits one by
 //!    one, and who receives meanwhile gets what is in the buffer. That is received as before, unless nobody is left to
 //!    receive it: then it is dropped.
@@ -39,7 +40,7 @@ use crate::wakers::{let_go, wake};
 const CAN_TAKE: u8 = 1;
 /// In the hint: there is room, or there will be none.
 const CAN_PUT: u8 = 2;
-/// In the hint: somebody waits, or the channel is closed.
+/// In the hint: somebody waits, the channel is closed, or messages came back. Nothing is done at once then.
 const WAITED: u8 = 4;
 
 /// The capacity of a channel without a bound.
@@ -62,12 +63,25 @@ pub(crate) struct Hchan<T> {
 struct Core<T> {
     buffer: VecDeque<T>,
     /// Who waits for a message.
-    takers: Line<T>,
+    takers: Line<Served<T>>,
+    /// How many messages went straight into the place of one of them.
+    served: u64,
     /// Who waits for room, each with its message in its place.
     putters: Line<T>,
     /// Who waits for the end.
     watchers: Line<T>,
+    /// The numbers of the messages that came back, which are the first in the buffer (invariant 4).
+    returned: VecDeque<u64>,
     closed: bool,
+    /// It is closed, or messages came back: one look tells.
+    is_odd: bool,
+}
+
+/// A message in the place of a receiver.
+pub(crate) struct Served<T> {
+    pub(crate) message: T,
+    /// Those that were served with later messages have a higher one.
+    number: u64,
 }
 
 /// Why nothing was put.
@@ -92,7 +106,7 @@ impl<T> Core<T> {
             return Err(NotPut::Closed(value));
         }
         if !self.takers.is_empty() {
-            return Ok(self.takers.serve(|place| *place = Some(value)).map(|((), waker)| waker));
+            return Ok(self.serve(value));
         }
         if self.buffer.len() < capacity {
             self.buffer.push_back(value);
@@ -105,7 +119,7 @@ impl<T> Core<T> {
     /// (invariant 5). `Ok` has its waker.
     #[inline]
     fn take(&mut self, capacity: usize) -> Result<(T, Option<Waker>), NotTaken> {
-        if let Some(value) = self.buffer.pop_front() {
+        if let Some(value) = self.pop() {
             if self.putters.is_empty() || self.buffer.len() >= capacity || self.closed {
                 return Ok((value, None));
             }
@@ -127,7 +141,7 @@ impl<T> Core<T> {
 
     /// [`Core::take`] in a channel without a bound.
     fn take_from(&mut self, queue: &Queue<T>) -> Result<T, NotTaken> {
-        let next = match self.buffer.pop_front() {
+        let next = match self.pop() {
             // Those in line are served by who has pushed; at the end it is no matter who gets what.
             None if self.takers.is_empty() || self.closed => queue.pop(),
             returned => returned,
@@ -135,17 +149,43 @@ impl<T> Core<T> {
         next.ok_or(if self.closed { NotTaken::Closed } else { NotTaken::Empty })
     }
 
-    /// Nobody waits for a message or for room, and the channel is open.
+    /// Gives a message to the first in line: there is one. Gives its waker.
+    #[inline]
+    fn serve(&mut self, message: T) -> Option<Waker> {
+        self.served += 1;
+        let number = self.served;
+        self.pass_on(Served { message, number })
+    }
+
+    /// [`Core::serve`] with a message that somebody was served with before.
+    #[inline]
+    fn pass_on(&mut self, served: Served<T>) -> Option<Waker> {
+        self.takers.serve(|place| *place = Some(served)).map(|((), waker)| waker)
+    }
+
+    /// Takes the first message out of the buffer.
+    #[inline]
+    fn pop(&mut self) -> Option<T> {
+        let value = self.buffer.pop_front()?;
+        if self.is_odd {
+            self.returned.pop_front();
+            self.is_odd = self.closed || !self.returned.is_empty();
+        }
+        Some(value)
+    }
+
+    /// Nobody waits for a message or for room, the channel is open, and no message came back.
     #[inline]
     fn is_calm(&self) -> bool {
-        self.takers.is_empty() && self.putters.is_empty() && !self.closed
+        self.takers.is_empty() && self.putters.is_empty() && !self.is_odd
     }
 
     #[inline]
     fn hint(&self, capacity: usize) -> u8 {
+        debug_assert_eq!(self.is_odd, self.closed || !self.returned.is_empty());
         if capacity == UNBOUNDED {
             // Nothing is done at once under the lock.
-            return if self.is_calm() && self.buffer.is_empty() { 0 } else { WAITED };
+            return if self.is_calm() { 0 } else { WAITED };
         }
         if self.is_calm() {
             let (take, put) = (!self.buffer.is_empty(), self.buffer.len() < capacity);
@@ -192,9 +232,12 @@ impl<T> Hchan<T> {
         let core = Core {
             buffer: VecDeque::with_capacity(if capacity > RESERVED_MAX { 0 } else { capacity }),
             takers: Line::new(),
+            served: 0,
             putters: Line::new(),
             watchers: Line::new(),
+            returned: VecDeque::new(),
             closed: false,
+            is_odd: false,
         };
         Hchan { hint: AtomicU8::new(core.hint(capacity)), capacity, queue, core: OwnMutex::new(rank::LEAF, core) }
     }
@@ -258,9 +301,9 @@ impl<T> Hchan<T> {
             let served = self.change(|core| {
                 // What is in the queue was sent before.
                 let is_next = !core.closed && core.buffer.is_empty() && !core.takers.is_empty() && queue.len() == 0;
-                if is_next { core.takers.serve(|place| *place = value.take()) } else { None }
+                if is_next { core.serve(value.take()?) } else { None }
             });
-            if let Some(((), waker)) = served {
+            if let Some(waker) = served {
                 wake(waker);
                 return Ok(());
             }
@@ -282,11 +325,12 @@ impl<T> Hchan<T> {
                 if core.takers.is_empty() {
                     return None;
                 }
-                let value = core.buffer.pop_front().or_else(|| queue.pop())?;
-                core.takers.serve(|place| *place = Some(value))
+                // Nothing has come back, or nobody would be in line (invariant 2).
+                let message = queue.pop()?;
+                core.serve(message)
             })
         };
-        std::iter::from_fn(serve_one).for_each(|((), waker)| wake(waker));
+        std::iter::from_fn(serve_one).for_each(wake);
     }
 
     /// Puts the message that is in the place if there is room and nobody waits: what happens mostly, in few
@@ -323,9 +367,9 @@ impl<T> Hchan<T> {
             return None;
         }
         let value = core.buffer.pop_front()?;
-        // There may be no room even now (invariant 4).
-        let hint = hint_of(!core.buffer.is_empty(), core.buffer.len() < self.capacity);
-        self.hint.store(hint, Relaxed);
+        // No message came back (`WAITED`), so there were no more than have room, and one is gone.
+        debug_assert!(core.buffer.len() < self.capacity);
+        self.hint.store(hint_of(!core.buffer.is_empty(), true), Relaxed);
         Some(value)
     }
 
@@ -400,7 +444,7 @@ impl<T> Hchan<T> {
     /// The caller is the future of the place, which stays where it is until [`Hchan::leave_take`], and is of this
     /// channel.
     #[inline]
-    pub(crate) unsafe fn poll_take(&self, sudog: &Sudog<T>, waker: &Waker) -> Poll<Result<T, NotTaken>> {
+    pub(crate) unsafe fn poll_take(&self, sudog: &Sudog<Served<T>>, waker: &Waker) -> Poll<Result<T, NotTaken>> {
         match sudog.phase() {
             Phase::Out => {}
             Phase::InLine => {
@@ -413,8 +457,8 @@ impl<T> Hchan<T> {
             }
             Phase::Served => {
                 // SAFETY: its future calls, and the place is out of line.
-                let value = unsafe { sudog.end() };
-                return Poll::Ready(Ok(value.expect("who was served has its message")));
+                let served = unsafe { sudog.end() };
+                return Poll::Ready(Ok(served.expect("who was served has its message").message));
             }
             Phase::Refused => {
                 // SAFETY: as above.
@@ -509,11 +553,11 @@ impl<T> Hchan<T> {
     ///
     /// The caller is the future of the place.
     #[inline]
-    pub(crate) unsafe fn leave_take(&self, sudog: &Sudog<T>) {
+    pub(crate) unsafe fn leave_take(&self, sudog: &Sudog<Served<T>>) {
         if sudog.phase() != Phase::Out {
             // SAFETY: passed on.
-            if let Some(value) = unsafe { self.end_take(sudog) } {
-                self.put_back(value);
+            if let Some(served) = unsafe { self.end_take(sudog) } {
+                self.put_back(served);
             }
         }
     }
@@ -524,15 +568,15 @@ impl<T> Hchan<T> {
     ///
     /// Nobody polls the place meanwhile. Those who call this at once take turns.
     #[cold]
-    pub(crate) unsafe fn end_take(&self, sudog: &Sudog<T>) -> Option<T> {
-        let (waker, value) = self.change(|core| {
+    pub(crate) unsafe fn end_take(&self, sudog: &Sudog<Served<T>>) -> Option<Served<T>> {
+        let (waker, served) = self.change(|core| {
             // SAFETY: under the lock, and in this line.
             let waker = (sudog.phase() == Phase::InLine).then(|| unsafe { core.takers.remove(sudog) });
             // SAFETY: out of line, and whoever else might touch it is kept away by the lock (contract).
             (waker, unsafe { sudog.end() })
         });
         let_go(waker);
-        value
+        served
     }
 
     /// Who waited for the end goes away.
@@ -560,15 +604,18 @@ impl<T> Hchan<T> {
         let_go(waker);
     }
 
-    /// A message comes back: it is the oldest.
+    /// A message comes back (invariant 4).
     #[cold]
-    pub(crate) fn put_back(&self, value: T) {
+    pub(crate) fn put_back(&self, served: Served<T>) {
         let waker = self.change(|core| {
-            if core.takers.is_empty() {
-                core.buffer.push_front(value);
-                return None;
+            if !core.takers.is_empty() {
+                return core.pass_on(served);
             }
-            core.takers.serve(|place| *place = Some(value)).map(|((), waker)| waker)
+            let at = core.returned.partition_point(|number| *number < served.number);
+            core.returned.insert(at, served.number);
+            core.buffer.insert(at, served.message);
+            core.is_odd = true;
+            None
         });
         waker.into_iter().for_each(wake);
     }
@@ -579,7 +626,7 @@ impl<T> Hchan<T> {
     ///
     /// The caller is the future of the place.
     #[cold]
-    unsafe fn still_waits(&self, sudog: &Sudog<T>, waker: &Waker) -> bool {
+    unsafe fn still_waits<V>(&self, sudog: &Sudog<V>, waker: &Waker) -> bool {
         let look = || sudog.phase() == Phase::InLine;
         {
             let _core = self.core.lock();
@@ -613,8 +660,12 @@ impl<T> Hchan<T> {
         let (first, rest) = self.change(|core| {
             let first = !core.closed;
             core.closed = true;
+            core.is_odd = true;
             if let Some(queue) = &self.queue {
                 queue.close();
+            }
+            if discard {
+                core.returned.clear();
             }
             (first, if discard { mem::take(&mut core.buffer) } else { VecDeque::new() })
         });
@@ -632,7 +683,7 @@ impl<T> Hchan<T> {
 
     /// Ends one wait, of whatever kind. `None` if nobody waits.
     fn refuse_one(&self) -> Option<Waker> {
-        self.change(|core| [&mut core.takers, &mut core.putters, &mut core.watchers].into_iter().find_map(Line::refuse))
+        self.change(|core| core.takers.refuse().or_else(|| core.putters.refuse()).or_else(|| core.watchers.refuse()))
     }
 }
 
