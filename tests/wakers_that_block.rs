@@ -8,8 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use gmp::Builder;
+use gmp::chan::bounded;
 use gmp::net::UdpSocket;
-use gmp::runtime::Runtime;
+use gmp::runtime::{Handle, Runtime};
 
 use limit::limited;
 
@@ -98,6 +99,63 @@ fn r03_a_waker_that_blocks_in_a_machine_without_a_processor() {
             }
             drop((end, end_body));
         });
+    });
+}
+
+/// A waker that waits in a `block_on`.
+struct Waits {
+    on: Handle,
+    begins: Sender<()>,
+    until: gmp::chan::Receiver<()>,
+}
+
+impl Wake for Waits {
+    fn wake(self: Arc<Self>) {
+        self.on.block_on(async {
+            self.begins.send(()).unwrap();
+            let _ = self.until.recv().await;
+        });
+    }
+}
+
+/// The thread of a closure waits in the `block_on` of a runtime that closes, and so keeps the time there. The waker
+/// that it wakes waits in its turn: that is one closure that waits, not two.
+#[test]
+fn r16_a_waker_that_waits_beside_a_closure_that_waits() {
+    limited(|| {
+        let own = Builder::new().procs(1).build().unwrap();
+        // Its clock stands while a closure runs, which its shutdown waits for.
+        let closing = Builder::new().procs(1).start_paused(true).build().unwrap();
+        let (end_shutdown, shutdown_ends) = channel::<()>();
+        let (begins, began) = channel();
+        let (end_waker, waker_ends) = bounded(1);
+        let (end_closure, closure_ends) = bounded::<()>(1);
+        let (ready, is_ready) = channel();
+        let runs = ready.clone();
+        drop(closing.spawn_blocking(move || {
+            runs.send(()).unwrap();
+            let _ = shutdown_ends.recv();
+        }));
+        let waker = Waker::from(Arc::new(Waits { on: own.handle(), begins, until: waker_ends }));
+        let handle = closing.handle();
+        let closure = own.spawn_blocking(move || {
+            handle.block_on(async {
+                let mut sleep = pin!(gmp::time::sleep(Duration::from_secs(1)));
+                assert!(sleep.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+                ready.send(()).unwrap();
+                let _ = closure_ends.recv().await;
+            });
+        });
+        is_ready.recv().unwrap();
+        is_ready.recv().unwrap();
+        closing.shutdown_timeout(Duration::ZERO).unwrap_err();
+        began.recv().unwrap();
+        // The waker waits by now, or in a moment.
+        for _ in 0..100 {
+            own.block_on(own.spawn_blocking(|| ())).unwrap();
+        }
+        drop((end_waker, end_closure, end_shutdown));
+        own.block_on(closure).unwrap();
     });
 }
 

@@ -12,7 +12,8 @@
 //!    allows. `sysmon` calls one for each that is left at a look: a thread may be long in coming, in a hook of the
 //!    user's. Or a lent thread is to come (see `lent`).
 //! 3. A closure whose thread waits in a `block_on` does not count against the limit: what it waits for may be queued
-//!    behind it. When it goes on, more than the limit run for a while.
+//!    behind it. When it goes on, more than the limit run for a while. It waits once: what else its thread runs
+//!    meanwhile, a waker of the user's while that runtime closes, is not the closure.
 //! 4. While a thread is refused by `Builder::max_threads`, another one of the pool is there; when that one has done
 //!    with its closure it takes the next, and when it ends it looks whether there is room now.
 //! 5. A thread counts from the decision to start it, under the lock under which its closure was queued, until it has
@@ -595,6 +596,7 @@ impl Waiting {
         let serves = SERVES.get().filter(|_| DOES.get() == Does::Closure);
         let here = usize::from(serves.is_some_and(|own| std::ptr::eq(own, runtime)));
         if let Some(sched) = serves {
+            DOES.set(Does::Waits);
             let mut state = sched.blocking.state.lock();
             state.waiting += 1;
             state.waiting_here += here;
@@ -609,6 +611,7 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         if let Some(sched) = self.serves {
+            DOES.set(Does::Closure);
             let mut state = sched.blocking.state.lock();
             state.waiting -= 1;
             state.waiting_here -= self.here;

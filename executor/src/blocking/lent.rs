@@ -29,6 +29,7 @@
 //! | the thread           | `DOES`    | `LENT` | its end                                                        |
 //! |----------------------|-----------|--------|----------------------------------------------------------------|
 //! | is in a closure      | `Closure` | no     | its outcome is with who waits for it, or dropped               |
+//! | waits in one         | `Waits`   | no     | its wait in a `block_on`: it is in the closure again           |
 //! | wakes who waits      | `Ends`    | no     | that task is queued, with a processor idle: → lent             |
 //! | lent, in the wake    | `Ends`    | yes    | the wake is over                                               |
 //! | lent                 | `Nothing` | yes    | `Worker::run_lent` is over: it is of the pool again, or ends   |
@@ -55,6 +56,8 @@ pub(super) enum Does {
     /// It is in nobody's code, or it is lent.
     Nothing,
     Closure,
+    /// Its closure waits in a `block_on`.
+    Waits,
     /// It wakes the task that waits for the closure, and is in nobody's code.
     Ends,
     /// It is in a waker.
