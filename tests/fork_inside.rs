@@ -2,6 +2,7 @@
 //! is queued, what waits and what was going on elsewhere are the parent's.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake};
@@ -231,19 +232,23 @@ fn a_child_that_is_forked_in_a_waker_is_ended() {
     let (forked, has_forked) = channel();
     let entered = runtime.enter();
     let waker = Arc::new(Forks(Mutex::new(Some(forked)))).into();
-    let at = gmp::time::Instant::now() + Duration::from_millis(100);
-    let mut sleep = Box::pin(gmp::time::sleep_until(at));
+    let mut sleep = Box::pin(gmp::time::sleep(Duration::from_millis(100)));
     assert!(sleep.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-    // Woken after it, at the same look.
+    // They are queued when it is due.
     let parent = std::process::id();
-    let task = gmp::spawn(async move {
-        gmp::time::sleep_until(at).await;
-        if std::process::id() != parent {
-            exit(42);
+    let end = Arc::new(AtomicBool::new(false));
+    let yields = |end: Arc<AtomicBool>| async move {
+        while !end.load(Relaxed) {
+            if std::process::id() != parent {
+                exit(42);
+            }
+            yield_now().await;
         }
-    });
+    };
+    let tasks: Vec<_> = (0..3).map(|_| gmp::spawn(yields(end.clone()))).collect();
     is_ended(has_forked.recv().unwrap());
-    runtime.block_on(task).unwrap();
+    end.store(true, Relaxed);
+    tasks.into_iter().for_each(|task| runtime.block_on(task).unwrap());
     drop(entered);
 }
 
