@@ -339,6 +339,10 @@ fn r24_a_blocking_closure_is_no_deadlock_and_its_end_may_be() {
         });
         report_of(|| runtime.block_on(receiver));
         ender.join().unwrap();
+        // Its thread is through with it.
+        while runtime.metrics().blocking_idle_threads == 0 {
+            thread::yield_now();
+        }
     });
 }
 

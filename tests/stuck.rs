@@ -489,7 +489,7 @@ fn r14_dropping_a_runtime_does_not_wait_for_a_poll_that_is_stuck() {
 /// More than there are CPUs: at each look some have none.
 #[test]
 fn r14_dropping_a_runtime_does_not_wait_for_many_polls_that_compute() {
-    const POLLS: usize = 16;
+    const POLLS: usize = 48;
     limited(|| {
         let runtime = runtime(POLLS);
         let (computing, end) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));

@@ -79,8 +79,10 @@ pub(crate) mod rank {
     pub(crate) const DESCRIPTOR: u8 = 7;
     /// The global queue.
     pub(crate) const INJECT: u8 = 8;
-    /// A leaf: nothing is locked under it.
+    /// A leaf: nothing is locked under it, but for the alarm.
     pub(crate) const LEAF: u8 = 9;
+    /// The watcher's alarm, which anybody may ring.
+    pub(crate) const ALARM: u8 = 10;
 }
 
 /// Whether the cells of many tasks lie in one allocation. Not for tools that look for what is used after it was freed:

@@ -104,11 +104,7 @@ impl StuckThreads {
         }
         let is_first = self.looked_at.replace(Instant::now()).is_none();
         let now = clock::now();
-        let (pool, _) = sched.blocking.counts();
-        let own = sched.threads.count() + sched.pinned.live() + pool;
         let mut threads = sched.threads.running();
-        // One that is just starting counts, and is not there yet.
-        let are_there = threads.len() >= own;
         let polling = sched.slots().map(|slot| slot.processor()).filter(|p| p.polls() % 2 == 1);
         threads.extend(polling.map(Processor::tid));
         threads.sort_unstable();
@@ -128,7 +124,7 @@ impl StuckThreads {
                 }
             };
         }
-        are_there && are_stuck && !is_first
+        are_stuck && !is_first
     }
 }
 

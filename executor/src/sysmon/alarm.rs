@@ -54,7 +54,7 @@ impl State {
 
 impl Alarm {
     pub(super) const fn new() -> Self {
-        Alarm { state: Mutex::new(rank::LEAF, State { timer: None, rung: false }) }
+        Alarm { state: Mutex::new(rank::ALARM, State { timer: None, rung: false }) }
     }
 
     /// Gets the timer if there is none yet. `false`: the system gives none now.
