@@ -100,9 +100,18 @@ impl<T> Mutex<T> {
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         self.0.try_lock().ok().map(MutexGuard)
     }
+
+    pub(crate) fn lock_marked(&self) -> MutexGuard<'_, T> {
+        self.lock()
+    }
+
+    /// Nobody marks it here: nothing relies on that.
+    pub(crate) fn try_lock_marked(&self) -> Result<MutexGuard<'_, T>, bool> {
+        self.try_lock().ok_or(false)
+    }
 }
 
-/// What differs is what waiting costs.
+/// What differs is what waiting costs, and the mark.
 pub(crate) type OwnMutex<T> = Mutex<T>;
 pub(crate) type OwnMutexGuard<'a, T> = MutexGuard<'a, T>;
 

@@ -170,13 +170,19 @@ impl<T> Drop for MutexGuard<'_, T> {
 pub(crate) struct OwnMutex<T> {
     #[cfg(debug_assertions)]
     rank: u8,
-    is_taken: atomic::AtomicBool,
-    /// Guarded by `is_taken`.
+    /// [`FREE`], [`TAKEN`] or [`MARKED`].
+    state: atomic::AtomicU8,
+    /// Guarded by `state`.
     value: std::cell::UnsafeCell<T>,
 }
 
-// SAFETY: who sets `is_taken` has the value to itself until it clears it.
+// SAFETY: who takes the lock has the value to itself until it lets it go.
 unsafe impl<T: Send> Sync for OwnMutex<T> {}
+
+const FREE: u8 = 0;
+const TAKEN: u8 = 1;
+/// Taken by who has marked that.
+const MARKED: u8 = 2;
 
 /// How often a waiting thread looks before it naps.
 const SPINS: u32 = 100;
@@ -191,44 +197,64 @@ impl<T> OwnMutex<T> {
         OwnMutex {
             #[cfg(debug_assertions)]
             rank,
-            is_taken: atomic::AtomicBool::new(false),
+            state: atomic::AtomicU8::new(FREE),
             value: std::cell::UnsafeCell::new(value),
         }
     }
 
     #[inline]
     pub(crate) fn lock(&self) -> OwnMutexGuard<'_, T> {
-        #[cfg(debug_assertions)]
-        ranks::enter(self.rank);
-        if !self.try_take() {
-            self.wait_and_take();
-        }
-        OwnMutexGuard { of: self, _thread: PhantomData }
+        self.lock_as(TAKEN)
     }
 
     /// `None` if somebody has it.
     #[inline]
     pub(crate) fn try_lock(&self) -> Option<OwnMutexGuard<'_, T>> {
-        if !self.try_take() {
-            return None;
-        }
-        #[cfg(debug_assertions)]
-        ranks::enter(self.rank);
-        Some(OwnMutexGuard { of: self, _thread: PhantomData })
+        self.try_lock_as(TAKEN).ok()
+    }
+
+    /// As [`OwnMutex::lock`], and who comes meanwhile is told of the mark.
+    #[inline]
+    pub(crate) fn lock_marked(&self) -> OwnMutexGuard<'_, T> {
+        self.lock_as(MARKED)
+    }
+
+    /// As [`OwnMutex::try_lock`], with the mark. If somebody has it: whether that one has marked it.
+    #[inline]
+    pub(crate) fn try_lock_marked(&self) -> Result<OwnMutexGuard<'_, T>, bool> {
+        self.try_lock_as(MARKED).map_err(|state| state == MARKED)
     }
 
     #[inline]
-    fn try_take(&self) -> bool {
+    fn lock_as(&self, state: u8) -> OwnMutexGuard<'_, T> {
+        #[cfg(debug_assertions)]
+        ranks::enter(self.rank);
+        if self.try_take(state).is_err() {
+            self.wait_and_take(state);
+        }
+        OwnMutexGuard { of: self, _thread: PhantomData }
+    }
+
+    #[inline]
+    fn try_lock_as(&self, state: u8) -> Result<OwnMutexGuard<'_, T>, u8> {
+        self.try_take(state)?;
+        #[cfg(debug_assertions)]
+        ranks::enter(self.rank);
+        Ok(OwnMutexGuard { of: self, _thread: PhantomData })
+    }
+
+    #[inline]
+    fn try_take(&self, state: u8) -> Result<(), u8> {
         // Acquire: pairs with the Release in the guard's drop.
-        self.is_taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        self.state.compare_exchange(FREE, state, Ordering::Acquire, Ordering::Relaxed).map(|_| ())
     }
 
     #[cold]
-    fn wait_and_take(&self) {
+    fn wait_and_take(&self, state: u8) {
         let mut nap = NAP_US;
         loop {
             for _ in 0..SPINS {
-                if !self.is_taken.load(Ordering::Relaxed) && self.try_take() {
+                if self.state.load(Ordering::Relaxed) == FREE && self.try_take(state).is_ok() {
                     return;
                 }
                 spin_loop();
@@ -250,7 +276,7 @@ impl<T> Deref for OwnMutexGuard<'_, T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: this thread has set `is_taken`.
+        // SAFETY: this thread has the lock.
         unsafe { &*self.of.value.get() }
     }
 }
@@ -267,7 +293,7 @@ impl<T> Drop for OwnMutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         // Release: pairs with the Acquire in `try_take`.
-        self.of.is_taken.store(false, Ordering::Release);
+        self.of.state.store(FREE, Ordering::Release);
         #[cfg(debug_assertions)]
         ranks::leave(self.of.rank);
     }

@@ -68,9 +68,6 @@ struct Returned(AtomicPtr<Cell>);
 pub(crate) struct Arena {
     /// Of a shared arena: who holds it is the owner.
     lock: Option<OwnMutex<Entry>>,
-    /// Who took the lock last spawns. Written under it, and nothing relies on it: who just took it may not have said so
-    /// yet.
-    is_spawners: AtomicBool,
     own: UnsafeCell<Own>,
     /// What was taken from the stack and is not put away yet. The owner's; others see whether there is something.
     rest: AtomicPtr<Cell>,
@@ -104,7 +101,6 @@ impl Arena {
         fn locked_by(lock: Option<OwnMutex<Entry>>, owner: *const ()) -> Self {
             Arena {
                 lock,
-                is_spawners: AtomicBool::new(false),
                 own: UnsafeCell::new(Own { owner, first: [null_mut(); CLASSES], kept: Vec::new() }),
                 rest: AtomicPtr::new(null_mut()),
                 pages: Mutex::new(rank::LEAF, Vec::new()),
@@ -561,7 +557,6 @@ impl Arena {
             if let Some(lock) = &self.lock {
                 if !is_machine() {
                     if let Some(_owned) = lock.try_lock() {
-                        self.is_spawners.store(false, Relaxed);
                         self.put(page, cell);
                         // Who met us here, or another, has left it, and perhaps nobody else comes. Under loom without
                         // the look, which would hide the pushes of others (see the models).

@@ -113,11 +113,7 @@ impl SharedArena {
         number: impl FnOnce(u64) -> u64,
         met: impl FnOnce(),
     ) -> Option<(NonNull<u8>, u64)> {
-        let mut entry = self.try_lock().unwrap_or_else(|| {
-            self.meet(met);
-            self.lock()
-        });
-        self.arena.is_spawners.store(true, Relaxed);
+        let mut entry = self.enter(met);
         if entry.generation != generation {
             return None;
         }
@@ -129,12 +125,18 @@ impl SharedArena {
         Some((cell, number))
     }
 
-    /// Somebody has the lock.
-    #[cold]
-    fn meet(&self, met: impl FnOnce()) {
-        if self.arena.is_spawners.load(Relaxed) {
-            met();
-        }
+    /// The lock, for a spawner. It is marked as a spawner's with the step that takes it, so `met` is called for nobody
+    /// else. A flag beside it, written by who has it, would for a moment still say of a machine what is true of the
+    /// spawner before it, who may be the one that asks.
+    #[inline]
+    fn enter(&self, met: impl FnOnce()) -> OwnMutexGuard<'_, Entry> {
+        let lock = self.arena.lock.as_ref().expect("a shared arena has a lock");
+        lock.try_lock_marked().unwrap_or_else(|is_spawners| {
+            if is_spawners {
+                met();
+            }
+            lock.lock_marked()
+        })
     }
 
     /// For machines: puts away some of what came back, unless somebody is there. Tells whether there is more. Cheap if
@@ -151,7 +153,6 @@ impl SharedArena {
             // Who is there comes to it.
             return false;
         };
-        self.arena.is_spawners.store(false, Relaxed);
         // SAFETY: who holds the lock owns the arena.
         unsafe { self.arena.put_away(PUT_AWAY_BESIDE) }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 
 use super::*;
@@ -112,8 +112,7 @@ fn who_meets_another_one_says_so_and_waits() {
     take(&|| panic!("nobody is there"));
     let (told, is_told) = mpsc::channel();
     thread::scope(|scope| {
-        let lock = arena.lock();
-        arena.arena.is_spawners.store(true, Relaxed);
+        let lock = arena.enter(|| panic!("nobody is there"));
         let (take, told) = (&take, told);
         scope.spawn(move || take(&|| told.send(()).unwrap()));
         is_told.recv().unwrap();
@@ -123,27 +122,47 @@ fn who_meets_another_one_says_so_and_waits() {
     arena.trim();
 }
 
-/// Who joins tasks, or puts away what machines have left, would drive a spawner through all arenas.
+/// Who joins tasks, or puts away what machines have left, would drive a spawner through all arenas, each of which keeps
+/// memory: also one that has the lock, and has done nothing since the spawner let it go.
 #[test]
 fn r18_only_spawners_part() {
     let arena = open();
-    let parts = || {
-        let mut parts = false;
-        arena.meet(|| parts = true);
-        parts
-    };
-    let cells = [arena.take_one(1).unwrap().0, arena.take_one(1).unwrap().0];
-    assert!(parts());
-    let [first, second] = cells;
-    first.free(false);
-    assert!(!parts(), "a joiner");
-    let third = arena.take_one(1).unwrap().0;
-    assert!(parts());
-    second.free(true);
-    assert!(parts(), "a machine takes no lock");
-    arena.collect();
-    assert!(!parts(), "who puts away");
-    third.free(false);
+    let parts = || arena.arena.lock.as_ref().unwrap().try_lock_marked().err();
+    let taken = arena.take_one(1).unwrap().0;
+    assert_eq!(parts(), None, "nobody is there");
+    let other = arena.lock();
+    assert_eq!(parts(), Some(false), "the spawner before is gone");
+    drop(other);
+    let spawner = arena.enter(|| ());
+    assert_eq!(parts(), Some(true));
+    drop(spawner);
+    taken.free(false);
+    arena.trim();
+}
+
+/// As above, beside a machine that comes whenever it can.
+#[test]
+fn r18_who_spawns_alone_stays() {
+    let rounds = if cfg!(miri) { 50 } else { 200_000 };
+    let arena = open();
+    let (is_over, both) = (AtomicBool::new(false), Barrier::new(2));
+    let mut parted = 0;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            both.wait();
+            while !is_over.load(Acquire) {
+                arena.collect();
+            }
+        });
+        both.wait();
+        for _ in 0..rounds {
+            // SAFETY: the arena stays where it is.
+            let taken = unsafe { arena.take_of_class(1, CLASS, |next| next, || parted += 1) };
+            Taken(taken.unwrap().0).free(true);
+        }
+        is_over.store(true, Release);
+    });
+    assert_eq!(parted, 0, "of {rounds} times");
     arena.trim();
 }
 
