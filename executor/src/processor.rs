@@ -144,7 +144,9 @@ impl ProcSlot {
     /// more.
     pub(crate) fn collect_spare(&self, portions: usize) -> bool {
         let mut objects = self.objects.lock();
-        let Some(at) = objects.spare.iter().position(|spare| spare.arena.has_returned()) else {
+        // Empty pages that a look was too short for are seen as what came back is.
+        // SAFETY: nobody holds a spare object, and under the lock none becomes anything else.
+        let Some(at) = objects.spare.iter().position(|spare| unsafe { spare.arena.has_leftovers() }) else {
             return false;
         };
         let spare = objects.spare.swap_remove(at);

@@ -57,7 +57,8 @@ impl Sched {
         for slot in self.slots() {
             more |= slot.collect_spare(PORTIONS);
             let p = slot.processor();
-            if p.index >= self.idle.procs() && p.arena.has_returned() {
+            if p.index >= self.idle.procs() {
+                // Whatever came back: it may also have died with empty pages, which are its owner's to look at.
                 // SAFETY: nobody holds a dead processor, so under the lock its arena is this thread's.
                 let collect = || unsafe { slot.processor().arena.collect_unheld() };
                 // The lock is held for one portion at a time.
@@ -90,5 +91,98 @@ impl Sched {
     /// All processors, husks and spare ones among them.
     pub(super) fn objects(&self) -> impl Iterator<Item = &'static Processor> {
         self.slots().flat_map(|slot| slot.objects())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sched::Config;
+    use crate::sys::TASKS_SHARE_PAGES;
+    use crate::sys::atomic::AtomicUsize;
+    use crate::task::arena::Arena;
+
+    const PAGES: usize = 100;
+
+    /// Cells of so many pages, in an order in which all pages but a few become empty with the last of them.
+    fn cells(arena: &Arena) -> Vec<NonNull<u8>> {
+        let layout = Layout::from_size_align(1024, 16).unwrap();
+        let mut cells = Vec::new();
+        while arena.page_count() <= PAGES {
+            // SAFETY: the caller owns it, and it is for ever.
+            cells.push(unsafe { arena.alloc(layout) }.unwrap());
+        }
+        let per_page = cells.len() / PAGES;
+        let at = |n| n % PAGES * per_page + n / PAGES;
+        (0..PAGES * per_page).map(|n| cells[at(n)]).chain(cells[PAGES * per_page..].iter().copied()).collect()
+    }
+
+    fn free(cells: Vec<NonNull<u8>>, own: Option<&Arena>) {
+        for cell in cells {
+            // SAFETY: it is the caller's, who owns `own`.
+            unsafe {
+                cell.cast::<AtomicUsize>().as_ref().store(0, Relaxed);
+                Arena::free(cell, own, || false);
+            }
+        }
+    }
+
+    /// A runtime without a thread, and a processor of it that this one holds.
+    fn held() -> (RuntimeRef, &'static Processor) {
+        let sched: &'static Sched = Box::leak(Box::new(Sched::new()));
+        let runtime = sched.open(Config { procs: 2, ..Config::default() }, None);
+        let slots: Vec<_> = std::iter::from_fn(|| sched.idle.take(sched)).collect();
+        (runtime, sched.slot(slots[1]).processor())
+    }
+
+    /// The processor dies in a blocking call.
+    fn die(runtime: RuntimeRef, p: &'static Processor) {
+        p.begin_poll();
+        let status = p.enter_blocking();
+        runtime.set_procs(1).unwrap();
+        assert!(!p.exit_blocking(status), "it was taken");
+    }
+
+    #[test]
+    fn r18_what_a_dead_processor_kept_for_its_next_burst_goes_back() {
+        if !TASKS_SHARE_PAGES {
+            return;
+        }
+        let (runtime, p) = held();
+        free(cells(&p.arena), Some(&p.arena));
+        assert!(p.arena.page_count() > PAGES);
+        die(runtime, p);
+        while runtime.sched.collect_unheld() {}
+        assert_eq!(p.arena.page_count(), 0);
+    }
+
+    /// More pages are empty then than go back at a look.
+    #[test]
+    fn r18_what_comes_back_to_a_dead_processor_goes_back_to_the_last_page() {
+        if !TASKS_SHARE_PAGES {
+            return;
+        }
+        let (runtime, p) = held();
+        let cells = cells(&p.arena);
+        die(runtime, p);
+        free(cells, None);
+        while runtime.sched.collect_unheld() {}
+        assert_eq!(p.arena.page_count(), 0);
+    }
+
+    /// As above, of one that was replaced in a stuck poll.
+    #[test]
+    fn r18_what_comes_back_to_a_spare_processor_goes_back_to_the_last_page() {
+        if !TASKS_SHARE_PAGES {
+            return;
+        }
+        let (runtime, p) = held();
+        let slot = runtime.sched.slot(p.index);
+        let husk = slot.husk();
+        let cells = cells(&husk.arena);
+        slot.take_back(husk);
+        free(cells, None);
+        while runtime.sched.collect_unheld() {}
+        assert_eq!(husk.arena.page_count(), 0);
     }
 }

@@ -189,7 +189,7 @@ impl Arena {
     }
 
     /// As [`Arena::collect`], for an arena that nobody takes cells from for long: with the last portion all empty pages
-    /// go.
+    /// go. Until then [`Arena::has_leftovers`].
     ///
     /// # Safety
     ///
@@ -197,12 +197,23 @@ impl Arena {
     pub(crate) unsafe fn collect_unheld(&self) -> bool {
         // SAFETY: passed on.
         unsafe {
-            let more = self.collect();
+            self.collect();
+            let more = self.has_leftovers();
             if !more {
                 self.trim();
             }
             more
         }
+    }
+
+    /// Whether something came back, or there are more empty pages than are to be kept for long.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the arena.
+    pub(crate) unsafe fn has_leftovers(&self) -> bool {
+        // SAFETY: passed on.
+        self.has_returned() || unsafe { self.has_surplus() }
     }
 
     /// As [`Arena::collect`], for an owner that has something to do: a small portion, and empty pages stay.

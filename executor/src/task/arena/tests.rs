@@ -68,7 +68,7 @@ impl Taken {
 }
 
 impl Arena {
-    fn page_count(&self) -> usize {
+    pub(crate) fn page_count(&self) -> usize {
         self.pages.lock().len()
     }
 
