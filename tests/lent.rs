@@ -355,6 +355,28 @@ fn r03_others_do_not_wait_for_a_lent_thread() {
     });
 }
 
+/// Nor is the task itself, where its poll was rescued from and yields at the end of its slice: the thread looks at no
+/// queue afterwards, and `sysmon` may sleep by then.
+#[test]
+fn r01_a_task_that_yields_on_a_lent_thread_goes_on() {
+    limited(|| {
+        let runtime = Builder::new().procs(1).thread_name("yields").build().unwrap();
+        let task = runtime.spawn(async {
+            lend().await;
+            let (open, gate) = channel();
+            drop(gmp::spawn(async move { open.send(()).unwrap() }));
+            gate.recv().unwrap();
+            let handle = gmp::runtime::Handle::current();
+            wait_until_unwatched("yields", || handle.metrics());
+            while gmp::task::coop::has_budget_remaining() {
+                gmp::task::coop::consume_budget().await;
+            }
+            gmp::task::yield_now().await;
+        });
+        runtime.block_on(task).unwrap();
+    });
+}
+
 /// Two tasks that wake each other do not keep the thread for ever: the pool has it back.
 #[test]
 fn r16_a_lent_thread_comes_back() {

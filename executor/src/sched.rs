@@ -421,7 +421,7 @@ impl Sched {
         let work = !left && (self.is_work_queued(p) || self.is_timer_due());
         match self.idle.hand_off(p.index, || slot.is_current(p), work, self) {
             HandedOff::ToMachine => {}
-            HandedOff::Husk => self.return_husk(p),
+            HandedOff::Husk => self.leave_husk(p),
             HandedOff::Idle => self.left_idle(),
         }
         if !context::is_worker_of(self) {

@@ -182,9 +182,20 @@ impl Sched {
         self.agent_left();
     }
 
+    /// [`Sched::return_husk`] on a thread that looks at no queue next. What has just yielded at the end of its slice is
+    /// in the global queue, and nobody has been told: a machine would come to it.
+    #[cold]
+    pub(super) fn leave_husk(&'static self, husk: &'static Processor) {
+        self.return_husk(husk);
+        if !self.inject.is_empty() {
+            self.queued_globally();
+        }
+    }
+
     /// A yield: the task does not jump the queue that it made way for; at the end of a slice it goes behind
-    /// everybody's. No fence is needed, as this processor comes back to the task itself; a wake is only for what else
-    /// is queued here. The second look at the slot comes with the next pick, whichever that is.
+    /// everybody's. No fence is needed, as this processor comes back to the task itself, or whoever gives it up tells
+    /// of the task ([`Sched::leave_husk`]); a wake is only for what else is queued here. The second look at the slot
+    /// comes with the next pick, whichever that is.
     ///
     /// # Safety
     ///

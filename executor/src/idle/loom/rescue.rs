@@ -227,13 +227,21 @@ impl Table {
         self.queued_globally();
     }
 
+    /// Mirrors `Sched::leave_husk`.
+    fn leave_husk(&'static self, husk: &'static Processor) {
+        self.return_husk(husk);
+        if !self.inject.is_empty() {
+            self.queued_globally();
+        }
+    }
+
     /// Mirrors `Sched::give_up`, in a poll.
     fn give_up(&'static self, p: &'static Processor) {
         p.bump_polls();
         let work = p.queue.len_seen() > 0 || p.queue.next.peek() != 0 || !self.inject.is_empty();
         match self.idle.hand_off(SLOT, || self.is_current(p), work, self) {
             HandedOff::ToMachine => {}
-            HandedOff::Husk => self.return_husk(p),
+            HandedOff::Husk => self.leave_husk(p),
             HandedOff::Idle => {
                 if !self.inject.is_empty() {
                     self.idle.wake_one(self, None);
@@ -531,6 +539,21 @@ fn r03_rescue_against_giving_up() {
         table.give_up(again);
         sysmon.join().unwrap();
         table.check(1);
+    });
+}
+
+/// A task yields at the end of its slice, on a thread that looks at no queue next, while `sysmon` rescues from it.
+#[test]
+fn r03_rescue_against_a_yield_on_a_thread_that_does_not_search() {
+    bounded(3, || {
+        let table = Table::new(1);
+        let (p, polls) = polling(table);
+        let sysmon = thread::spawn(move || table.rescue(p, polls));
+        // Mirrors `ready_yielded`.
+        table.inject.push(unit());
+        table.give_up(p);
+        table.all_ran.park();
+        sysmon.join().unwrap();
     });
 }
 

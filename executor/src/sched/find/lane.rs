@@ -67,7 +67,7 @@ impl Worker {
             Some(p) if p.queue.next.is_condemned() => {
                 // SAFETY: this machine holds `p`.
                 sched.keep_burners(std::iter::from_fn(|| unsafe { p.queue.pop() }).collect());
-                sched.return_husk(p);
+                sched.leave_husk(p);
             }
             // It came back with a processor from a wait.
             Some(p) if p.is_closing() => self.abandon(p),
