@@ -354,6 +354,29 @@ fn r14_shutdown_leaves_a_closure_that_does_not_end_and_says_so() {
     });
 }
 
+/// An idle thread of the pool that takes long to end is none of a closure.
+#[test]
+fn r14_shutdown_tells_threads_that_end_from_closures() {
+    limited(|| {
+        let (open, gate) = channel::<()>();
+        let gate = Mutex::new(gate);
+        let runtime = Builder::new().procs(1).thread_name("ends").on_thread_stop(move || {
+            if thread::current().name().unwrap().starts_with("ends-block") {
+                let _ = gate.lock().unwrap().recv();
+            }
+        });
+        let runtime = runtime.build().unwrap();
+        drop(runtime.spawn_blocking(|| ()));
+        while runtime.metrics().blocking_idle_threads == 0 {
+            thread::yield_now();
+        }
+        let left = runtime.shutdown_timeout(Duration::from_millis(1)).unwrap_err();
+        assert_eq!((left.tasks, left.blocking), (0, 0), "{left}");
+        assert!(left.threads >= 1, "{left}");
+        drop(open);
+    });
+}
+
 #[test]
 fn r14_a_runtime_that_ends_in_its_own_closure_waits_for_nothing() {
     limited(|| {

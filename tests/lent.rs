@@ -430,28 +430,35 @@ fn r14_a_runtime_that_ends_in_a_task_on_a_lent_thread() {
 fn r14_shutdown_waits_for_a_lent_thread_in_its_poll() {
     limited(|| {
         for procs in [1, 2] {
-            let runtime = runtime(procs);
-            let polls = Arc::new(AtomicUsize::new(0));
-            let (in_poll, is_in_poll) = channel();
-            let (open, gate) = channel::<()>();
-            let seen = polls.clone();
-            drop(runtime.spawn(async move {
-                lend().await;
-                in_poll.send(()).unwrap();
-                let _ = gate.recv();
-                seen.fetch_add(1, Ordering::SeqCst);
-                gmp::task::yield_now().await;
-                seen.fetch_add(1, Ordering::SeqCst);
-            }));
-            is_in_poll.recv().unwrap();
-            let left = runtime.shutdown_timeout(Duration::from_millis(1)).unwrap_err();
-            // The machine may be on its way to its end. The closure is over.
-            assert!((1..=2).contains(&left.threads), "{left}");
-            assert_eq!((left.tasks, left.blocking), (1, 0), "{left}");
-            assert_eq!(polls.load(Ordering::SeqCst), 0);
-            drop(open);
+            // Machines and idle threads of the pool may be on their way to their end. The lent thread counts once.
+            while shut_down_in_a_lent_poll(procs) > 1 {}
         }
     });
+}
+
+/// The time for that is over in the poll. Gives how many threads are left.
+fn shut_down_in_a_lent_poll(procs: usize) -> usize {
+    let runtime = runtime(procs);
+    let polls = Arc::new(AtomicUsize::new(0));
+    let (in_poll, is_in_poll) = channel();
+    let (open, gate) = channel::<()>();
+    let seen = polls.clone();
+    drop(runtime.spawn(async move {
+        lend().await;
+        in_poll.send(()).unwrap();
+        let _ = gate.recv();
+        seen.fetch_add(1, Ordering::SeqCst);
+        gmp::task::yield_now().await;
+        seen.fetch_add(1, Ordering::SeqCst);
+    }));
+    is_in_poll.recv().unwrap();
+    let left = runtime.shutdown_timeout(Duration::from_millis(5)).unwrap_err();
+    // The closure is over.
+    assert_eq!((left.tasks, left.blocking), (1, 0), "{left}");
+    assert!(left.threads >= 1, "{left}");
+    assert_eq!(polls.load(Ordering::SeqCst), 0);
+    drop(open);
+    left.threads
 }
 
 /// A paused clock moves on when the last to stop work is a lent thread whose place was taken while its poll was stuck.

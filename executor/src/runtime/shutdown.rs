@@ -30,7 +30,7 @@ use crate::task;
 pub struct Leftover {
     /// Tasks whose future still exists: those whose poll has not ended.
     pub tasks: usize,
-    /// Threads in such a poll.
+    /// Threads in such a poll, and those that are on their way to their end.
     pub threads: usize,
     /// Threads in a blocking closure that has not ended.
     pub blocking: usize,
@@ -194,13 +194,13 @@ pub(crate) fn finish_elsewhere(runtime: RuntimeRef) {
 }
 
 fn leftover(sched: &'static Sched) -> Leftover {
-    let (blocking, running) = sched.blocking.counts();
+    let (pool, blocking) = sched.blocking.counts();
     let pinned = sched.pinned.live();
     // After those of the pool: one that is lent counts as a machine before its closure counts as ended. And first of
     // the rest: what they spawned is then seen (invariant 5).
-    let threads = sched.threads.count() + sched.guests() + pinned;
+    let threads = sched.threads.count() + sched.guests() + pinned + (pool - blocking);
     // A closure that runs is a task too.
-    let tasks = sched.live_tasks().saturating_sub(running) + pinned;
+    let tasks = sched.live_tasks().saturating_sub(blocking) + pinned;
     Leftover { tasks, threads, blocking }
 }
 
