@@ -329,7 +329,8 @@ impl Sched {
 
     /// Takes them, one by one.
     pub(crate) fn queued_wakers(&self) -> impl Iterator<Item = Waker> {
-        std::iter::from_fn(|| self.blocking.pop_waker())
+        // Not in the child of a fork, to which one of them has come.
+        std::iter::from_fn(|| self.is_of_this_process().then(|| self.blocking.pop_waker()).flatten())
     }
 
     /// `sysmon` looks whether a waker keeps others from being woken, and calls another thread for them. Tells whether

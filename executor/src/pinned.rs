@@ -196,7 +196,8 @@ impl Sched {
 
     /// Drops the tasks that have no thread. The runtime closes.
     pub(crate) fn discard_pinned(&'static self) {
-        loop {
+        // In the child of a fork, to which a destructor has come, they are the parent's.
+        while self.is_of_this_process() {
             let waiting = self.pinned.state.lock().waiting.pop_front();
             let Some(task) = waiting else {
                 return;

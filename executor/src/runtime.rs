@@ -101,8 +101,8 @@ fn check(runtime: RuntimeRef) -> io::Result<RuntimeRef> {
 ///
 /// Dropping waits for polls in progress and for blocking closures that run, but a second at most for threads that are
 /// stuck: they block, compute, or wait for something, be it a sleep. They go on, and what is left is dropped when they
-/// are through. Closures that have not started are dropped. On a thread of the runtime itself, or
-/// inside its own [`Runtime::block_on`], it only starts the shutdown.
+/// are through. Closures that have not started are dropped. On a thread of the runtime itself, or inside its own
+/// [`Runtime::block_on`], it only starts the shutdown.
 ///
 /// # Examples
 ///

@@ -365,18 +365,23 @@ impl Sched {
         self.guests.fetch_add(1, AcqRel);
         let open = self.is_of_this_process() && open();
         if !open {
-            self.leave();
+            // Not `leave`: a paused clock that asks for a guest would ask again and again.
+            self.count_guest_out();
         }
         open
     }
 
     fn leave(&'static self) {
+        self.count_guest_out();
+        self.clock_may_advance();
+    }
+
+    fn count_guest_out(&self) {
         // AcqRel: as in `enter`; shutdown sees what the guest did, or the guest sees that it is to unpark it.
         self.guests.fetch_sub(1, AcqRel);
         if self.is_closing() {
             self.shutdown.unpark();
         }
-        self.clock_may_advance();
     }
 
     /// How many threads of others are in the runtime. Once none is, after [`Sched::start_closing`], none will be.

@@ -210,6 +210,8 @@ fn discard_all(runtime: RuntimeRef, mut patience: Patience) -> Result<(), Leftov
     let _entered = context::enter(runtime);
     let mut who = None;
     loop {
+        // Before all is counted: what ends meanwhile is not left over.
+        let wait = patience.wait(sched);
         // 4. Every task that waits becomes ready, into the global queue. Again when a machine has ended or a guest has
         //    left: it may have polled one of them since.
         let now = Some((sched.threads.count(), sched.guests()));
@@ -219,18 +221,18 @@ fn discard_all(runtime: RuntimeRef, mut patience: Patience) -> Result<(), Leftov
         }
         // 5. What is queued is dropped, until no task lives, no machine or blocking closure runs and no guest is left.
         discard_queued(sched);
+        sched.wake_queued();
+        sched.discard_pinned();
         if !runtime.is_of_this_process() {
             return Ok(());
         }
-        sched.wake_queued();
-        sched.discard_pinned();
         let leftover = leftover(sched);
         if leftover.tasks == 0 && leftover.threads == 0 && leftover.blocking == 0 {
             return Ok(());
         }
         // Each task, machine and thread of the pool that ends, each guest that leaves, and whoever queues a task
         // unparks us.
-        match patience.wait(sched) {
+        match wait {
             None => return Err(leftover),
             Some(None) => sched.shutdown.park(),
             Some(Some(left)) => {

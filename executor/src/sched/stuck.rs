@@ -182,7 +182,7 @@ impl Suspect {
         self.cpu_last = cpu;
         self.was_blocked = false;
         if used != last {
-            return stuck_if(used - first >= BURNT_NS);
+            return stuck_if(used.saturating_sub(first) >= BURNT_NS);
         }
         // It stood still between two looks: blocked, or preempted.
         let is_blocked = is_blocked(self.tid);
