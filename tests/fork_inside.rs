@@ -16,6 +16,8 @@ use fork::{Child, exit, fork, in_child, settle};
 #[path = "support/fork.rs"]
 mod fork;
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// What a child that goes on where the parent's runtime would is told.
 const MESSAGE: &str = "a child of a fork";
 
@@ -180,12 +182,8 @@ fn a_block_on_in_the_child_is_an_error_when_it_would_wait() {
     }
 }
 
-/// The processor that the thread left for the call stays the parent's, with what is queued there, also where the thread
-/// is in another runtime by then.
-fn a_fork_in_a_blocking_call_inside_of_two_runtimes() {
-    let (runtime, other) = (Builder::new().procs(2).rescue(None).build().unwrap(), self::runtime());
-    settle(&runtime);
-    // Its only machine is in a poll: work beside an idle processor would start another one.
+/// A task that is in a poll until what comes with it is dropped.
+fn in_a_poll(runtime: &Runtime) -> (JoinHandle<()>, Sender<()>) {
     let (go_on, goes_on) = channel::<()>();
     let (polls, is_polling) = channel();
     let polling = runtime.spawn(async move {
@@ -193,6 +191,16 @@ fn a_fork_in_a_blocking_call_inside_of_two_runtimes() {
         goes_on.recv().unwrap_err();
     });
     is_polling.recv().unwrap();
+    (polling, go_on)
+}
+
+/// The processor that the thread left for the call stays the parent's, with what is queued there, also where the thread
+/// is in another runtime by then.
+fn a_fork_in_a_blocking_call_inside_of_two_runtimes() {
+    let (runtime, other) = (Builder::new().procs(2).rescue(None).build().unwrap(), self::runtime());
+    settle(&runtime);
+    // Its only machine is in a poll: work beside an idle processor would start another one.
+    let (polling, go_on) = in_a_poll(&runtime);
     let parent = std::process::id();
     let waits = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
@@ -228,11 +236,12 @@ impl Wake for Forks {
 
 /// What its machine would come to next is the parent's.
 fn a_child_that_is_forked_in_a_waker_is_ended() {
-    let runtime = runtime();
+    let runtime = Builder::new().procs(1).rescue(None).start_paused(true).build().unwrap();
+    settle(&runtime);
     let (forked, has_forked) = channel();
     let entered = runtime.enter();
     let waker = Arc::new(Forks(Mutex::new(Some(forked)))).into();
-    let mut sleep = Box::pin(gmp::time::sleep(Duration::from_millis(100)));
+    let mut sleep = Box::pin(gmp::time::sleep(HOUR));
     assert!(sleep.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     // They are queued when it is due.
     let parent = std::process::id();
@@ -246,6 +255,7 @@ fn a_child_that_is_forked_in_a_waker_is_ended() {
         }
     };
     let tasks: Vec<_> = (0..3).map(|_| gmp::spawn(yields(end.clone()))).collect();
+    runtime.block_on(runtime.spawn(gmp::time::advance(HOUR))).unwrap();
     is_ended(has_forked.recv().unwrap());
     end.store(true, Relaxed);
     tasks.into_iter().for_each(|task| runtime.block_on(task).unwrap());
@@ -275,13 +285,7 @@ fn a_task_of_the_parents_that_is_woken_in_the_child_runs_in_the_parent_alone() {
     });
     is_waiting.recv().unwrap();
     let aborted = runtime.spawn(std::future::pending::<()>());
-    let (go_on, goes_on) = channel::<()>();
-    let (polls, is_polling) = channel();
-    let polling = runtime.spawn(async move {
-        polls.send(()).unwrap();
-        goes_on.recv().unwrap_err();
-    });
-    is_polling.recv().unwrap();
+    let (polling, go_on) = in_a_poll(&runtime);
     let mut send = Some(send);
     in_child(|| {
         drop(send.take());

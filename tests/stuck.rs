@@ -508,16 +508,22 @@ fn r14_dropping_a_runtime_does_not_wait_for_many_polls_that_compute() {
     });
 }
 
-/// A poll that was rescued goes on, and everybody else is asleep.
+/// This poll blocks until others were rescued from it, and goes on when they are asleep and `sysmon` has looked after
+/// it for the last time.
 fn rescued_beside_sleepers() {
+    const LOOKS: u64 = 8;
     let handle = Handle::current();
-    drop(gmp::spawn(async {}));
+    let (ran, has_run) = channel();
+    drop(gmp::spawn(async move { ran.send(()).unwrap() }));
+    has_run.recv().unwrap();
+    let looks = handle.metrics().sysmon_looks;
     loop {
         let now = handle.metrics();
-        if now.stuck_threads == 1 && now.idle_procs == 1 && now.spinning_threads == 0 {
+        let are_asleep = now.stuck_threads == 1 && now.idle_procs == 1 && now.spinning_threads == 0;
+        if are_asleep && now.sysmon_looks >= looks + LOOKS {
             return;
         }
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::yield_now();
     }
 }
 

@@ -50,8 +50,9 @@ struct Header {
 
 const _: () = assert!(size_of::<Header>() <= 48 && offset_of!(Header, state) == 0);
 
-/// What differs from one type of future to the next. SAFETY: that of each function is said at that of its name below.
+/// What differs from one type of future to the next.
 struct Vtable {
+    // SAFETY: that of each function is said at that of its name below.
     /// Polls the future, whose outcome is then in the cell if it tells that it has ended.
     poll: unsafe fn(Task) -> bool,
     /// Drops the future and puts the failure into the cell.
