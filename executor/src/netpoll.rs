@@ -32,6 +32,8 @@ mod portable;
 mod readiness;
 #[cfg(not(gmp_loom))]
 mod registration;
+#[cfg(all(target_os = "linux", not(gmp_loom)))]
+mod spin;
 #[cfg(not(gmp_loom))]
 mod table;
 

@@ -76,10 +76,12 @@ pub(super) enum Driver {
 }
 
 impl Driver {
-    fn new(backend: Backend) -> io::Result<Self> {
+    fn new(backend: Backend, busy_poll: Option<Duration>) -> io::Result<Self> {
+        // polling's wait does not show whether looking pays.
+        let _ = busy_poll;
         match backend {
             #[cfg(target_os = "linux")]
-            Backend::Native => Native::new().map(Driver::Native),
+            Backend::Native => Native::new(busy_poll).map(Driver::Native),
             _ => Portable::new().map(Driver::Portable),
         }
     }
@@ -177,13 +179,14 @@ impl Netpoll {
         }
     }
 
-    /// Opens the poller of a new runtime.
+    /// Opens the poller of a new runtime. Its blocking waits look for at most `busy_poll` before they sleep, or for as
+    /// long as mostly pays.
     ///
     /// # Errors
     ///
     /// Those of the system: out of fds or memory.
-    pub(crate) fn open(&self, backend: Backend) -> io::Result<()> {
-        let new = Arc::new(Driver::new(backend)?);
+    pub(crate) fn open(&self, backend: Backend, busy_poll: Option<Duration>) -> io::Result<()> {
+        let new = Arc::new(Driver::new(backend, busy_poll)?);
         self.arms.store(matches!(*new, Driver::Portable(_)), Relaxed);
         self.forks.store(fork_count(), Relaxed);
         let mut driver = self.driver.lock();

@@ -20,7 +20,9 @@ use rustix::time::{
 
 use super::driver::{Outcome, Wait};
 use super::readiness::Event;
+use super::spin::Spin;
 use super::table::{BREAK_KEY, Key, TIMER_KEY, Table};
+use crate::clock;
 use crate::sys::atomic::AtomicBool;
 use crate::sys::atomic::Ordering::Relaxed;
 use crate::sys::{Mutex, rank};
@@ -71,6 +73,7 @@ pub(super) struct Native {
     no_pwait2: AtomicBool,
     /// Stands in for it; made when first needed.
     timer: Mutex<Option<OwnedFd>>,
+    spin: Spin,
 }
 
 /// The kernel's own form, 64 bits on every target.
@@ -81,11 +84,12 @@ struct KernelTimespec {
 }
 
 impl Native {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new(busy_poll: Option<Duration>) -> io::Result<Self> {
         let poller = polling::Poller::new()?;
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&poller, &event, EventData::new_u64(BREAK_KEY), EventFlags::IN)?;
-        Ok(Native { poller, event, no_pwait2: AtomicBool::new(false), timer: Mutex::new(rank::LEAF, None) })
+        let timer = Mutex::new(rank::LEAF, None);
+        Ok(Native { poller, event, no_pwait2: AtomicBool::new(false), timer, spin: Spin::new(busy_poll) })
     }
 
     pub(super) fn add(&self, fd: RawFd, key: Key) -> io::Result<()> {
@@ -109,13 +113,25 @@ impl Native {
     pub(super) fn wait(&self, wait: Wait, table: &Table, ready: &mut Vec<Waker>) -> io::Result<Outcome> {
         match wait {
             Wait::Now => self.collect::<BATCH_BUSY>(table, ready, wait, |buffer, len| self.epoll_wait(buffer, len, 0)),
-            Wait::Forever => {
-                self.collect::<BATCH_BLOCKED>(table, ready, wait, |buffer, len| self.epoll_wait(buffer, len, -1))
-            }
-            Wait::Until(time) => {
-                self.collect::<BATCH_BLOCKED>(table, ready, wait, |buffer, len| self.wait_for(buffer, len, time))
-            }
+            Wait::Forever => self.collect::<BATCH_BLOCKED>(table, ready, wait, |buffer, len| {
+                self.look_first(None, buffer, len, |_| self.epoll_wait(buffer, len, -1))
+            }),
+            Wait::Until(time) => self.collect::<BATCH_BLOCKED>(table, ready, wait, |buffer, len| {
+                self.look_first(Some(time), buffer, len, |looked| {
+                    self.wait_for(buffer, len, time.saturating_sub(looked))
+                })
+            }),
         }
+    }
+
+    fn look_first(
+        &self,
+        time: Option<Duration>,
+        buffer: *mut libc::epoll_event,
+        len: i32,
+        sleep: impl FnOnce(Duration) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        self.spin.wait(time, clock::now, || self.epoll_wait(buffer, len, 0), sleep)
     }
 
     fn collect<const N: usize>(

@@ -38,7 +38,7 @@ fn counting() -> (Arc<Count>, Waker) {
 
 fn netpoll(backend: Backend) -> &'static Netpoll {
     let netpoll = Box::leak(Box::new(Netpoll::new()));
-    netpoll.open(backend).unwrap();
+    netpoll.open(backend, None).unwrap();
     netpoll
 }
 
@@ -360,10 +360,33 @@ fn r08_stale_event_is_dropped() {
     assert_eq!(woken.get(), 1);
 }
 
+/// The wait has not slept: it would look for an hour.
+#[cfg(target_os = "linux")]
+#[test]
+fn r01_an_event_and_a_break_end_a_wait_that_looks() {
+    let netpoll: &'static Netpoll = Box::leak(Box::new(Netpoll::new()));
+    netpoll.open(Backend::Native, Some(Duration::from_secs(3600))).unwrap();
+    let (here, mut there) = unix_pair();
+    let here = register(netpoll, here);
+    // It can be written to.
+    turn(netpoll, Wait::Now);
+    let (woken, waker) = counting();
+    assert!(poll_read(&here, &waker, 1).is_pending());
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| turn(netpoll, Wait::Forever));
+        there.write_all(&[7]).unwrap();
+        assert_eq!(waits.join().unwrap(), 1);
+        let waits = scope.spawn(|| turn(netpoll, Wait::Forever));
+        netpoll.wake_blocked();
+        assert_eq!(waits.join().unwrap(), 0);
+    });
+    assert_eq!(woken.get(), 1);
+}
+
 #[test]
 fn r08_generation_and_tick_wrap() {
     let netpoll: &'static Netpoll = Box::leak(Box::new(Netpoll::starting_at(u32::MAX, u32::MAX)));
-    netpoll.open(Backend::Native).unwrap();
+    netpoll.open(Backend::Native, None).unwrap();
     for round in 0..3 {
         let (mut here, mut there) = (None, None);
         for _ in 0..64 {
@@ -541,7 +564,7 @@ fn r09_a_registration_of_an_ended_runtime_touches_nothing() {
         assert!(linked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         netpoll.close();
         netpoll.wake_blocked();
-        netpoll.open(backend).unwrap();
+        netpoll.open(backend, None).unwrap();
         // The next runtime uses every descriptor there is, that of the old registration too.
         let pairs: Vec<_> = (0..64).map(|_| unix_pair()).collect();
         let new: Vec<_> = pairs.into_iter().map(|(here, there)| (register(netpoll, here), there)).collect();
