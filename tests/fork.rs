@@ -3,6 +3,9 @@
 use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 use futures::{AsyncReadExt, AsyncWriteExt};
 use gmp::net::TcpListener;
@@ -130,6 +133,39 @@ fn a_signal_to_the_child_is_not_reported_by_the_parent() {
     });
 }
 
+/// The registry of handlers waits until no thread is in one, also for a thread that the child has not.
+fn a_signal_that_the_child_drops_waits_for_no_handler() {
+    let runtime = runtime();
+    settle(&runtime);
+    let entered = runtime.enter();
+    let mut signals = Some(signal(SignalKind::user_defined2()).unwrap());
+    drop(entered);
+    let (inside, forked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (is_inside, until) = (inside.clone(), forked.clone());
+    // SAFETY: the action uses atomics and no more.
+    let handler = unsafe {
+        signal_hook_registry::register(libc::SIGUSR2, move || {
+            is_inside.store(true, Release);
+            while !until.load(Acquire) {
+                std::hint::spin_loop();
+            }
+        })
+    }
+    .unwrap();
+    std::thread::scope(|scope| {
+        // SAFETY: no memory is touched.
+        scope.spawn(|| assert_eq!(unsafe { libc::raise(libc::SIGUSR2) }, 0));
+        while !inside.load(Acquire) {
+            std::thread::yield_now();
+        }
+        let ended = catch_unwind(AssertUnwindSafe(|| in_child(|| drop(signals.take()))));
+        forked.store(true, Release);
+        ended.expect("the child drops it");
+    });
+    assert!(signal_hook_registry::unregister(handler));
+    runtime.block_on(signals.unwrap().recv()).unwrap();
+}
+
 /// One test, and no thread that starts or ends at a fork: std takes a lock of the process (`thread_info` in its
 /// `stack_overflow`) when a thread starts and when it ends. If another thread has it at the fork, no thread of the
 /// child ever gets past its start.
@@ -143,4 +179,5 @@ fn r24_use_in_a_forked_child_is_an_error_and_the_parent_goes_on() {
     sockets_of_the_parent_stay_the_parents(Builder::new().portable_netpoll());
     a_half_that_the_child_drops_ends_nothing();
     a_signal_to_the_child_is_not_reported_by_the_parent();
+    a_signal_that_the_child_drops_waits_for_no_handler();
 }

@@ -1,7 +1,7 @@
 //! Sockets and signals on gmp's netpoller.
 //!
 //! In reading order: `source` ties a socket to its registration; `addr` and `lookup` say what can be connected to;
-//! `tcp` and `udp` have the sockets; `hyper` (by feature) their foreign traits; `signal` is signals as one more socket.
+//! `tcp` and `udp` have the sockets; `hyper` (by feature) their foreign traits; `signal` makes signals eventfds.
 #![deny(missing_docs)]
 
 mod addr;

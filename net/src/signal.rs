@@ -1,12 +1,13 @@
-//! Signals: a socket pair each, whose reading end waits in the netpoller like any other. No thread of its own.
+//! Signals: an eventfd each, which waits in the netpoller like a socket. No thread of its own.
 //!
-//! 1. The handler writes one byte at most that has not been read: `pending` says if one is there. If the system has no
-//!    memory for it that signal is lost, but the next one tries again.
-//! 2. The reader first reads the byte, then clears `pending`, then reports: a signal that comes after the report writes
-//!    the next byte, and one that came before is part of it.
-//! 3. The child of a fork shares the socket pair, so there the handler does nothing: what it writes the parent would
-//!    take for a signal of its own.
-//! 4. signal-hook-registry drops the handler, and with it the writing end, only when no thread is in it.
+//! 1. The handler adds one to the count. That takes no memory and no room: no signal is lost. Only a count that is full
+//!    refuses, and that is there to be read.
+//! 2. The reader takes the whole count, then reports: a signal that comes after the report counts anew, and one that
+//!    came before is part of it.
+//! 3. The child of a fork shares the count, so there the handler does nothing: what it adds the parent would take for a
+//!    signal of its own.
+//! 4. signal-hook-registry drops the handler, and with it what it has of the eventfd, only when no thread is in it. A
+//!    thread of the parent that was in it at a fork stays in it in the child, so there a `Signal` leaves the handler.
 
 use std::io;
 
@@ -36,13 +37,13 @@ pub async fn ctrl_c() -> io::Result<()> {
 /// Signals of unix.
 pub mod unix {
     use std::fmt;
+    use std::fs::File;
     use std::io::{self, Read, Write};
-    use std::os::unix::net::UnixStream;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::{Context, Poll};
 
     use gmp_executor::netpoll::{Direction, Kind};
+    use rustix::event::{EventfdFlags, eventfd};
     use signal_hook_registry::{FORBIDDEN, SigId};
 
     use crate::source::Source;
@@ -104,13 +105,17 @@ pub mod unix {
     /// Hears the signals of one kind. Several that come before they are asked for count as one.
     pub struct Signal {
         kind: SignalKind,
-        source: Source<UnixStream>,
-        pending: Arc<AtomicBool>,
+        source: Source<Arc<File>>,
         handler: SigId,
+        /// The process that it belongs to.
+        process: u32,
     }
 
     /// Hears the signals of a kind from now on. From the first time on they have no other effect, for the life of the
     /// process, even after the `Signal` is dropped. Go: signal.Notify.
+    ///
+    /// A child of a fork inherits that: a signal that is sent to it has no effect, until it execs a program, or listens
+    /// itself in a runtime of its own.
     ///
     /// # Errors
     ///
@@ -132,33 +137,21 @@ pub mod unix {
             let what = format!("signal {} cannot be handled", kind.0);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
-        let (ours, handlers) = UnixStream::pair()?;
-        ours.set_nonblocking(true)?;
-        handlers.set_nonblocking(true)?;
-        let source = Source::new(ours, Kind::Open)?;
-        let pending = Arc::new(AtomicBool::new(false));
-        let seen = pending.clone();
+        let count = Arc::new(File::from(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?));
+        let handlers = count.clone();
+        let source = Source::new(count, Kind::Open)?;
         let process = std::process::id();
-        // SAFETY: the action asks for the process's number, swaps an atomic and writes to a socket that does not block,
-        // all of which a handler may do; it allocates nothing and cannot panic. The writing end cannot break: the
-        // reading end is closed after it, in `drop`. signal-hook-registry keeps errno.
+        // SAFETY: the action asks for the process's number and writes to an eventfd that does not block, both of which
+        // a handler may do; it allocates nothing and cannot panic. signal-hook-registry keeps errno.
         let handler = unsafe {
             signal_hook_registry::register(kind.0, move || {
                 if std::process::id() == process {
-                    announce(&seen, &handlers);
+                    // It fails where the count is full, and then it is read (invariant 1).
+                    let _ = (&*handlers).write(&1u64.to_ne_bytes());
                 }
             })
         }?;
-        Ok(Signal { kind, source, pending, handler })
-    }
-
-    /// The handler's part, but for a fork.
-    fn announce(pending: &AtomicBool, mut reader: impl Write) {
-        // AcqRel: pairs with the swap in `poll`. It has room for one byte, which is all that is ever in it.
-        if !pending.swap(true, Ordering::AcqRel) && reader.write(&[1]).is_err() {
-            // Release: as above. There is no byte, and so nobody else would clear it (invariant 1).
-            pending.store(false, Ordering::Release);
-        }
+        Ok(Signal { kind, source, handler, process })
     }
 
     impl Signal {
@@ -182,11 +175,8 @@ pub mod unix {
         }
 
         fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            let read = || (&*self.source).read(&mut [0; 1]);
-            self.source.registration().poll_io(Direction::Read, cx, read).map_ok(|_| {
-                // AcqRel: pairs with the swap in the handler (invariant 2).
-                self.pending.swap(false, Ordering::AcqRel);
-            })
+            let read = || (&**self.source).read(&mut [0; size_of::<u64>()]);
+            self.source.registration().poll_io(Direction::Read, cx, read).map_ok(drop)
         }
     }
 
@@ -198,34 +188,38 @@ pub mod unix {
 
     impl Drop for Signal {
         fn drop(&mut self) {
-            signal_hook_registry::unregister(self.handler);
+            // Invariant 4.
+            if std::process::id() == self.process {
+                signal_hook_registry::unregister(self.handler);
+            }
         }
     }
 
     #[cfg(test)]
     mod tests {
+        use std::os::fd::AsRawFd;
+
         use super::*;
 
-        /// Fails as a socket does for which there is no memory.
-        struct NoMemory;
-
-        impl Write for NoMemory {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                Err(io::Error::from_raw_os_error(libc::ENOBUFS))
-            }
-
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
-
+        /// What a socket or a pipe is told takes memory, which the system may not have.
         #[test]
-        fn r11_a_signal_that_could_not_be_written_does_not_make_deaf() {
-            let (pending, mut written) = (AtomicBool::new(false), Vec::new());
-            announce(&pending, NoMemory);
-            announce(&pending, &mut written);
-            announce(&pending, &mut written);
-            assert_eq!(written, [1]);
+        fn r01_a_signal_needs_no_memory_and_no_room() {
+            let runtime = gmp_executor::runtime::Builder::new().procs(1).build().unwrap();
+            let _entered = runtime.enter();
+            let mut signals = signal(SignalKind::window_change()).unwrap();
+            let is = std::fs::read_link(format!("/proc/self/fd/{}", signals.source.as_raw_fd())).unwrap();
+            assert_eq!(is.to_str(), Some("anon_inode:[eventfd]"));
+            // As many as there can be: the handler's does not fit.
+            (&**signals.source).write_all(&(u64::MAX - 1).to_ne_bytes()).unwrap();
+            // SAFETY: the signal is handled.
+            assert_eq!(unsafe { libc::raise(libc::SIGWINCH) }, 0);
+            runtime.block_on(async {
+                assert_eq!(signals.recv().await, Some(()));
+                assert!(
+                    std::future::poll_fn(|cx| Poll::Ready(signals.poll_recv(cx).is_pending())).await,
+                    "all are one"
+                );
+            });
         }
     }
 }

@@ -18,8 +18,8 @@ pub(crate) struct Source<T> {
 impl<T: AsRawFd> Source<T> {
     /// Registers `io`, which must not block.
     pub(crate) fn new(io: T, kind: Kind) -> io::Result<Self> {
-        // SAFETY: the fd is that of `io`, a socket of std that keeps it open until it drops, which is after the
-        // registration (invariant 1) or after `into_inner` has dropped that.
+        // SAFETY: the fd is that of `io`, a socket or a file of std that keeps it open until it drops, which is after
+        // the registration (invariant 1) or after `into_inner` has dropped that.
         let registration = unsafe { Registration::new(io.as_raw_fd(), kind) }?;
         Ok(Source { registration, io, guess: Guess::default() })
     }
