@@ -240,7 +240,7 @@ impl Builder {
         self
     }
 
-    /// After so long, instead of a second, a quiet runtime is in a deadlock.
+    /// After so long, instead of a second, a quiet runtime is in a deadlock. Less than 10 ms is as 10 ms.
     #[doc(hidden)]
     pub fn deadlock_after(mut self, after: Duration) -> Self {
         self.config.deadlock_after = Some(after);

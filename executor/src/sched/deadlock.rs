@@ -36,6 +36,8 @@ use crate::task::registry::WaitingTask;
 
 /// How long a runtime is quiet before that is called a deadlock, unless the builder says otherwise.
 const AFTER: Duration = Duration::from_secs(1);
+/// The builder may say no less: `sysmon` would do nothing but look.
+const AFTER_MIN: Duration = Duration::from_millis(10);
 /// The time is made of at least so many looks.
 const STEPS: u32 = 10;
 /// A report names so many of those who wait.
@@ -172,7 +174,7 @@ impl DeadlockWatch {
     pub(crate) fn new(sched: &Sched) -> Self {
         let config = sched.config.lock();
         let on = config.detect_deadlocks && !config.external_wakers;
-        let after = on.then(|| config.deadlock_after.unwrap_or(AFTER));
+        let after = on.then(|| config.deadlock_after.unwrap_or(AFTER).max(AFTER_MIN));
         DeadlockWatch { after, last: None, passed: 0, reported: None }
     }
 

@@ -80,3 +80,16 @@ fn r24_a_long_time_between_two_looks_counts_as_a_step() {
         assert_eq!(steps(watch, sched, 1000 * SECOND + STEP, 20), Some(6));
     });
 }
+
+/// Steps of no time would never add up, and the watcher would not sleep between them.
+#[test]
+fn r05_the_watcher_sleeps_between_looks_for_deadlocks_however_short_the_time() {
+    for after in [0, 1, 9, 1_000_000].map(Duration::from_nanos) {
+        let runtime = Builder::new().procs(1).detect_deadlocks(true).deadlock_after(after).build().unwrap();
+        let sched = sched_of(&runtime);
+        let _entered = runtime.enter();
+        let _task = runtime.spawn(std::future::pending::<()>());
+        let mut watch = DeadlockWatch::new(sched);
+        assert!(watch.look(sched, SECOND).is_some_and(|left| left >= Duration::from_millis(1)), "{after:?}");
+    }
+}
