@@ -244,6 +244,26 @@ fn r15_a_stuck_poll_holds_the_clock() {
     }
 }
 
+/// A thread of the runtime that polls in another one, also after it has waited here once more.
+#[test]
+fn r07_a_poll_of_another_runtime_holds_the_clock() {
+    let other = Builder::new().procs(1).on_stuck(|_| ()).build().unwrap();
+    for procs in [1, 2] {
+        for waits in [false, true] {
+            let other = other.handle();
+            holds_the_clock(procs, move |gate| async move {
+                let here = Handle::current();
+                other.block_on(async {
+                    if waits {
+                        here.block_on(here.spawn(yield_now())).unwrap();
+                    }
+                    gate.recv().unwrap();
+                });
+            });
+        }
+    }
+}
+
 #[test]
 fn r07_the_clock_goes_on_for_tasks_after_block_on_has_ended() {
     on_paused_outside(|runtime| {
@@ -612,4 +632,31 @@ async fn r07_the_attribute_of_a_test_pauses_the_clock() {
 async fn r07_the_attribute_of_a_test_leaves_the_clock() {
     pause();
     resume();
+}
+
+/// A thread of the runtime that came back to it through another one waits for it, and holds it up no more.
+#[test]
+fn r07_the_clock_moves_for_a_wait_inside_one_of_another_runtime() {
+    for procs in [1, 2, 4] {
+        let (a, b) = (paused(procs), Builder::new().procs(1).build().unwrap());
+        let (to_a, to_b) = (a.handle(), b.handle());
+        let twice = move || to_b.block_on(async { to_a.block_on(async { sleep(HOUR).await }) });
+        let deep = {
+            let (to_a, to_b, twice) = (a.handle(), b.handle(), twice.clone());
+            move || {
+                let start = Instant::now();
+                to_b.block_on(async { to_a.block_on(async { twice() }) });
+                twice();
+                start.elapsed()
+            }
+        };
+        let within = deep.clone();
+        assert_eq!(run(&a, async move { within() }), 2 * HOUR, "in `block_on`");
+        let within = deep.clone();
+        assert_eq!(run(&a, a.spawn(async move { within() })).unwrap(), 2 * HOUR, "in a task");
+        let start = run(&a, async { Instant::now() });
+        run(&a, a.spawn_blocking(deep.clone())).unwrap();
+        run(&a, a.spawn_pinned(move || async move { deep() })).unwrap();
+        assert_eq!(run(&a, async move { start.elapsed() }), 4 * HOUR, "in a closure and in a pinned task");
+    }
 }

@@ -36,6 +36,8 @@ struct Current {
     /// The runtime whose machine this thread is, while it counts as one; a thread of the pool for blocking closures
     /// does while it runs tasks.
     worker_of: Cell<Option<&'static Sched>>,
+    /// So many polls of that runtime wait on this thread in a `block_on` of another one: it counts each as away.
+    away: Cell<u32>,
     /// The runtime that counts this thread as stuck, because its poll goes on without a processor.
     released_by: Cell<Option<&'static Sched>>,
     /// See [`shared_arena`].
@@ -50,6 +52,7 @@ thread_local! {
             unconstrained: Cell::new(false),
             thread_of: Cell::new(None),
             worker_of: Cell::new(None),
+            away: Cell::new(0),
             released_by: Cell::new(None),
             shared_arena: Cell::new(0),
         }
@@ -96,6 +99,7 @@ pub(crate) fn leave_runtimes() {
         c.processor.set(None);
         c.thread_of.set(None);
         c.worker_of.set(None);
+        c.away.set(0);
         c.released_by.set(None);
     });
 }
@@ -121,6 +125,22 @@ pub(crate) fn is_worker_of(sched: &'static Sched) -> bool {
 #[inline]
 pub(crate) fn is_worker() -> bool {
     CURRENT.with(|c| c.worker_of.get()).is_some()
+}
+
+/// A poll of the runtime whose machine this thread is waits in a `block_on` of another one.
+pub(crate) fn worker_goes() {
+    CURRENT.with(|c| c.away.set(c.away.get() + 1));
+}
+
+/// It goes on.
+pub(crate) fn worker_is_back() {
+    // A child of a fork has none (`leave_runtimes`).
+    CURRENT.with(|c| c.away.set(c.away.get().saturating_sub(1)));
+}
+
+/// How often `sched` counts this thread as away, in that sense.
+pub(crate) fn away_from(sched: &'static Sched) -> usize {
+    if is_worker_of(sched) { CURRENT.with(|c| c.away.get()) as usize } else { 0 }
 }
 
 /// Which of the shared arenas of a runtime this thread goes to. All begin with the first, so that one is enough for a

@@ -6,6 +6,8 @@
 //! 2. What says that the thread waits, and what says that it was woken, are bits of one word, so that at no moment a
 //!    thread that was woken looks like one that waits. It stops to wait before it acquires a processor, and begins to
 //!    when it has given its own up.
+//! 3. A thread that the runtime counts as away, for a poll around this wait, brings nothing while it waits here. So the
+//!    wait says how often it is counted, and what waits is set against what is away (`Waits::are_quiet`).
 //!
 //! | state          | WAITING | WOKEN | who leaves it                                                    |
 //! |----------------|---------|-------|------------------------------------------------------------------|
@@ -51,6 +53,8 @@ pub(crate) struct Wait {
     is_told: bool,
     /// The runtime that it waits in. The slot may be another's by now.
     generation: u32,
+    /// So often that one counts the thread as away. It stays the same for as long as this wait is listed.
+    away: usize,
     /// The task in whose cell the thread's waker was put last, as who waits for it: where the cell lies, and the
     /// task's number. Cleared when the handle takes that waker out again.
     joins: (AtomicUsize, AtomicU64),
@@ -89,9 +93,15 @@ impl Wait {
             location,
             is_told,
             generation,
+            away: 0,
             joins: (AtomicUsize::new(NOWHERE), AtomicU64::new(0)),
             verdict: Mutex::new(rank::LEAF, String::new()),
         }
+    }
+
+    /// The runtime counts this thread as away, so often.
+    pub(crate) fn set_away(&mut self, away: usize) {
+        self.away = away;
     }
 
     pub(crate) fn location(&self) -> &'static Location<'static> {
@@ -313,11 +323,13 @@ impl Waits {
     }
 
     /// Whether every thread that polls a future of its own waits, and so does every guest of the runtime of this
-    /// generation, in such a call.
-    pub(crate) fn are_quiet(&self, generation: u32) -> bool {
+    /// generation, in such a call, and so do all that are `away`. They were counted before, under the scheduler lock:
+    /// none of them has got a processor since.
+    pub(crate) fn are_quiet(&self, generation: u32, away: usize) -> bool {
         let lists = self.0.lock();
         let waits = |tid| lists.waiting(generation).any(|wait| wait.tid == tid);
         lists.of(generation).all(|wait| wait.is_waiting() || waits(wait.tid))
+            && lists.waiting(generation).map(|wait| wait.away).sum::<usize>() == away
             && lists.guests.iter().all(|(tid, entered)| *entered != generation || waits(*tid))
     }
 

@@ -94,6 +94,7 @@ impl Aside {
                 if aside.away {
                     // AcqRel: pairs with `quiet`.
                     p.sched.away.fetch_add(1, AcqRel);
+                    context::worker_goes();
                 }
                 p.sched.give_up(p);
             }
@@ -112,6 +113,7 @@ impl Drop for Aside {
                 p.goes_on(polled);
             }
             if self.away {
+                context::worker_is_back();
                 // AcqRel: pairs with `quiet`.
                 runtime.sched.away.fetch_sub(1, AcqRel);
                 runtime.sched.clock_may_advance();
@@ -141,8 +143,9 @@ pub(super) struct Blocking {
 
 impl Blocking {
     /// `wait` is what this thread is to whoever wakes it.
-    pub(super) fn new(runtime: RuntimeRef, wait: Wait) -> Self {
+    pub(super) fn new(runtime: RuntimeRef, mut wait: Wait) -> Self {
         let sched = runtime.sched;
+        wait.set_away(context::away_from(sched));
         let before = context::current();
         let machine = sched.new_machine();
         let wait = Arc::new(wait);

@@ -18,10 +18,10 @@
 //!
 //! A task becomes ready by a wake or a spawn. If that comes from a task, or from a machine that fires a timer, its
 //! thread has a processor until the task is queued. If it comes from another thread of the runtime, that one is counted
-//! until then: as a blocking closure, a poll that is stuck or had its processor taken (`stuck`, `away`), a thread in
-//! `block_on` that was woken (`waits`), `sysmon` that delivers, a machine that leaves the netpoller with wakers
-//! ([`Bringing`]). Any other thread is none of the runtime's, and the clock does not wait for it: what it does at the
-//! moment of an advance comes before or after.
+//! until then: as a blocking closure, a poll that is stuck or had its processor taken (`stuck`, `away`), one that waits
+//! for another runtime (`away`), a thread in `block_on` that was woken (`waits`), `sysmon` that delivers, a machine
+//! that leaves the netpoller with wakers ([`Bringing`]). Any other thread is none of the runtime's, and the clock does
+//! not wait for it: what it does at the moment of an advance comes before or after.
 //!
 //! # Why it does not stand for ever
 //!

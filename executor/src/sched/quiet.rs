@@ -34,7 +34,7 @@ impl Sched {
             // In this order: a poll that went on without a processor may come to wait in a `block_on`, and is away
             // then; the other way leads over the scheduler lock. Acquire: pairs with the AcqRel of who counts down,
             // after the work it brought was queued.
-            let agents = self.beside.count() + self.away.load(Acquire);
+            let (agents, away) = (self.beside.count(), self.away.load(Acquire));
             let agents = agents + self.pinned.coming() + self.guests();
             !leaving
                 && agents == 0
@@ -42,7 +42,7 @@ impl Sched {
                 && self.blocking.is_quiet()
                 && self.inject.is_empty()
                 && self.slots().map(|slot| &slot.processor().queue).all(|q| q.len_seen() == 0 && q.next.peek() == 0)
-                && self.waits.are_quiet(self.runtime().generation)
+                && self.waits.are_quiet(self.runtime().generation, away)
                 && f()
         })
     }

@@ -25,7 +25,9 @@ fn sched() -> &'static Sched {
 /// Idle means: no task is ready or runs, no [`spawn_blocking`](crate::runtime::spawn_blocking) closure is queued or
 /// runs, no task is in [`block_in_place`](crate::runtime::block_in_place), and no socket that a task waits for is
 /// ready. A task that waits for a socket that is not ready does not hold the clock, and neither does anything that
-/// threads of your own do: beside those a paused clock may jump before they come to wake a task.
+/// threads of your own do: beside those a paused clock may jump before they come to wake a task. What waits in
+/// `block_on` holds it no more, but inside `block_in_place`: to wait for a sleep there is to wait for ever, and
+/// `block_on` needs none around it.
 ///
 /// Each runtime has its clock; what is not a sleep, a time limit or an interval goes by the process's, such as
 /// [`std::time::Instant`] and the runtime's own watcher. With more than one processor time stands for all of them.
