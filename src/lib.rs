@@ -29,6 +29,25 @@ pub use gmp_executor::runtime::{
 pub use gmp_macros::{main, test};
 
 /// Runtimes: building, entering, measuring and shutting them down.
+///
+/// What is asked of a runtime that was shut down, or waits in it then, gets an error that says `runtime shut down`: the
+/// handle of a task a [`JoinError`](crate::task::JoinError) that
+/// [is a cancellation](crate::task::JoinError::is_cancelled), all else an `io::Error` of the kind `Other`, which no
+/// error of the system is.
+///
+/// ```
+/// use std::io::ErrorKind;
+///
+/// let runtime = gmp::Builder::new().procs(1).build()?;
+/// let socket = runtime.block_on(gmp::net::UdpSocket::bind("127.0.0.1:0"))?;
+/// let waits = runtime.spawn(std::future::pending::<()>());
+/// drop(runtime);
+/// let cancelled = gmp::block_on(waits).unwrap_err();
+/// assert!(cancelled.is_cancelled() && cancelled.to_string().contains("runtime shut down"));
+/// let ended = gmp::block_on(socket.recv(&mut [0])).unwrap_err();
+/// assert!(ended.kind() == ErrorKind::Other && ended.to_string().contains("runtime shut down"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub mod runtime {
     pub use gmp_executor::runtime::{
         Builder, EnterGuard, FoundIn, Handle, LeakedTask, Leftover, Metrics, Runtime, StuckIn, StuckPoll,

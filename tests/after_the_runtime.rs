@@ -1,15 +1,20 @@
 //! What users hold of a runtime does nothing to the next one, which may have the memory of the first.
 
+use std::io::{self, ErrorKind};
 use std::task::{Context, Waker};
 use std::thread;
 use std::time::Duration;
 
+use gmp::net::UdpSocket;
 use gmp::runtime::{Builder, Metrics, Runtime};
+use gmp::signal::unix::{SignalKind, signal};
 
 use limit::limited;
 
 #[path = "support/limit.rs"]
 mod limit;
+
+const LOCAL: &str = "127.0.0.1:0";
 
 fn runtime() -> Runtime {
     Builder::new().procs(1).build().unwrap()
@@ -45,6 +50,41 @@ fn r14_a_handle() {
         assert!(gmp::Handle::try_current().unwrap_err().to_string().contains("runtime shut down"));
         assert!(next.block_on(async { gmp::spawn(async {}).await }).is_ok(), "inside, the next one is the current one");
     });
+}
+
+/// By this users tell it from an error of the system, which has another kind.
+#[test]
+fn r14_an_io_error_of_what_is_gone_is_of_one_kind_and_says_so() {
+    let check = |case: &str, error: Option<io::Error>| {
+        let error = error.unwrap_or_else(|| panic!("{case}: no error"));
+        let says_so = error.kind() == ErrorKind::Other && error.to_string().contains("runtime shut down");
+        assert!(says_so, "{case}: {:?}: {error}", error.kind());
+    };
+    after(
+        |first| {
+            let _entered = first.enter();
+            let plain = std::net::UdpSocket::bind(LOCAL).unwrap();
+            plain.set_nonblocking(true).unwrap();
+            let (waits, idle) = (plain.try_clone().unwrap(), UdpSocket::from_std(plain).unwrap());
+            let waits = UdpSocket::from_std(waits).unwrap();
+            let waits = first.spawn(async move { waits.recv(&mut [0]).await });
+            (first.handle(), waits, idle, signal(SignalKind::hangup()).unwrap())
+        },
+        |(gone, waits, idle, mut signals), next| {
+            check("a task that waited", next.block_on(waits).err().map(io::Error::from));
+            check("a socket", next.block_on(idle.recv(&mut [0])).err());
+            check("a socket at once", idle.try_recv(&mut [0]).err());
+            assert_eq!(next.block_on(signals.recv()), None);
+            check("its processors", gone.set_procs(2).err());
+            let _entered = gone.enter();
+            check("the current runtime", gmp::Handle::try_current().err());
+            check("a new socket", std::net::UdpSocket::bind(LOCAL).and_then(UdpSocket::from_std).err());
+            check("a new signal", signal(SignalKind::hangup()).err());
+            // `block_on` would make the next runtime the current one.
+            let ended = futures::executor::block_on(gmp::net::lookup_host("localhost:80"));
+            check("a name", ended.map(drop).err());
+        },
+    );
 }
 
 #[test]

@@ -71,6 +71,7 @@ pub(crate) fn all_slots() -> Vec<&'static Sched> {
     ALL.lock().clone()
 }
 
+/// Users look for these words: the façade's docs promise them (`runtime`).
 pub(crate) const SHUT_DOWN: &str = "runtime shut down";
 pub(crate) const FORKED: &str = "this gmp runtime belongs to the parent process: its threads did not come along in the fork; build one in the child";
 

@@ -21,7 +21,7 @@ use super::readiness::{Direction, Drained, Interest, Ready};
 use super::table::Key;
 use crate::budget::poll_charge;
 use crate::context;
-use crate::runtime::FORKED;
+use crate::runtime::{FORKED, SHUT_DOWN};
 
 /// What a fresh registration expects of its fd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub struct Registration {
 }
 
 pub(super) fn shut_down() -> io::Error {
-    io::Error::other("runtime shut down")
+    io::Error::other(SHUT_DOWN)
 }
 
 #[cold]

@@ -272,7 +272,8 @@ impl JoinError {
         matches!(self.why, Why::Panicked(_))
     }
 
-    /// Whether the task was aborted, or dropped with its runtime or local set.
+    /// Whether the task was aborted, or dropped with its runtime or local set. The text of the error says which: that
+    /// of a task whose runtime was shut down has `runtime shut down` in it.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         !self.is_panic()
