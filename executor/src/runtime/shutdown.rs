@@ -291,3 +291,6 @@ fn discard_queued(sched: &'static Sched) {
         }
     }
 }
+
+#[cfg(all(test, not(gmp_loom)))]
+mod tests;
