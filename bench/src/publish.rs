@@ -25,10 +25,13 @@ pub fn write(directory: &Path, machine: &Machine, plan: &Plan, rows: &[Row], not
 fn markdown(machine: &Machine, plan: &Plan, rows: &[Row], notes: &[String], drawn: &[String]) -> String {
     let mut out = String::new();
     let Machine { date, command, system, rustc, commit, load } = machine;
+    let _ = writeln!(out, "# Results of the bench\n\nWritten by the program; do not edit.\n");
+    if let Some(failed) = report::failed(rows) {
+        let _ = writeln!(out, "**{failed}**\n");
+    }
     let _ = writeln!(
         out,
-        "# Results of the bench\n\nWritten by the program; do not edit.\n\n\
-         - command: `{command}`\n- date: {date}, commit {commit}\n- machine: {system}\n- built by {rustc}, `--release`: no LTO, for no CPU in particular\n\
+        "- command: `{command}`\n- date: {date}, commit {commit}\n- machine: {system}\n- built by {rustc}, `--release`: no LTO, for no CPU in particular\n\
          - load average when it began: {load:.2} (well above zero: something else ran, and the figures say little)\n\
          - {} rounds, peers in turn, the first of them rotated, a process a cell, the system's allocator for all\n\
          - with one P a server of the network's scenarios has one CPU and its generator another; no other row is pinned: \
@@ -93,30 +96,60 @@ fn summary(out: &mut String, plan: &Plan, verdicts: &[Verdict]) {
         return;
     }
     let count = |stand| verdicts.iter().filter(|v| v.stand == stand).count();
-    let _ = writeln!(
+    let _ = write!(
         out,
         "\n## gmp beside the best of the others\n\nOf {} rows gmp is ahead in {}, ahead at more than 1.1 times the CPU time \
          in {}, even (the interval holds 1 and is within 1.1 times of it) in {}, behind in {}; {} are undecided, as the interval is \
-         wide.\n",
+         wide; {} FAILED, in a cell of gmp's",
         verdicts.len(),
         count(Stand::Ahead),
         count(Stand::Dearer),
         count(Stand::Even),
         count(Stand::Behind),
-        count(Stand::Undecided)
+        count(Stand::Undecided),
+        count(Stand::Failed)
     );
+    match count(Stand::Open) {
+        0 => out.push_str(".\n\n"),
+        open => {
+            let _ = writeln!(out, "; {open} have too few rounds.\n");
+        }
+    }
     for &procs in &plan.procs {
-        if let Some((mean, rows)) = verdict::mean(verdicts, procs) {
-            let _ = writeln!(
-                out,
-                "- {procs}P: geometric mean over the scheduler's {rows} scenarios in ns/op: {mean:.2} times"
-            );
+        if let Some(mean) = verdict::mean(verdicts, procs) {
+            let _ = writeln!(out, "- {procs}P: {}", mean.text());
         }
     }
     let _ = writeln!(out, "\n| scenario | P | best of the others | gmp is … times better | CPU time, times | |");
     let _ = writeln!(out, "|---|---|---|---|---:|---|");
-    for Verdict { scenario, procs, other, times, at_least, cpu_times, stand, .. } in verdicts {
-        let (bound, times, stand) = (report::bound(*at_least), report::interval(times), stand.word());
-        let _ = writeln!(out, "| {scenario} | {procs} | {other} | {bound}{times} | {cpu_times:.2} | {stand} |");
+    for verdict in verdicts {
+        let (Verdict { scenario, procs, .. }, [other, times, cpu, word]) = (verdict, verdict.columns());
+        let _ = writeln!(out, "| {scenario} | {procs} | {other} | {times} | {cpu} | {word} |");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peers;
+    use crate::scenarios::Batch;
+    use crate::scenarios::switch::YieldOne;
+
+    fn plan() -> Plan {
+        let (procs, slow_procs) = (vec![1], vec![1]);
+        Plan { scenarios: vec![YieldOne::INFO], peers: peers::all(), procs, slow_procs, rounds: 6, quick: false }
+    }
+
+    #[test]
+    fn what_failed_stands_first() {
+        let rounds = vec![Err("it took more than 30 s".to_owned()); 6];
+        let row = Row { scenario: YieldOne::INFO, procs: 1, peer: "gmp", ceiling: false, absent: None, rounds };
+        let text = markdown(&crate::machine::now(), &plan(), &[row], &[], &[]);
+        let first = text.lines().find(|line| line.contains("FAILED")).expect("it is told");
+        assert_eq!(first, "**6 cells FAILED: yield-1 1P gmp (6 of 6 rounds: it took more than 30 s).**");
+        assert!(text.find(first) < text.find("- command"), "{text}");
+        assert!(text.contains("1 FAILED, in a cell of gmp's"), "{text}");
+        assert!(text.contains("| yield-1 | 1 | - | - | - | FAILED |"), "{text}");
+        assert!(crate::report::table(&plan(), &[]).lines().all(|line| !line.contains("FAILED")));
     }
 }

@@ -90,6 +90,9 @@ fn title(info: &Info) -> String {
 /// The whole report as text.
 pub fn table(plan: &Plan, rows: &[Row]) -> String {
     let mut out = String::new();
+    if let Some(failed) = failed(rows) {
+        let _ = writeln!(out, "{failed}\n");
+    }
     for peer in &plan.peers {
         for &procs in &plan.procs {
             if plan.scenarios.iter().any(|scenario| (peer.takes_part)(scenario, procs)) {
@@ -132,19 +135,25 @@ pub fn table(plan: &Plan, rows: &[Row]) -> String {
     if !verdicts.is_empty() {
         let _ = writeln!(out, "\ngmp beside the best of the others: times better, CPU time in times the other's");
     }
-    for Verdict { scenario, procs, other, times, at_least, cpu_times, stand, .. } in &verdicts {
-        let (times, word) = (format!("{}{}", bound(*at_least), interval(times)), stand.word());
-        let _ = writeln!(out, "  {procs}P {scenario:<18} {other:<9} {times:<18} CPU {cpu_times:<6.2} {word}");
+    for verdict in &verdicts {
+        let (Verdict { scenario, procs, .. }, [other, times, cpu, word]) = (verdict, verdict.columns());
+        let _ = writeln!(out, "  {procs}P {scenario:<22} {other:<9} {times:<18} CPU {cpu:<12} {word}");
     }
     for &procs in &plan.procs {
-        if let Some((mean, rows)) = verdict::mean(&verdicts, procs) {
-            let _ = writeln!(
-                out,
-                "  {procs}P geometric mean over the scheduler's {rows} scenarios in ns/op: {mean:.2} times"
-            );
+        if let Some(mean) = verdict::mean(&verdicts, procs) {
+            let _ = writeln!(out, "  {procs}P {}", mean.text());
         }
     }
+    if let Some(failed) = failed(rows) {
+        let _ = writeln!(out, "\n{failed}");
+    }
     out
+}
+
+/// What failed, if anything did.
+pub fn failed(rows: &[Row]) -> Option<String> {
+    let (cells, lines) = verdict::failures(rows);
+    (cells > 0).then(|| format!("{cells} cells FAILED: {}.", lines.join("; ")))
 }
 
 /// What stands before a figure that is a bound.
@@ -238,6 +247,7 @@ pub fn json(machine: &Machine, plan: &Plan, rows: &[Row], skipped: &[&str]) -> V
             .map(|(peer, procs, settings)| json!({ "peer": peer, "procs": procs, "settings": settings }))
             .collect::<Vec<_>>(),
         "skipped": skipped,
+        "failed": verdict::failures(rows).1,
         "verdicts": verdict::verdicts(rows),
         "rows": list,
     })

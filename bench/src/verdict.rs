@@ -8,12 +8,14 @@
 //! 3. Fewer than six rounds make no verdict: the interval of a median of so few is no wider than from the least to the
 //!    greatest, which holds the true one in 94 of 100 cases with five rounds, in 97 with six.
 //! 4. Where answers never came the figure is how long they were waited for: a bound, and printed as one.
+//! 5. A row in which a cell of gmp's failed has failed, whatever the others of its rounds gave, and is in no mean.
 
 use serde::Serialize;
 
 use crate::cell::CellReport;
 use crate::peer::Peer;
 use crate::peers::gmp::Gmp;
+use crate::report;
 use crate::run::Row;
 use crate::scenarios::{Better, Kind};
 use crate::stats::{self, Interval};
@@ -46,6 +48,8 @@ pub enum Stand {
     Behind,
     /// There are too few rounds to say.
     Open,
+    /// A cell of gmp's failed.
+    Failed,
 }
 
 impl Stand {
@@ -58,6 +62,7 @@ impl Stand {
             Stand::Undecided => "undecided",
             Stand::Behind => "behind",
             Stand::Open => "too few rounds",
+            Stand::Failed => "FAILED",
         }
     }
 }
@@ -69,18 +74,34 @@ pub struct Verdict {
     pub scenario: &'static str,
     /// Threads.
     pub procs: usize,
-    /// The best of the others.
-    pub other: &'static str,
-    /// How many times better gmp is.
-    pub times: Interval,
+    /// The best of the others; none if all of them failed.
+    pub other: Option<&'static str>,
+    /// How many times better gmp is; none if no round went well for both.
+    pub times: Option<Interval>,
     /// Whether that is a bound, as the other left requests unanswered.
     pub at_least: bool,
-    /// CPU time an operation, in times the other's.
-    pub cpu_times: f64,
+    /// CPU time an operation, in times the other's; none if no round went well for both.
+    pub cpu_times: Option<f64>,
     /// What that means.
     pub stand: Stand,
     /// Whether the row counts in the mean of the scheduler's scenarios.
     pub in_mean: bool,
+}
+
+impl Verdict {
+    /// The other, how many times better gmp is, CPU time in times the other's, and what it means.
+    pub fn columns(&self) -> [String; 4] {
+        let times =
+            self.times.as_ref().map(|times| format!("{}{}", report::bound(self.at_least), report::interval(times)));
+        let cpu = self.cpu_times.map(|times| format!("{times:.2}"));
+        let none = || "-".to_owned();
+        [
+            self.other.map_or_else(none, str::to_owned),
+            times.unwrap_or_else(none),
+            cpu.unwrap_or_else(none),
+            self.stand.word().into(),
+        ]
+    }
 }
 
 /// The rounds of a row that went well.
@@ -125,46 +146,95 @@ fn cpu(row: &Row) -> f64 {
     stats::median(&per_op)
 }
 
-/// The verdict on one group of rows that are compared; `None` if gmp or every other is missing.
+/// The verdict on one group of rows that are compared; `None` if gmp took no part, or no other did.
 pub fn verdict(rows: &[Row]) -> Option<Verdict> {
-    let gmp = rows.iter().find(|row| row.peer == Gmp::NAME && !good(row).is_empty())?;
-    let other = best_row(rows.iter().filter(|row| row.peer != Gmp::NAME))?;
-    let times = times_worse(other, gmp)?;
-    let cpu_times = cpu(gmp) / cpu(other);
-    let shared = gmp.rounds.iter().zip(&other.rounds).filter(|(gmp, other)| gmp.is_ok() && other.is_ok()).count();
+    let gmp = rows.iter().find(|row| row.peer == Gmp::NAME && !row.rounds.is_empty())?;
+    let other = best_row(rows.iter().filter(|row| row.peer != Gmp::NAME));
+    let failed = gmp.rounds.iter().any(Result::is_err);
+    let alone = rows.iter().all(|row| row.peer == Gmp::NAME || row.ceiling || row.rounds.is_empty());
+    if alone && !failed {
+        return None;
+    }
+    let times = other.and_then(|other| times_worse(other, gmp));
+    let cpu_times = other.filter(|_| times.is_some()).map(|other| cpu(gmp) / cpu(other));
+    let well = |other: &Row| gmp.rounds.iter().zip(&other.rounds).filter(|(a, b)| a.is_ok() && b.is_ok()).count();
+    let shared = other.map_or(0, well);
+    let dear = cpu_times.is_some_and(|times| times > DEARER);
     let stand = match times {
-        _ if shared < ROUNDS => Stand::Open,
-        Interval { low, .. } if low > 1.0 && cpu_times <= DEARER => Stand::Ahead,
-        Interval { low, .. } if low > 1.0 => Stand::Dearer,
-        Interval { high, .. } if high < 1.0 => Stand::Behind,
-        Interval { low, high, .. } if low * EVEN >= 1.0 && high <= EVEN => Stand::Even,
-        _ => Stand::Undecided,
+        _ if failed => Stand::Failed,
+        Some(times) if shared >= ROUNDS => match times {
+            Interval { low, .. } if low > 1.0 && dear => Stand::Dearer,
+            Interval { low, .. } if low > 1.0 => Stand::Ahead,
+            Interval { high, .. } if high < 1.0 => Stand::Behind,
+            Interval { low, high, .. } if low * EVEN >= 1.0 && high <= EVEN => Stand::Even,
+            _ => Stand::Undecided,
+        },
+        _ => Stand::Open,
     };
     let info = &gmp.scenario;
-    let in_mean = info.kind == Kind::Scheduler && info.unit == "ns/op";
-    let at_least = is_bound(other);
     Some(Verdict {
         scenario: info.name,
         procs: gmp.procs,
-        other: other.peer,
+        other: other.map(|other| other.peer),
         times,
-        at_least,
+        at_least: other.is_some_and(is_bound),
         cpu_times,
         stand,
-        in_mean,
+        in_mean: info.kind == Kind::Scheduler && info.unit == "ns/op",
     })
 }
 
 /// The verdicts on all rows.
 pub fn verdicts(rows: &[Row]) -> Vec<Verdict> {
-    crate::report::groups(rows).filter_map(verdict).collect()
+    report::groups(rows).filter_map(verdict).collect()
 }
 
-/// The geometric mean of gmp's ratios in the scheduler's scenarios with so many threads, and how many these are.
-pub fn mean(verdicts: &[Verdict], procs: usize) -> Option<(f64, usize)> {
-    let logs: Vec<f64> =
-        verdicts.iter().filter(|v| v.in_mean && v.procs == procs).map(|v| v.times.median.ln()).collect();
-    if logs.is_empty() { None } else { Some(((logs.iter().sum::<f64>() / logs.len() as f64).exp(), logs.len())) }
+/// How many cells failed, and for each row with such cells a line that says which and why.
+pub fn failures(rows: &[Row]) -> (usize, Vec<String>) {
+    let (mut cells, mut lines) = (0, Vec::new());
+    for Row { scenario, procs, peer, rounds, .. } in rows {
+        let failed = rounds.iter().filter(|round| round.is_err()).count();
+        let Some(why) = rounds.iter().find_map(|round| round.as_ref().err()) else { continue };
+        cells += failed;
+        lines.push(format!("{} {procs}P {peer} ({failed} of {} rounds: {why})", scenario.name, rounds.len()));
+    }
+    (cells, lines)
+}
+
+/// A mean over the scheduler's scenarios.
+#[derive(Debug)]
+pub struct Mean {
+    /// The geometric mean of gmp's ratios.
+    pub times: f64,
+    /// Of how many rows.
+    pub rows: usize,
+    /// Those that are not in it, for gmp or every other failed there.
+    pub left_out: Vec<&'static str>,
+}
+
+impl Mean {
+    /// In words.
+    pub fn text(&self) -> String {
+        let Mean { times, rows, left_out } = self;
+        let mut text = format!("geometric mean over the scheduler's {rows} scenarios in ns/op: {times:.2} times");
+        if !left_out.is_empty() {
+            text += &format!("; LEFT OUT, as cells failed: {}", left_out.join(", "));
+        }
+        text
+    }
+}
+
+/// The mean of gmp's ratios in the scheduler's scenarios with so many threads, if there are any.
+pub fn mean(verdicts: &[Verdict], procs: usize) -> Option<Mean> {
+    let (mut logs, mut left_out) = (Vec::new(), Vec::new());
+    for verdict in verdicts.iter().filter(|verdict| verdict.in_mean && verdict.procs == procs) {
+        match verdict.times {
+            Some(times) if verdict.stand != Stand::Failed => logs.push(times.median.ln()),
+            _ => left_out.push(verdict.scenario),
+        }
+    }
+    let rows = logs.len();
+    if rows == 0 { None } else { Some(Mean { times: (logs.iter().sum::<f64>() / rows as f64).exp(), rows, left_out }) }
 }
 
 #[cfg(test)]
@@ -208,7 +278,7 @@ mod tests {
         let less = Better::Less;
         let rows = [row("slow", less, &[40.0], 1), row(Gmp::NAME, less, &[10.0], 1), row("quick", less, &[20.0], 1)];
         let verdict = verdict(&rows).unwrap();
-        assert_eq!((verdict.other, verdict.times.median), ("quick", 2.0));
+        assert_eq!((verdict.other, verdict.times.unwrap().median), (Some("quick"), 2.0));
     }
 
     #[test]
@@ -228,7 +298,7 @@ mod tests {
         let mut ceiling = row("ceiling", Better::Less, &[1.0], 1);
         ceiling.ceiling = true;
         let rows = [row(Gmp::NAME, Better::Less, &[10.0], 1), ceiling, row("other", Better::Less, &[20.0], 1)];
-        assert_eq!(verdict(&rows).unwrap().other, "other");
+        assert_eq!(verdict(&rows).unwrap().other, Some("other"));
     }
 
     #[test]
@@ -236,7 +306,37 @@ mod tests {
         let of = |peer, figure| row(peer, Better::Less, &[figure], 1);
         let twice = verdict(&[of(Gmp::NAME, 10.0), of("other", 20.0)]).unwrap();
         let half = verdict(&[of(Gmp::NAME, 20.0), of("other", 10.0)]).unwrap();
-        let (mean, rows) = mean(&[twice, half], 1).unwrap();
-        assert!((mean - 1.0).abs() < 1e-9 && rows == 2);
+        let mean = mean(&[twice, half], 1).unwrap();
+        assert!((mean.times - 1.0).abs() < 1e-9 && mean.rows == 2 && mean.left_out.is_empty());
+    }
+
+    #[test]
+    fn a_cell_of_gmps_that_failed_is_seen() {
+        let of = |peer, figure| row(peer, Better::Less, &[figure; ROUNDS], 1);
+        let well = verdict(&[of(Gmp::NAME, 10.0), of("other", 20.0)]).unwrap();
+        // One round of many, all of them, and all with nobody to compare with.
+        let mut once = [of(Gmp::NAME, 10.0), of("other", 20.0)];
+        once[0].rounds[3] = Err("it hung".into());
+        let mut all = [of(Gmp::NAME, 10.0), of("other", 20.0)];
+        all[0].rounds.fill_with(|| Err("it hung".into()));
+        for rows in [&once[..], &all[..], &all[..1]] {
+            let failed = verdict(rows).unwrap();
+            assert_eq!(failed.stand, Stand::Failed);
+            assert_eq!(failed.columns()[3], "FAILED");
+            let mean = mean(&[well.clone(), failed], 1).unwrap();
+            assert!((mean.times - 2.0).abs() < 1e-9 && mean.rows == 1);
+            assert!(mean.text().contains(&format!("LEFT OUT, as cells failed: {}", YieldOne::INFO.name)));
+        }
+        assert_eq!(failures(&once), (1, vec![format!("{} 1P gmp (1 of 6 rounds: it hung)", YieldOne::INFO.name)]));
+        assert_eq!(failures(&all).0, ROUNDS);
+        all[1].rounds.fill_with(|| Err("it hung".into()));
+        assert_eq!(failures(&all).0, 2 * ROUNDS);
+        // Nobody is left to compare with: no failure of gmp's, but the row is missing in the mean.
+        all[0] = of(Gmp::NAME, 10.0);
+        let alone = verdict(&all).unwrap();
+        assert_eq!((alone.stand, alone.other), (Stand::Open, None));
+        assert_eq!(mean(&[well, alone], 1).unwrap().left_out, [YieldOne::INFO.name]);
+        assert!(verdict(&all[..1]).is_none());
+        assert_eq!(failures(&[of("other", 20.0)]), (0, Vec::new()));
     }
 }
