@@ -8,7 +8,7 @@ use crate::machine::Machine;
 use crate::run::{Plan, Row};
 use crate::scenarios::{self, Better};
 use crate::verdict::{self, Stand, Verdict};
-use crate::{plot, report};
+use crate::{plot, report, stats};
 
 /// Writes `RESULTS.md` and `plots/*.svg` into `directory`.
 ///
@@ -63,9 +63,10 @@ fn markdown(machine: &Machine, plan: &Plan, rows: &[Row], notes: &[String], draw
     let _ = writeln!(
         out,
         "\n## Rows\n\nmedian: of the rounds' median batches; best: of all batches; × best: per-round ratio of the median \
-         batches to the best peer's, median and bootstrap interval over the rounds; CPU: user and system, of the \
+         batches to the best peer's, its median and in brackets the interval ({}); CPU: user and system, of the \
          measured process; ctx: context switches, voluntary + involuntary; `>`: a bound, for requests were left \
-         unanswered."
+         unanswered.",
+        stats::interval_over(plan.rounds)
     );
     let mut last = "";
     for rows in report::groups(rows) {

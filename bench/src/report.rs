@@ -103,10 +103,11 @@ pub fn table(plan: &Plan, rows: &[Row]) -> String {
     let _ = writeln!(
         out,
         "System allocator for all. {} rounds, peers interleaved, start rotated, a process a cell.\nmedian: of the rounds' \
-         median batches; best: of all batches; x best: per-round ratio of median batches, median and bootstrap \
-         interval over the rounds;\nCPU: user + system; ctx: context switches, voluntary + involuntary; >: a bound, for \
+         median batches; best: of all batches; x best: per-round ratio of median batches, its median and in \
+         brackets the interval\n({}); CPU: user + system; ctx: context switches, voluntary + involuntary; >: a bound, for \
          requests were left unanswered.",
-        plan.rounds
+        plan.rounds,
+        stats::interval_over(plan.rounds)
     );
     let mut last = "";
     for rows in groups(rows) {
