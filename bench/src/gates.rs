@@ -110,6 +110,9 @@ pub fn count(scenario: &str, procs: usize, ops: u64) -> Option<Counts> {
 ///
 /// valgrind, strace, objdump or addr2line is not there or fails, or the file cannot be read or written.
 pub fn check(file: &Path, record: bool) -> io::Result<bool> {
+    if !alloc::IS_SYSTEMS {
+        return Err(io::Error::other("the ceilings are those of the system's allocator: build without `mimalloc`"));
+    }
     let rustc = env!("GMP_BENCH_RUSTC").to_owned();
     let recorded: Option<Ceilings> = if record { None } else { Some(serde_json::from_slice(&fs::read(file)?)?) };
     let same = recorded.as_ref().is_none_or(|recorded| recorded.rustc == rustc);

@@ -90,7 +90,7 @@ pub fn scenarios() -> Vec<Info> {
 }
 
 /// The version of a dependency, from the lock file this was built with.
-fn version(package: &str) -> &'static str {
+pub(crate) fn version(package: &str) -> &'static str {
     let mut lines = include_str!("../../Cargo.lock").lines();
     let name = format!("name = \"{package}\"");
     lines

@@ -8,7 +8,7 @@ use crate::machine::Machine;
 use crate::run::{Plan, Row};
 use crate::scenarios::{self, Better};
 use crate::verdict::{self, Stand, Verdict};
-use crate::{plot, report, stats};
+use crate::{alloc, plot, report, stats};
 
 /// Writes `RESULTS.md` and `plots/*.svg` into `directory`.
 ///
@@ -33,10 +33,11 @@ fn markdown(machine: &Machine, plan: &Plan, rows: &[Row], notes: &[String], draw
         out,
         "- command: `{command}`\n- date: {date}, commit {commit}\n- machine: {system}\n- built by {rustc}, `--release`: no LTO, for no CPU in particular\n\
          - load average when it began: {load:.2} (well above zero: something else ran, and the figures say little)\n\
-         - {} rounds, peers in turn, the first of them rotated, a process a cell, the system's allocator for all\n\
+         - {} rounds, peers in turn, the first of them rotated, a process a cell, allocator: {} (Go has its own)\n\
          - with one P a server of the network's scenarios has one CPU and its generator another; no other row is pinned: \
          the thread that gmp starts beside a stuck poll then runs on the second CPU",
         plan.rounds,
+        alloc::name(),
     );
     for note in notes {
         let _ = writeln!(out, "- {note}");
@@ -151,6 +152,16 @@ mod tests {
         assert!(text.find(first) < text.find("- command"), "{text}");
         assert!(text.contains("1 FAILED, in a cell of gmp's"), "{text}");
         assert!(text.contains("| yield-1 | 1 | - | - | - | FAILED |"), "{text}");
-        assert!(crate::report::table(&plan(), &[]).lines().all(|line| !line.contains("FAILED")));
+        let table = report::table(&plan(), &[]);
+        assert!(!table.contains("FAILED"), "{table}");
+    }
+
+    #[test]
+    fn the_allocator_is_the_one_in_use() {
+        let (name, machine) = (alloc::name(), crate::machine::now());
+        assert_eq!(name.contains("mimalloc"), cfg!(feature = "mimalloc"));
+        assert!(markdown(&machine, &plan(), &[], &[], &[]).contains(&format!("allocator: {name} (")));
+        assert!(report::table(&plan(), &[]).contains(&format!("Allocator: {name} (")));
+        assert_eq!(report::json(&machine, &plan(), &[], &[])["allocator"], name);
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::alloc;
 use crate::cell::CellReport;
 use crate::machine::Machine;
 use crate::run::{Plan, Row};
@@ -102,10 +103,11 @@ pub fn table(plan: &Plan, rows: &[Row]) -> String {
     }
     let _ = writeln!(
         out,
-        "System allocator for all. {} rounds, peers interleaved, start rotated, a process a cell.\nmedian: of the rounds' \
+        "Allocator: {} (Go has its own). {} rounds, peers interleaved, start rotated, a process a cell.\nmedian: of the rounds' \
          median batches; best: of all batches; x best: per-round ratio of median batches, its median and in \
          brackets the interval\n({}); CPU: user + system; ctx: context switches, voluntary + involuntary; >: a bound, for \
          requests were left unanswered.",
+        alloc::name(),
         plan.rounds,
         stats::interval_over(plan.rounds)
     );
@@ -243,7 +245,7 @@ pub fn json(machine: &Machine, plan: &Plan, rows: &[Row], skipped: &[&str]) -> V
         "rounds": plan.rounds,
         "quick": plan.quick,
         "cpus": std::thread::available_parallelism().map_or(0, usize::from),
-        "allocator": "system",
+        "allocator": alloc::name(),
         "settings": plan.procs.iter().flat_map(|&procs| settings(procs))
             .map(|(peer, procs, settings)| json!({ "peer": peer, "procs": procs, "settings": settings }))
             .collect::<Vec<_>>(),
