@@ -6,7 +6,7 @@ use std::{fs, io};
 
 use crate::machine::Machine;
 use crate::run::{Plan, Row};
-use crate::scenarios::{self, Better};
+use crate::scenarios;
 use crate::verdict::{self, Stand, Verdict};
 use crate::{alloc, plot, report, stats};
 
@@ -74,8 +74,7 @@ fn markdown(machine: &Machine, plan: &Plan, rows: &[Row], notes: &[String], draw
         let info = &rows[0].scenario;
         if info.name != last {
             last = info.name;
-            let better = if info.better == Better::Less { "less" } else { "more" };
-            let _ = writeln!(out, "\n### {}\n\n{} ({}, {better} is better)\n", info.name, info.about, info.unit);
+            let _ = writeln!(out, "\n### {}\n\n{} ({})\n", info.name, info.about, report::measured(info));
             if let Some(reference) = scenarios::reference(info) {
                 let _ = writeln!(out, "For reference, not measured here: {reference}.\n");
             }
@@ -154,6 +153,15 @@ mod tests {
         assert!(text.contains("| yield-1 | 1 | - | - | - | FAILED |"), "{text}");
         let table = report::table(&plan(), &[]);
         assert!(!table.contains("FAILED"), "{table}");
+    }
+
+    #[test]
+    fn a_target_is_told() {
+        let row =
+            Row { scenario: YieldOne::INFO, procs: 1, peer: "gmp", ceiling: false, absent: None, rounds: Vec::new() };
+        let text = markdown(&crate::machine::now(), &plan(), &[row], &[], &[]);
+        let target = YieldOne::INFO.target.expect("it has one");
+        assert!(text.contains(&format!("(ns/op, less is better; gmp's target with 1P is {target})")), "{text}");
     }
 
     #[test]

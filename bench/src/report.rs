@@ -82,10 +82,11 @@ fn short(value: f64) -> String {
     }
 }
 
-fn title(info: &Info) -> String {
+/// The unit of a scenario's figure, which values of it are good, and what gmp aims at.
+pub fn measured(info: &Info) -> String {
     let better = if info.better == Better::Less { "less" } else { "more" };
     let target = info.target.map(|target| format!("; gmp's target with 1P is {target}")).unwrap_or_default();
-    format!("{}: {} [{}, {better} is better{target}]", info.name, info.about, info.unit)
+    format!("{}, {better} is better{target}", info.unit)
 }
 
 /// The whole report as text.
@@ -116,7 +117,7 @@ pub fn table(plan: &Plan, rows: &[Row]) -> String {
         let info = &rows[0].scenario;
         if info.name != last {
             last = info.name;
-            let _ = writeln!(out, "\n{}", title(info));
+            let _ = writeln!(out, "\n{}: {} [{}]", info.name, info.about, measured(info));
             if let Some(reference) = scenarios::reference(info) {
                 let _ = writeln!(out, "     (for reference, not measured here: {reference})");
             }
