@@ -31,6 +31,10 @@ const MARGIN: f64 = 0.02;
 /// sockets.
 const SLACK: f64 = 0.01;
 
+/// The names of two counts.
+const LOCKED: &str = "locked instructions";
+const LOCKED_SHARED: &str = "locked instructions, shared";
+
 /// Runs under callgrind of which the best counts.
 const RUNS: usize = 4;
 
@@ -153,6 +157,14 @@ pub fn check(file: &Path, record: bool) -> io::Result<bool> {
     Ok(hold)
 }
 
+/// What `gates.json` of this source has on locked instructions: the compiler they were recorded with, and of each
+/// operation all of them and those on lines that all processors share.
+pub fn recorded_locked() -> (String, Vec<(String, f64, f64)>) {
+    let recorded: Ceilings = serde_json::from_str(include_str!("../gates.json")).expect("this program wrote it");
+    let of = |(name, figures): (String, Figures)| Some((name, *figures.get(LOCKED)?, *figures.get(LOCKED_SHARED)?));
+    (recorded.rustc, recorded.ceilings.into_iter().filter_map(of).collect())
+}
+
 fn figures(gate: &Gate, program: &Program) -> io::Result<Figures> {
     let per_op = |once: u64, twice: u64| (twice as f64 - once as f64) / gate.ops as f64;
     let (once, twice) = (plain(gate, 1, 1)?, plain(gate, 1, 2)?);
@@ -166,8 +178,8 @@ fn figures(gate: &Gate, program: &Program) -> io::Result<Figures> {
     figures.insert("wakes, 2P".into(), wakes);
     figures.insert("instructions".into(), per_op(fewest_instructions(gate, 1)?, fewest_instructions(gate, 2)?));
     let [locked, shared] = program.locked(gate)?;
-    figures.insert("locked instructions".into(), locked);
-    figures.insert("locked instructions, shared".into(), shared);
+    figures.insert(LOCKED.into(), locked);
+    figures.insert(LOCKED_SHARED.into(), shared);
     figures.insert("system calls".into(), per_op(system_calls(gate, 1)?, system_calls(gate, 2)?).max(0.0));
     Ok(figures)
 }

@@ -9,12 +9,14 @@
 //!    and is met by others only when a task ends elsewhere; timers and counters are a processor's own.
 
 use std::fmt::Write;
-use std::time::Instant;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use gmp::runtime::{FoundIn, Metrics};
 
 use crate::peer::Peer;
 use crate::peers::gmp::Gmp;
+use crate::run;
 use crate::scenarios::{Batch, channel, fan, messages, spawn, switch};
 
 /// From one CPU to another and on to the next: half of a round trip of a line between two (performance of the machine
@@ -119,6 +121,21 @@ fn measure(scenario: &Scenario, procs: usize, times: u32) -> (Touches, f64) {
     let ops = scenario.ops as f64 * f64::from(times);
     let ns = start.elapsed().as_nanos() as f64 / ops;
     (Touches::counted(&before, &peer.runtime().metrics(), ops, from_outside), ns)
+}
+
+/// What this takes at most, in a process of its own: some seconds are usual.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The table, made by a process of its own; else why there is none.
+///
+/// # Errors
+///
+/// It failed, or did not end in time.
+pub fn of_a_child(quick: bool) -> Result<String, String> {
+    let this = std::env::current_exe().map_err(|error| format!("this program has no path: {error}"))?;
+    let mut command = Command::new(this);
+    command.arg("--model").args(quick.then_some("--quick")).stdin(Stdio::null()).stdout(Stdio::piped());
+    run::printed(command.spawn().map_err(|error| format!("it does not start: {error}"))?, LIMIT)
 }
 
 /// The table; `quick` counts little.

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::{fs, io};
 
 use crate::machine::Machine;
+use crate::peer::Peer;
+use crate::peers::gmp::Gmp;
 use crate::run::{Plan, Row};
 use crate::scenarios;
 use crate::verdict::{self, Stand, Verdict};
-use crate::{alloc, plot, report, stats};
+use crate::{alloc, gates, model, plot, report, stats};
 
 /// Writes `RESULTS.md` and `plots/*.svg` into `directory`.
 ///
@@ -19,7 +21,11 @@ pub fn write(directory: &Path, machine: &Machine, plan: &Plan, rows: &[Row], not
     let plots = directory.join("plots");
     fs::create_dir_all(&plots)?;
     let drawn = plot::all(&plots, plan, rows).map_err(|error| io::Error::other(error.to_string()))?;
-    fs::write(directory.join("RESULTS.md"), markdown(machine, plan, rows, notes, &drawn))
+    let mut text = markdown(machine, plan, rows, notes, &drawn);
+    if plan.peers.iter().any(|peer| peer.name == Gmp::NAME) {
+        scaling(&mut text, &model::of_a_child(plan.quick));
+    }
+    fs::write(directory.join("RESULTS.md"), text)
 }
 
 fn markdown(machine: &Machine, plan: &Plan, rows: &[Row], notes: &[String], drawn: &[String]) -> String {
@@ -89,6 +95,28 @@ fn markdown(machine: &Machine, plan: &Plan, rows: &[Row], notes: &[String], draw
         }
     }
     out
+}
+
+/// What more processors than there are would meet: the model's table, and gmp's locked instructions.
+fn scaling(out: &mut String, model: &Result<String, String>) {
+    let (rustc, locked) = gates::recorded_locked();
+    let _ = writeln!(
+        out,
+        "\n## What 64 and 192 processors would make of it\n\nBy `--model`, in a process of its own after the rows.\n"
+    );
+    let _ = match model {
+        Ok(table) => writeln!(out, "```text\n{}\n```", table.trim_end()),
+        Err(why) => writeln!(out, "**FAILED: {why}**"),
+    };
+    let _ = writeln!(
+        out,
+        "\n## Locked instructions\n\nOf gmp's operations, with one processor, by callgrind; on the local path none is to be on \
+         a line that all processors share. Not measured by this run: from `bench/gates.json`, recorded by `--record-gates` \
+         with {rustc} and held by `.ci/run`.\n\n| operation | locked instructions | of them on shared lines |\n|---|---:|---:|"
+    );
+    for (operation, all, shared) in locked {
+        let _ = writeln!(out, "| {operation} | {all:.2} | {shared:.3} |");
+    }
 }
 
 /// How gmp stands, row by row.
@@ -162,6 +190,17 @@ mod tests {
         let text = markdown(&crate::machine::now(), &plan(), &[row], &[], &[]);
         let target = YieldOne::INFO.target.expect("it has one");
         assert!(text.contains(&format!("(ns/op, less is better; gmp's target with 1P is {target})")), "{text}");
+    }
+
+    #[test]
+    fn locked_instructions_and_the_model_are_kept() {
+        let (mut made, mut failed) = (String::new(), String::new());
+        scaling(&mut made, &Ok("spawn-inside 64".into()));
+        scaling(&mut failed, &Err("it hung".into()));
+        assert!(made.contains("```text\nspawn-inside 64\n```") && failed.contains("**FAILED: it hung**"));
+        let (rustc, locked) = crate::gates::recorded_locked();
+        assert!(made.contains(&rustc) && locked.len() == crate::gates::all().len());
+        assert!(locked.iter().all(|(name, ..)| made.contains(&format!("| {name} | "))), "{made}");
     }
 
     #[test]

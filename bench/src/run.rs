@@ -94,31 +94,36 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Vec<Row> {
 
 /// Runs one cell in a child process, and checks what threads it used.
 fn cell(scenario: &Info, peer: &Entry, procs: usize, quick: bool) -> Result<CellReport, String> {
-    let mut child = start(scenario, peer, procs, quick)?;
+    let text = printed(start(scenario, peer, procs, quick)?, LIMIT)?;
+    let report: CellReport = serde_json::from_str(&text).map_err(|error| format!("its report is no JSON: {error}"))?;
+    if report.ran_on != procs {
+        return Err(format!("it ran tasks on {} threads at once, not {procs}", report.ran_on));
+    }
+    Ok(report)
+}
+
+/// What a child prints until it ends; its stdout is piped. After `limit` it is killed, which is an error, and so is a
+/// failure of its own.
+pub(crate) fn printed(mut child: Child, limit: Duration) -> Result<String, String> {
     let mut stdout = child.stdout.take().expect("stdout is piped");
-    let (ended, printed) = mpsc::channel();
+    let (ended, text) = mpsc::channel();
     std::thread::spawn(move || {
         let mut text = String::new();
         let read = stdout.read_to_string(&mut text).map(|_| text);
         // The receiver is gone only after the limit.
         let _ = ended.send(read);
     });
-    let Ok(text) = printed.recv_timeout(LIMIT) else {
+    let Ok(text) = text.recv_timeout(limit) else {
         // It may have ended this moment, and then there is nothing to kill.
         let _ = child.kill();
         let _ = child.wait();
-        return Err(format!("it took more than {} s", LIMIT.as_secs()));
+        return Err(format!("it took more than {} s", limit.as_secs()));
     };
     let status = child.wait().map_err(|error| format!("it cannot be waited for: {error}"))?;
     if !status.success() {
         return Err(format!("it ended with {status}"));
     }
-    let text = text.map_err(|error| format!("its output cannot be read: {error}"))?;
-    let report: CellReport = serde_json::from_str(&text).map_err(|error| format!("its report is no JSON: {error}"))?;
-    if report.ran_on != procs {
-        return Err(format!("it ran tasks on {} threads at once, not {procs}", report.ran_on));
-    }
-    Ok(report)
+    text.map_err(|error| format!("its output cannot be read: {error}"))
 }
 
 /// Starts the process of a cell.
@@ -162,4 +167,23 @@ fn start(scenario: &Info, peer: &Entry, procs: usize, quick: bool) -> Result<Chi
         }),
     };
     child.map_err(|error| format!("it does not start: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_hangs_or_fails_is_an_error() {
+        let start = |program: &str| {
+            let mut command = Command::new(program);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it is everywhere")
+        };
+        // It reads what nobody writes, and nobody closes.
+        let mut hanging = start("cat");
+        let _input = hanging.stdin.take();
+        assert_eq!(printed(hanging, Duration::ZERO), Err("it took more than 0 s".into()));
+        assert!(printed(start("false"), LIMIT).is_err_and(|why| why.contains("ended with")));
+        assert_eq!(printed(start("true"), LIMIT), Ok(String::new()));
+    }
 }
