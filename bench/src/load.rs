@@ -197,7 +197,11 @@ pub fn run(address: SocketAddr, connections: usize, lasting: Duration, way: Way)
     let wait = lasting.try_into().map_err(|_| io::Error::from(ErrorKind::InvalidInput))?;
     loop {
         events.clear();
-        epoll::wait(&poller, spare_capacity(&mut events), Some(&wait))?;
+        match epoll::wait(&poller, spare_capacity(&mut events), Some(&wait)) {
+            // A process that was stopped goes on with this, and so does one that a debugger looked at.
+            Err(error) if error != rustix::io::Errno::INTR => return Err(error.into()),
+            _ => {}
+        }
         let mut now = Instant::now();
         for event in &events {
             let key = event.data.u64() as usize;
