@@ -15,6 +15,10 @@ pub struct Machine {
     pub system: String,
     /// The compiler that built this program.
     pub rustc: &'static str,
+    /// How it was built: the level of optimisation, and what the environment set.
+    pub settings: &'static str,
+    /// Variables of the environment that bear on the figures, as far as they are set.
+    pub environment: Vec<String>,
     /// The commit of the source it was built from, if git says so now.
     pub commit: String,
     /// Runnable processes in the minute before it began: near zero, or something else ran as well.
@@ -31,9 +35,11 @@ pub fn now() -> Machine {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     Machine {
         date: said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
-        command: format!("cargo run --release -p gmp-bench -- {}", arguments.join(" ")),
+        command: format!("cargo run --release -p gmp-bench{} -- {}", features(), arguments.join(" ")),
         system: format!("{cpus} CPUs ({model}, {machine}), {memory} of memory, Linux {kernel}"),
         rustc: env!("GMP_BENCH_RUSTC"),
+        settings: env!("GMP_BENCH_SETTINGS"),
+        environment: environment(),
         commit: commit(),
         load: std::fs::read_to_string("/proc/loadavg")
             .ok()
@@ -42,13 +48,42 @@ pub fn now() -> Machine {
     }
 }
 
+fn features() -> String {
+    let peers = if cfg!(feature = "peers") { "" } else { " --no-default-features" };
+    let allocator = if cfg!(feature = "mimalloc") { " --features mimalloc" } else { "" };
+    format!("{peers}{allocator}")
+}
+
+/// What is set of what moves figures. Of the path to a `go` it is told that there is one: its version says the rest.
+fn environment() -> Vec<String> {
+    let exact = ["GOGC", "GODEBUG", "GOMEMLIMIT", "GOMAXPROCS", "GOFLAGS", "GOAMD64", "GOEXPERIMENT", "LD_PRELOAD"];
+    let starts = ["MALLOC_", "MIMALLOC_", "GLIBC_TUNABLES", "CARGO_PROFILE_", "RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"];
+    let mut set: Vec<String> = std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+        .filter(|(name, _)| exact.contains(&&**name) || starts.iter().any(|start| name.starts_with(start)))
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    set.extend(std::env::var_os("GMP_BENCH_GO").map(|_| "GMP_BENCH_GO".into()));
+    set.sort();
+    set
+}
+
 /// The commit, and whether the tree is another; what an earlier report wrote there does not count.
 fn commit() -> String {
     let directory = env!("CARGO_MANIFEST_DIR");
-    let commit = said("git", &["-C", directory, "rev-parse", "--short", "HEAD"]);
     let others = [":/", ":(exclude)RESULTS.md", ":(exclude)plots"];
-    let changed = said("git", &[&["-C", directory, "status", "--porcelain", "--"], &others[..]].concat());
-    if changed == "unknown" { commit } else { format!("{commit}-dirty") }
+    let status = [&["-C", directory, "status", "--porcelain", "--"], &others[..]].concat();
+    state(printed("git", &["-C", directory, "rev-parse", "--short", "HEAD"]), printed("git", &status))
+}
+
+/// In words: a commit, and what `git status` says of changes, which is nothing if there are none.
+fn state(commit: Option<String>, changes: Option<String>) -> String {
+    match (commit, changes) {
+        (None, _) => "unknown".into(),
+        (Some(commit), None) => format!("{commit} (git does not say whether it was changed)"),
+        (Some(commit), Some(changes)) if changes.is_empty() => commit,
+        (Some(commit), Some(_)) => format!("{commit}-dirty"),
+    }
 }
 
 fn field(file: &str, name: &str) -> Option<String> {
@@ -57,9 +92,27 @@ fn field(file: &str, name: &str) -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// The first line of what a program prints; "unknown" if it prints none.
+/// What a program prints; "unknown" if it prints nothing.
 fn said(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output().ok().filter(|output| output.status.success());
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or("").to_owned());
-    text.filter(|text| !text.is_empty()).unwrap_or_else(|| "unknown".into())
+    printed(program, args).filter(|text| !text.is_empty()).unwrap_or_else(|| "unknown".into())
+}
+
+/// The first line of what a program prints; none if it fails.
+fn printed(program: &str, args: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(args).output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or("").to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_is_clean_only_if_git_says_so() {
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(state(some("abc"), some("")), "abc");
+        assert_eq!(state(some("abc"), some(" M file")), "abc-dirty");
+        assert_eq!(state(some("abc"), None), "abc (git does not say whether it was changed)");
+        assert_eq!(state(None, some("")), "unknown");
+    }
 }

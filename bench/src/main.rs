@@ -10,7 +10,7 @@ use gmp_bench::cell::Cell;
 use gmp_bench::peers::Code;
 use gmp_bench::rate;
 use gmp_bench::run::{self, Plan};
-use gmp_bench::scenarios::http;
+use gmp_bench::scenarios::{Info, Kind, http};
 use gmp_bench::{alloc, gates, load, locked, machine, model, peers, publish, report};
 use lexopt::{Arg, Parser, ValueExt};
 
@@ -39,7 +39,14 @@ usage: gmp-bench [options]
 
 Go takes part if GMP_BENCH_GO names a `go`, or one is on the PATH.
 Build with --release. Progress goes to stderr, the table to stdout; the exit code is 1 if a cell failed.
-`http-hello…` needs `wrk` on the PATH.";
+With `wrk` on the PATH alone: ";
+
+/// All of `--help`.
+fn usage() -> String {
+    let scenarios = peers::scenarios();
+    let names: Vec<_> = scenarios.iter().filter(|scenario| http::needs_wrk(scenario)).map(|s| s.name).collect();
+    format!("{USAGE}{}.", names.join(", "))
+}
 
 enum Job {
     Help,
@@ -184,6 +191,30 @@ fn parse() -> Result<Job, Box<dyn Error>> {
     Ok(Job::Compare { plan: Plan { scenarios, peers, procs, slow_procs, rounds, quick }, json, publish, skipped })
 }
 
+/// What a reader has to know of this run before it begins: what is left out, and what is not as it should be.
+fn notes(plan: &Plan, skipped: &[&str]) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !skipped.is_empty() {
+        notes.push(format!("SKIPPED: there is no `wrk` on the PATH (Debian: wrk): {}", skipped.join(", ")));
+    }
+    for peer in &plan.peers {
+        if let Code::Program(program) = peer.code {
+            notes.extend(
+                program().err().map(|why| format!("SKIPPED: {0} takes no part, as there is no {0}: {why}", peer.name)),
+            );
+        }
+    }
+    let asked = |scenario: &Info| matches!(scenario.kind, Kind::Network | Kind::Waiting);
+    if plan.scenarios.iter().any(asked) && !rate::goes_first() {
+        notes.push(
+            "the generator at a constant rate may not go before other threads (root's priority -20 was refused): beside \
+             tasks that compute its own delays are in the latencies"
+                .into(),
+        );
+    }
+    notes
+}
+
 fn compare(
     plan: &Plan,
     json: Option<&str>,
@@ -191,8 +222,7 @@ fn compare(
     skipped: &[&str],
 ) -> Result<ExitCode, Box<dyn Error>> {
     let machine = machine::now();
-    let notes: Vec<String> =
-        skipped.iter().map(|name| format!("SKIPPED: {name}: there is no `wrk` on the PATH (Debian: wrk)")).collect();
+    let notes = notes(plan, skipped);
     for note in &notes {
         eprintln!("{note}");
     }
@@ -205,7 +235,7 @@ fn compare(
         println!("\n{note}");
     }
     if let Some(file) = json {
-        let text = serde_json::to_string_pretty(&report::json(&machine, plan, &rows, skipped))?;
+        let text = serde_json::to_string_pretty(&report::json(&machine, plan, &rows, skipped, &notes))?;
         std::fs::write(file, text + "\n").map_err(|error| format!("{file}: {error}"))?;
     }
     if let Some(directory) = publish {
@@ -220,12 +250,12 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let job = match parse() {
         Ok(job) => job,
         Err(error) => {
-            eprintln!("gmp-bench: {error}\n\n{USAGE}");
+            eprintln!("gmp-bench: {error}\n\n{}", usage());
             return Ok(ExitCode::from(2));
         }
     };
     match job {
-        Job::Help => println!("{USAGE}"),
+        Job::Help => println!("{}", usage()),
         Job::List => {
             for scenario in peers::scenarios() {
                 println!("{:<16} {} [{}]", scenario.name, scenario.about, scenario.unit);

@@ -8,9 +8,9 @@ use crate::machine::Machine;
 use crate::peer::Peer;
 use crate::peers::gmp::Gmp;
 use crate::run::{Plan, Row};
-use crate::scenarios;
+use crate::scenarios::{self, Kind};
 use crate::verdict::{self, Stand, Verdict};
-use crate::{alloc, gates, model, plot, report, stats};
+use crate::{alloc, gates, model, pin, plot, report, stats};
 
 /// Writes `RESULTS.md` and `plots/*.svg` into `directory`.
 ///
@@ -30,21 +30,29 @@ pub fn write(directory: &Path, machine: &Machine, plan: &Plan, rows: &[Row], not
 
 fn markdown(machine: &Machine, plan: &Plan, rows: &[Row], notes: &[String], drawn: &[String]) -> String {
     let mut out = String::new();
-    let Machine { date, command, system, rustc, commit, load } = machine;
+    let Machine { date, command, system, rustc, settings, environment, commit, load } = machine;
     let _ = writeln!(out, "# Results of the bench\n\nWritten by the program; do not edit.\n");
     if let Some(failed) = report::failed(rows) {
         let _ = writeln!(out, "**{failed}**\n");
     }
     let _ = writeln!(
         out,
-        "- command: `{command}`\n- date: {date}, commit {commit}\n- machine: {system}\n- built by {rustc}, `--release`: no LTO, for no CPU in particular\n\
+        "- command: `{command}`\n- date: {date}, commit {commit}\n- machine: {system}\n- built by {rustc}: {settings}\n\
          - load average when it began: {load:.2} (well above zero: something else ran, and the figures say little)\n\
-         - {} rounds, peers in turn, the first of them rotated, a process a cell, allocator: {} (Go has its own)\n\
-         - with one P a server of the network's scenarios has one CPU and its generator another; no other row is pinned: \
-         the thread that gmp starts beside a stuck poll then runs on the second CPU",
+         - {} rounds, peers in turn, the first of them rotated, a process a cell, allocator: {} (Go has its own)",
         plan.rounds,
         alloc::name(),
     );
+    if !environment.is_empty() {
+        let _ = writeln!(out, "- set in the environment: `{}`", environment.join("`, `"));
+    }
+    if pins(plan) {
+        let _ = writeln!(
+            out,
+            "- with one P a server of the network's scenarios has one CPU and its generator another; no other row is \
+             pinned: the thread that gmp starts beside a stuck poll then runs on the second CPU"
+        );
+    }
     for note in notes {
         let _ = writeln!(out, "- {note}");
     }
@@ -95,6 +103,12 @@ fn markdown(machine: &Machine, plan: &Plan, rows: &[Row], notes: &[String], draw
         }
     }
     out
+}
+
+/// Whether any row is pinned.
+fn pins(plan: &Plan) -> bool {
+    let served = plan.scenarios.iter().any(|scenario| scenario.kind == Kind::Network);
+    served && plan.procs.contains(&1) && pin::first_and_last().is_some()
 }
 
 /// What more processors than there are would meet: the model's table, and gmp's locked instructions.
@@ -204,11 +218,21 @@ mod tests {
     }
 
     #[test]
+    fn pinning_is_told_where_there_is_some() {
+        let mut plan = plan();
+        assert!(!pins(&plan));
+        plan.scenarios = peers::scenarios();
+        assert_eq!(pins(&plan), pin::first_and_last().is_some());
+        plan.procs = vec![2];
+        assert!(!pins(&plan));
+    }
+
+    #[test]
     fn the_allocator_is_the_one_in_use() {
         let (name, machine) = (alloc::name(), crate::machine::now());
         assert_eq!(name.contains("mimalloc"), cfg!(feature = "mimalloc"));
         assert!(markdown(&machine, &plan(), &[], &[], &[]).contains(&format!("allocator: {name} (")));
         assert!(report::table(&plan(), &[]).contains(&format!("Allocator: {name} (")));
-        assert_eq!(report::json(&machine, &plan(), &[], &[])["allocator"], name);
+        assert_eq!(report::json(&machine, &plan(), &[], &[], &[])["allocator"], name);
     }
 }

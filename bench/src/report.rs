@@ -212,7 +212,7 @@ pub fn lines(rows: &[Row]) -> Vec<[String; 10]> {
 }
 
 /// The whole report as JSON: every round of every row, and the summaries of the table.
-pub fn json(machine: &Machine, plan: &Plan, rows: &[Row], skipped: &[&str]) -> Value {
+pub fn json(machine: &Machine, plan: &Plan, rows: &[Row], skipped: &[&str], notes: &[String]) -> Value {
     let mut list = Vec::new();
     for rows in groups(rows) {
         let best = best_row(rows);
@@ -251,6 +251,7 @@ pub fn json(machine: &Machine, plan: &Plan, rows: &[Row], skipped: &[&str]) -> V
             .map(|(peer, procs, settings)| json!({ "peer": peer, "procs": procs, "settings": settings }))
             .collect::<Vec<_>>(),
         "skipped": skipped,
+        "notes": notes,
         "failed": verdict::failures(rows).1,
         "verdicts": verdict::verdicts(rows),
         "rows": list,

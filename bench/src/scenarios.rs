@@ -61,7 +61,7 @@ pub struct Info {
     pub target: Option<f64>,
     /// What it spends its time on.
     pub kind: Kind,
-    /// Whether it takes part in every second round and the last only, because a cell takes seconds.
+    /// Whether it is left out with twice as many threads as CPUs, because a cell takes seconds.
     pub slow: bool,
     /// What a server is asked for, where it is asked for nothing else.
     pub service: Option<Service>,

@@ -59,6 +59,28 @@ fn every_scenario_runs_on_every_peer() {
 }
 
 #[test]
+fn a_go_that_is_not_there_is_told_before_all_else() {
+    let output = Command::new(env!("CARGO_BIN_EXE_gmp-bench"))
+        .args(["--quick", "--procs", "1", "--scenario", "yield-1", "--peer", "gmp,go"])
+        .env("GMP_BENCH_GO", "/nowhere/go")
+        .output()
+        .expect("the program starts");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let first = stderr.lines().next().expect("it says something");
+    assert!(first.starts_with("SKIPPED: go takes no part") && first.contains("/nowhere/go"), "{stderr}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains(first));
+}
+
+#[test]
+fn help_names_all_that_needs_wrk() {
+    let output = Command::new(env!("CARGO_BIN_EXE_gmp-bench")).arg("--help").output().expect("the program starts");
+    let help = String::from_utf8_lossy(&output.stdout);
+    for scenario in gmp_bench::peers::scenarios().iter().filter(|s| gmp_bench::scenarios::http::needs_wrk(s)) {
+        assert!(help.contains(scenario.name), "{}: {help}", scenario.name);
+    }
+}
+
+#[test]
 fn wrong_arguments_are_named() {
     for args in [["--scenario", "nonsense"], ["--peer", "nonsense"], ["--procs", "0"], ["--rounds", "none"]] {
         let output = Command::new(env!("CARGO_BIN_EXE_gmp-bench")).args(args).output().expect("the program starts");

@@ -124,7 +124,7 @@ fn outside_of<P: Peer, const THREADS: u64>(peer: &P, cell: &Cell) -> Outcome {
     laps.finish()
 }
 
-/// S1 beside a runtime that is busy: tokio's `spawn_many_remote_busy1`.
+/// S1 beside a runtime that is busy: tokio's `spawn_many_remote_busy1`, without the 10 us that its tasks compute.
 pub const OUTSIDE_BUSY: Info = Info::scheduler(
     "spawn-outside-busy",
     "the main thread spawns 10k empty tasks while 8 tasks yield all the time, then joins them all",
