@@ -35,7 +35,7 @@ pub fn now() -> Machine {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     Machine {
         date: said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
-        command: format!("cargo run --release -p gmp-bench{} -- {}", features(), arguments.join(" ")),
+        command: format!("cargo run{} -p gmp-bench{} -- {}", release(), features(), arguments.join(" ")),
         system: format!("{cpus} CPUs ({model}, {machine}), {memory} of memory, Linux {kernel}"),
         rustc: env!("GMP_BENCH_RUSTC"),
         settings: env!("GMP_BENCH_SETTINGS"),
@@ -46,6 +46,10 @@ pub fn now() -> Machine {
             .and_then(|line| line.split(' ').next()?.parse().ok())
             .unwrap_or(f64::NAN),
     }
+}
+
+fn release() -> &'static str {
+    if cfg!(debug_assertions) { "" } else { " --release" }
 }
 
 fn features() -> String {

@@ -12,6 +12,9 @@ use crate::scenarios::{self, Kind};
 use crate::verdict::{self, Stand, Verdict};
 use crate::{alloc, gates, model, pin, plot, report, stats};
 
+/// What the plan of the suite asks for and is not run, or not so, with the reason: kept by hand, with the scenarios.
+const DIFFERS: &str = include_str!("differs.md");
+
 /// Writes `RESULTS.md` and `plots/*.svg` into `directory`.
 ///
 /// # Errors
@@ -25,6 +28,8 @@ pub fn write(directory: &Path, machine: &Machine, plan: &Plan, rows: &[Row], not
     if plan.peers.iter().any(|peer| peer.name == Gmp::NAME) {
         scaling(&mut text, &model::of_a_child(plan.quick));
     }
+    text.push('\n');
+    text.push_str(DIFFERS);
     fs::write(directory.join("RESULTS.md"), text)
 }
 
