@@ -5,9 +5,9 @@
 //!    batches whoever goes well now and then has a good one.
 //! 2. gmp is ahead if the whole interval is above 1 and its CPU time is at most 10 % above the other's: a runtime that
 //!    wins by spinning has not won. Where the CPU time is not that of the operation it is not compared.
-//! 3. Fewer than six rounds make no verdict: from the least to the greatest of five holds the true median in 93.8 of 100
-//!    cases, of six in 96.9, of seven in 98.4, of eight in 99.2; from nine on the interval leaves out what it can and
-//!    holds it in 95 or more.
+//! 3. Fewer than six rounds make no verdict: from the least to the greatest of five holds the true median in 93.8 of
+//!    100 cases, of six in 96.9, of seven in 98.4, of eight in 99.2; from nine on the interval leaves out what it can
+//!    and holds it in 95 or more.
 //! 4. Where answers never came the figure is how long they were waited for: a bound, and printed as one.
 //! 5. A row in which a cell of gmp's failed has failed, whatever the others of its rounds gave, and is in no mean.
 
