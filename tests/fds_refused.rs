@@ -2,7 +2,11 @@
 //! the whole process.
 #![cfg(unix)]
 
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Waker};
+use std::time::Duration;
 
 use limit::limited;
 
@@ -45,6 +49,16 @@ fn r11_a_runtime_that_gets_no_fd_is_an_error_and_leaves_nothing() {
             assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
         }
         assert_eq!((PANICS.load(Relaxed), HOOKS.load(Relaxed)), (0, 0));
+
+        // A sleep that needs a runtime says that there is none. When there can be one, it ends.
+        let mut sleep = Box::pin(gmp::time::sleep(Duration::from_millis(1)));
+        let before = limit_fds(0);
+        let refused = catch_unwind(AssertUnwindSafe(|| sleep.as_mut().poll(&mut Context::from_waker(Waker::noop()))));
+        limit_fds(before);
+        let message = refused.unwrap_err().downcast::<String>().unwrap();
+        assert!(message.starts_with("a sleep has no runtime: "), "{message}");
+        futures::executor::block_on(sleep);
+
         assert_eq!(gmp::block_on(async { gmp::spawn(async { 7 }).await.unwrap() }), 7);
         assert_eq!(hooked().build().unwrap().block_on(async { 8 }), 8);
     });

@@ -259,7 +259,8 @@ pub(crate) fn blocks_on_what_is_shut_down() -> bool {
 }
 
 /// The store that a timer of this thread goes to: that of the processor it holds, else of the first slot of its
-/// runtime. If that runtime is gone, one that is closed.
+/// runtime. If that runtime is gone, one that is closed. A thread of no runtime for which none can be built is told so:
+/// nobody would ever fire its timer, and nothing but this says why.
 #[inline]
 pub(crate) fn timer_home() -> &'static Timers {
     static GONE: Timers = Timers::closed();
@@ -271,8 +272,14 @@ pub(crate) fn timer_home() -> &'static Timers {
     }
     match runtime::current() {
         Ok(runtime) => &runtime.sched.slot(0).timers,
-        Err(_) => &GONE,
+        Err(_) if cx.runtime.is_some() => &GONE,
+        Err(e) => no_runtime_for_a_sleep(&e),
     }
+}
+
+#[cold]
+fn no_runtime_for_a_sleep(error: &std::io::Error) -> ! {
+    panic!("a sleep has no runtime: {error}")
 }
 
 /// A task began to wait for I/O at `netpoll`. A thread that holds a processor of that runtime looks itself when it goes

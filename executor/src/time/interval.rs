@@ -22,7 +22,7 @@ const LATE: Duration = Duration::from_millis(5);
 ///
 /// # Panics
 ///
-/// If `period` is zero.
+/// If `period` is zero. A tick that is waited for panics as a [`Sleep`].
 ///
 /// # Examples
 ///
@@ -48,7 +48,7 @@ pub fn interval(period: Duration) -> Interval {
 ///
 /// # Panics
 ///
-/// If `period` is zero.
+/// If `period` is zero. A tick that is waited for panics as a [`Sleep`].
 ///
 /// # Examples
 ///
@@ -134,6 +134,10 @@ impl Interval {
     /// # Cancel safety
     ///
     /// Strict: dropping it loses no tick.
+    ///
+    /// # Panics
+    ///
+    /// As a [`Sleep`].
     ///
     /// # Examples
     ///

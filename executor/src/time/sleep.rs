@@ -19,6 +19,10 @@ const WAITS_IN_VAIN: &str = "the runtime was shut down while its `block_on` wait
 /// It never ends early. It is late by what the scheduler needs to come to it. [`Duration::ZERO`] ends at once, and a
 /// duration beyond 292 years never does.
 ///
+/// # Panics
+///
+/// Polling it panics if it needs the default runtime and that cannot be built: on a thread of no runtime.
+///
 /// # Cancel safety
 ///
 /// Strict: dropping it loses nothing.
@@ -39,6 +43,10 @@ pub fn sleep(duration: Duration) -> Sleep {
 }
 
 /// Waits until `deadline`; one in the past ends at once.
+///
+/// # Panics
+///
+/// Polling it panics if it needs the default runtime and that cannot be built: on a thread of no runtime.
 ///
 /// # Cancel safety
 ///
@@ -63,6 +71,13 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 ///
 /// It belongs to the runtime that first polls it. After that runtime has been shut down it never ends; and since a
 /// `block_on` of that runtime would then wait for ever, polling it there is a panic.
+///
+/// # Panics
+///
+/// Polling it panics as above, and on a thread of no runtime, if the default runtime is needed and cannot be built; it
+/// may be polled again when it can.
+///
+/// # Examples
 ///
 /// To poll it by reference, as in a loop that waits for one of several things, pin it:
 ///

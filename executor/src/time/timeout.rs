@@ -18,6 +18,10 @@ use error::Elapsed;
 ///
 /// [`Elapsed`] when the time is over and the future is not ready.
 ///
+/// # Panics
+///
+/// Where `future` does, and as a [`Sleep`].
+///
 /// # Cancel safety
 ///
 /// That of `future`, which is dropped with the `Timeout`.
@@ -41,6 +45,10 @@ pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> Timeout<F::IntoF
 /// # Errors
 ///
 /// [`Elapsed`] when the deadline has passed and the future is not ready.
+///
+/// # Panics
+///
+/// Where `future` does, and as a [`Sleep`].
 ///
 /// # Cancel safety
 ///
