@@ -4,13 +4,14 @@
 //! 1. The result of a main is turned into its `ExitCode` inside the future that runs it, so the result itself never
 //!    leaves the thread that made it and need not be `Send`.
 //! 2. A panic of the body goes on in the thread that called the function, with its own payload.
-//! 3. The runtime is shut down before the function returns, also when the body panics.
+//! 3. The runtime is shut down before the function returns, also when the body panics. A main's stays the default one
+//!    until that has ended: what other threads spawn meanwhile is refused and starts no second runtime.
 //!
 //! `Send` or not is decided by method lookup: `(&Probe).via()` finds `ViaSend for Probe` first, if `F: Send` makes it
 //! exist, and else, one reference further, `ViaLocal for &Probe`. The bound is asked of the opaque type of the body's
 //! `async fn`, while another function is checked: in the function that defines it the question would be an error.
 
-use gmp_executor::runtime::{Builder, Runtime};
+use gmp_executor::runtime::{Builder, DefaultGuard, Runtime};
 use std::marker::PhantomData;
 use std::process::{ExitCode, Termination};
 
@@ -63,11 +64,10 @@ impl Spawned {
         F: Future + Send + 'static,
         F::Output: Termination,
     {
-        let runtime = match build(builder) {
-            Ok(runtime) => runtime,
+        let (_default, runtime) = match build(builder) {
+            Ok(built) => built,
             Err(status) => return status,
         };
-        let _default = runtime.install_default();
         // Here and not in a closure: the task's spawn location is then the attribute that the user wrote.
         let task = runtime.spawn(report(body));
         match runtime.block_on(task) {
@@ -91,11 +91,10 @@ impl Local {
         F: Future,
         F::Output: Termination,
     {
-        let runtime = match build(builder) {
-            Ok(runtime) => runtime,
+        let (_default, runtime) = match build(builder) {
+            Ok(built) => built,
             Err(status) => return status,
         };
-        let _default = runtime.install_default();
         runtime.block_on(report(body))
     }
 }
@@ -126,12 +125,17 @@ pub fn test<F: Future>(builder: Builder, body: F) -> F::Output {
     }
 }
 
-/// An error of `build` is the caller's to see (`GMP_PROCS`, say), and a main has no caller but the process.
-fn build(builder: Builder) -> Result<Runtime, ExitCode> {
-    builder.build().map_err(|error| {
-        eprintln!("Error: the runtime could not be built: {error}");
-        ExitCode::FAILURE
-    })
+/// A main's runtime, as the default one. An error of `build` is the caller's to see (`GMP_PROCS`, say), and a main has
+/// no caller but the process.
+fn build(builder: Builder) -> Result<(DefaultGuard, Runtime), ExitCode> {
+    match builder.build() {
+        // The guard first: of two names that are bound together the second is dropped first (invariant 3).
+        Ok(runtime) => Ok((runtime.install_default(), runtime)),
+        Err(error) => {
+            eprintln!("Error: the runtime could not be built: {error}");
+            Err(ExitCode::FAILURE)
+        }
+    }
 }
 
 async fn report<F>(body: F) -> ExitCode

@@ -15,7 +15,8 @@ mod tokens;
 
 /// Makes an `async fn` the entry point of a program: builds the runtime, runs the function on it, shuts it down.
 ///
-/// The runtime is the process-wide default one until the function returns: `gmp::spawn` means it on every thread.
+/// The runtime is the process-wide default one until the function returns: `gmp::spawn` means it on every thread, also
+/// while it is shut down, when it refuses what is spawned.
 /// The function takes no parameters. Its result may be anything that `fn main` may return, and means the same: an
 /// `Err` is printed and the process ends with status 1; it need not be `Send`. A panic in the function goes on in the
 /// main thread, so the process ends with status 101. A runtime that cannot be built is reported on standard error,
