@@ -42,8 +42,11 @@ table! {
     gmp::Handle:                                     true  true  true,
     gmp::runtime::EnterGuard:                        false false true,
     gmp::runtime::FoundIn:                           true  true  true,
+    gmp::runtime::LeakedTask:                        true  true  true,
     gmp::runtime::Leftover:                          true  true  true,
     gmp::runtime::Metrics:                           true  true  true,
+    gmp::runtime::StuckIn:                           true  true  true,
+    gmp::runtime::StuckPoll:                         true  true  true,
     gmp::task::JoinHandle<u8>:                       true  true  true,
     gmp::task::JoinHandle<Cell>:                     true  true  true,
     gmp::task::JoinHandle<PhantomPinned>:            true  true  true,
@@ -58,6 +61,8 @@ table! {
     gmp::task::coop::Unconstrained<Rc<u8>>:          false false true,
     gmp::task::coop::Unconstrained<PhantomPinned>:   true  true  false,
     gmp::time::Instant:                              true  true  true,
+    gmp::time::Interval:                             true  true  true,
+    gmp::time::MissedTickBehavior:                   true  true  true,
     gmp::time::Sleep:                                true  true  false,
     gmp::time::Timeout<u8>:                          true  true  false,
     gmp::time::Timeout<Cell>:                        true  false false,
@@ -116,11 +121,17 @@ fn r23_the_table_is_what_the_compiler_says() {
 /// What a closure for `catch_unwind` may hold.
 const _: () = {
     const fn is_unwind_safe<T: std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
+    const fn is_unwind_safe_by_value<T: std::panic::UnwindSafe>() {}
     is_unwind_safe::<gmp::Runtime>();
     is_unwind_safe::<gmp::Handle>();
     is_unwind_safe::<gmp::runtime::EnterGuard>();
     is_unwind_safe::<gmp::task::JoinHandle<u8>>();
     is_unwind_safe::<gmp::task::AbortHandle>();
+    is_unwind_safe::<gmp::chan::Sender<Cell>>();
+    is_unwind_safe::<gmp::chan::Receiver<Cell>>();
+    is_unwind_safe_by_value::<gmp::chan::Send<'static, u8>>();
+    is_unwind_safe_by_value::<gmp::chan::Recv<'static, Cell>>();
+    is_unwind_safe_by_value::<gmp::chan::Closed<'static, Cell>>();
     is_unwind_safe::<gmp::net::TcpListener>();
     is_unwind_safe::<gmp::net::TcpStream>();
     is_unwind_safe::<gmp::net::UdpSocket>();

@@ -20,6 +20,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -423,6 +424,17 @@ macro_rules! both {
         }
     )*};
 }
+
+// No user code runs under the lock of a channel, so a panic leaves none half changed (see `hchan`). What is in it is on
+// its way from one thread to another, whatever `T` is.
+impl<T> UnwindSafe for Sender<T> {}
+impl<T> RefUnwindSafe for Sender<T> {}
+impl<T> UnwindSafe for Receiver<T> {}
+impl<T> RefUnwindSafe for Receiver<T> {}
+// The message is the sender's own until it is sent.
+impl<T: UnwindSafe> UnwindSafe for Send<'_, T> {}
+impl<T> UnwindSafe for Recv<'_, T> {}
+impl<T> UnwindSafe for Closed<'_, T> {}
 
 both! {
     Sender, senders;
