@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::stream::FusedStream;
 use gmp::Builder;
 use gmp::chan::{Receiver, RecvError, SendError, Sender, TryRecvError, TrySendError, bounded, unbounded};
 
@@ -451,6 +452,33 @@ fn r13_a_hostile_waker_does_no_harm() {
     drop(waker);
     assert_eq!(sender.try_send(1), Ok(()));
     assert_eq!(poll(recv), Poll::Ready(Ok(1)));
+}
+
+#[test]
+fn r19_a_stream_of_which_select_takes_all() {
+    let (sender, mut receiver) = bounded(2);
+    let (quiet, mut never) = bounded::<u32>(0);
+    sender.try_send(1).unwrap();
+    sender.try_send(2).unwrap();
+    drop(sender);
+    let mut other = receiver.clone();
+    let taken = gmp::block_on(async {
+        let mut taken = Vec::new();
+        loop {
+            futures::select! {
+                n = receiver.select_next_some() => taken.push(n),
+                n = never.select_next_some() => taken.push(n),
+                complete => return taken,
+            }
+            // Empty and closed, but its stream has not said so.
+            assert!(!receiver.is_terminated());
+            quiet.close();
+        }
+    });
+    assert_eq!(taken, [1, 2]);
+    assert!(receiver.is_terminated() && never.is_terminated() && !other.is_terminated());
+    assert_eq!(gmp::block_on(other.next()), None);
+    assert!(other.is_terminated() && !other.clone().is_terminated());
 }
 
 #[test]

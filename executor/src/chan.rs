@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
+use futures_core::stream::FusedStream;
 
 use crate::budget::{self, Charge};
 use crate::cold;
@@ -95,7 +96,7 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 
 fn with<T>(hchan: Hchan<T>) -> (Sender<T>, Receiver<T>) {
     let shared = Arc::new(Shared { hchan, senders: AtomicUsize::new(1), receivers: AtomicUsize::new(1) });
-    (Sender { shared: shared.clone() }, Receiver { shared, stream: None })
+    (Sender { shared: shared.clone() }, Receiver { shared, stream: None, is_over: false })
 }
 
 /// The sending half of a channel. Clones send into the same one.
@@ -220,11 +221,14 @@ impl<T> Sender<T> {
 /// The receiving half of a channel. Clones receive from the same one; each message goes to one of them.
 ///
 /// It is a `futures` [`Stream`] too. One whose `poll_next` is pending keeps its place in the line, also for messages
-/// that others could have: poll it again, receive by other means, or drop it.
+/// that others could have: poll it again, receive by other means, or drop it. As a [`FusedStream`] it is terminated
+/// when its own `poll_next` has given the end.
 pub struct Receiver<T> {
     shared: Arc<Shared<T>>,
     /// The place of the stream, once it was polled.
     stream: Option<Pin<Box<Sudog<Served<T>>>>>,
+    /// The stream has given its end.
+    is_over: bool,
 }
 
 impl<T> Receiver<T> {
@@ -451,7 +455,7 @@ impl<T> Clone for Sender<T> {
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Self {
         self.shared.receivers.fetch_add(1, Relaxed);
-        Receiver { shared: self.shared.clone(), stream: None }
+        Receiver { shared: self.shared.clone(), stream: None, is_over: false }
     }
 }
 
@@ -485,7 +489,15 @@ impl<T> Stream for Receiver<T> {
         } else {
             wait_take(&this.shared, sudog, cx)
         };
+        this.is_over = matches!(poll, Poll::Ready(Err(_)));
         poll.map(Result::ok)
+    }
+}
+
+impl<T> FusedStream for Receiver<T> {
+    fn is_terminated(&self) -> bool {
+        // Closed and empty would not do: others receive what is left, between a look and the poll that relies on it.
+        self.is_over
     }
 }
 
