@@ -56,6 +56,7 @@ fn r18_what_allocates_and_what_does_not() {
     a_burst_that_others_end_gives_its_memory_back();
     a_burst_of_processors_that_are_gone_gives_its_memory_back();
     a_reset_of_the_timer_for_hyper_allocates_nothing();
+    a_datagram_to_an_address_allocates_nothing();
 }
 
 /// There is no runtime here: all of it is of this thread.
@@ -91,6 +92,24 @@ fn a_reset_of_the_timer_for_hyper_allocates_nothing() {
         let before = ALLOCATIONS.get();
         for n in 0..1000 {
             gmp::rt::GmpTimer.reset(&mut sleep, deadline + std::time::Duration::from_secs(n));
+        }
+        ALLOCATIONS.get() - before
+    });
+    assert_eq!(allocations, 0);
+}
+
+fn a_datagram_to_an_address_allocates_nothing() {
+    let runtime = Builder::new().procs(1).build().unwrap();
+    let allocations = runtime.block_on(async {
+        let socket = gmp::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let target = socket.local_addr().unwrap();
+        let before = ALLOCATIONS.get();
+        for _ in 0..100 {
+            assert_eq!(socket.send_to(b"tick", target).await.unwrap(), 4);
+            assert_eq!(socket.send_to(b"tock", (target.ip(), target.port())).await.unwrap(), 4);
+            for _ in 0..2 {
+                assert_eq!(socket.recv_from(&mut [0; 8]).await.unwrap(), (4, target));
+            }
         }
         ALLOCATIONS.get() - before
     });

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::ops::Deref;
 
 use crate::lookup::Lookup;
 
@@ -43,17 +44,34 @@ impl Addrs {
         }
     }
 
-    async fn get(self) -> io::Result<Vec<SocketAddr>> {
+    async fn get(self) -> io::Result<Found> {
         match self.0 {
-            Inner::One(addr) => Ok(vec![addr]),
-            Inner::Many(addrs) => Ok(addrs),
-            Inner::Asked(lookup) => lookup.await,
+            Inner::One(addr) => Ok(Found::One(addr)),
+            Inner::Many(addrs) => Ok(Found::Many(addrs)),
+            Inner::Asked(lookup) => lookup.await.map(Found::Many),
+        }
+    }
+}
+
+/// The addresses. A datagram to a single one allocates nothing.
+pub(crate) enum Found {
+    One(SocketAddr),
+    Many(Vec<SocketAddr>),
+}
+
+impl Deref for Found {
+    type Target = [SocketAddr];
+
+    fn deref(&self) -> &[SocketAddr] {
+        match self {
+            Found::One(addr) => std::slice::from_ref(addr),
+            Found::Many(addrs) => addrs,
         }
     }
 }
 
 /// All addresses of `addr`, none being an error.
-pub(crate) async fn addrs_of(addr: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
+pub(crate) async fn addrs_of(addr: impl ToSocketAddrs) -> io::Result<Found> {
     let addrs = addr.addrs()?;
     drop(addr);
     let addrs = addrs.get().await?;
@@ -83,7 +101,11 @@ pub(crate) async fn addrs_of(addr: impl ToSocketAddrs) -> io::Result<Vec<SocketA
 pub async fn lookup_host(host: impl ToSocketAddrs) -> io::Result<impl Iterator<Item = SocketAddr>> {
     let addrs = host.addrs()?;
     drop(host);
-    Ok(addrs.get().await?.into_iter())
+    let (one, many) = match addrs.get().await? {
+        Found::One(addr) => (Some(addr), Vec::new()),
+        Found::Many(addrs) => (None, addrs),
+    };
+    Ok(one.into_iter().chain(many))
 }
 
 macro_rules! numeric {

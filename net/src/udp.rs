@@ -43,7 +43,7 @@ impl UdpSocket {
     /// Strict: dropping it closes what it opened.
     pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<UdpSocket> {
         let mut last = None;
-        for addr in addrs_of(addr).await? {
+        for &addr in addrs_of(addr).await?.iter() {
             let bound = Socket::new(Domain::for_address(addr), Type::DGRAM.nonblocking(), Some(Protocol::UDP))
                 .and_then(|socket| socket.bind(&addr.into()).map(|()| socket));
             match bound {
@@ -88,7 +88,7 @@ impl UdpSocket {
     /// Strict: dropping it loses nothing; call again.
     pub async fn connect(&self, addr: impl ToSocketAddrs) -> io::Result<()> {
         let mut last = None;
-        for addr in addrs_of(addr).await? {
+        for &addr in addrs_of(addr).await?.iter() {
             match self.source.connect(addr) {
                 Ok(()) => return Ok(()),
                 Err(e) => last = Some(e),

@@ -52,7 +52,7 @@ impl TcpListener {
     /// Strict: dropping it closes what it opened.
     pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
         let mut last = None;
-        for addr in addrs_of(addr).await? {
+        for &addr in addrs_of(addr).await?.iter() {
             match TcpSocket::for_addr(addr).and_then(|socket| {
                 socket.set_reuseaddr(true)?;
                 socket.bind(addr)?;

@@ -75,7 +75,7 @@ impl TcpStream {
     /// Strict: dropping it closes what it opened.
     pub async fn connect(addr: impl ToSocketAddrs) -> io::Result<TcpStream> {
         let mut last = None;
-        for addr in addrs_of(addr).await? {
+        for &addr in addrs_of(addr).await?.iter() {
             let connected = match TcpSocket::for_addr(addr) {
                 Ok(socket) => socket.connect(addr).await,
                 // Perhaps a family that this machine does not have.
