@@ -320,6 +320,17 @@ fn nothing_is_left_for_later() {
     assert_none("left for later", &found);
 }
 
+/// They call what they hide from users: a newer one of them beside an older one would not build, or do something else.
+#[test]
+fn the_crates_ask_for_each_others_exact_version() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let version = manifest.lines().find_map(|line| line.strip_prefix("version = ")).unwrap().trim_matches('"');
+    for name in ["executor", "net", "macros"] {
+        let asked = format!("gmp-{name} = {{ path = \"{name}\", version = \"={version}\" }}");
+        assert!(manifest.lines().any(|line| line == asked), "Cargo.toml says: {asked}");
+    }
+}
+
 /// rustfmt keeps code as narrow; comments and Markdown it leaves alone. Tables are as wide as they are.
 #[test]
 fn prose_is_as_narrow_as_code() {
