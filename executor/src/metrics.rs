@@ -192,8 +192,9 @@ pub struct Metrics {
     pub spawned: u64,
     /// Polls of tasks.
     pub polled: u64,
-    /// Tasks found at each exit of the search, in the order of [`FoundIn`].
-    pub found: [u64; EXITS],
+    /// Tasks found at each exit of the search, in the order of [`FoundIn`]. See [`Metrics::found_in`]: their number is
+    /// not the users' to know, as it may grow.
+    pub(crate) found: [u64; EXITS],
     /// Tasks that went from a full local queue to the global one.
     pub overflowed: u64,
     /// Tasks taken from other processors.
