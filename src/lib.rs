@@ -26,6 +26,7 @@ mod attribute;
 pub use gmp_executor::runtime::{
     Builder, Handle, Runtime, block_in_place, block_on, procs, set_procs, spawn, spawn_blocking,
 };
+pub use gmp_executor::task::yield_now;
 pub use gmp_macros::{main, test};
 
 /// Runtimes: building, entering, measuring and shutting them down.

@@ -27,7 +27,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         _ => {}
     }
     // Its first poll may be the main thread's, which waits for it.
-    gmp::task::yield_now().await;
+    gmp::yield_now().await;
     assert_ne!(thread::current().name(), Some("main"), "a main that is `Send` is a task");
 
     let status = child("status");
