@@ -443,6 +443,20 @@ fn r24_a_block_on_inside_the_same_one_is_told() {
 
 /// Tasks that are bound to a thread are told of like others.
 #[test]
+fn r24_a_block_on_that_waits_for_a_local_task_around_it_is_told() {
+    limited(|| {
+        let runtime = runtime(SOON);
+        let report = report_of(|| {
+            runtime.block_on(async {
+                let task = gmp::task::spawn_local(async { 1 });
+                gmp::block_on(task)
+            })
+        });
+        assert!(report.starts_with("deadlock: nothing has run for 50ms"), "{report}");
+    });
+}
+
+#[test]
 fn r24_local_and_pinned_tasks_are_told() {
     limited(|| {
         let runtime = runtime(SOON);

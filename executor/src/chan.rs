@@ -82,6 +82,9 @@ pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 
 /// Makes a channel that always has room. What is sent faster than it is received stays in memory.
 ///
+/// [`Sender::send`] is a future here too, which does nothing until it is awaited: also `let _ = sender.send(message)`
+/// sends nothing. [`Sender::try_send`] is what tokio's `UnboundedSender::send` is.
+///
 /// # Examples
 ///
 /// ```
@@ -157,7 +160,7 @@ impl<T> Sender<T> {
     }
 
     /// [`Sender::send`] that blocks the thread, for code that is not async. The tasks behind this one do not wait for
-    /// it: the thread gives its processor up while it waits.
+    /// it, but for local tasks of this thread: it gives its processor up while it waits.
     ///
     /// # Errors
     ///
@@ -290,7 +293,7 @@ impl<T> Receiver<T> {
     }
 
     /// [`Receiver::recv`] that blocks the thread, for code that is not async. The tasks behind this one do not wait for
-    /// it: the thread gives its processor up while it waits.
+    /// it, but for local tasks of this thread: it gives its processor up while it waits.
     ///
     /// # Errors
     ///

@@ -3,8 +3,9 @@
 use crate::context;
 use crate::processor::{Polled, Processor};
 
-/// Runs `f`, which may block, on this thread. The other tasks do not wait for it: while it lasts `sysmon` may give the
-/// processor to another thread (Go: `entersyscall`, `retake`). A short `f` costs nanoseconds and moves nothing.
+/// Runs `f`, which may block, on this thread. The other tasks do not wait for it, but for local tasks of this thread:
+/// while it lasts `sysmon` may give the processor to another thread (Go: `entersyscall`, `retake`). A short `f` costs
+/// nanoseconds and moves nothing.
 ///
 /// Inside `f` the thread counts as one outside the runtime: what it spawns and wakes goes to the global queue.
 /// Afterwards it has a processor again, for which it may have to wait. It may be called anywhere, also inside another

@@ -38,6 +38,10 @@ use crate::waits::{Outcome, Wait};
 /// on this thread too, until `future` has ended. In the first millisecond of a runtime, while its threads are on their
 /// way, so may a poll of a task on the main thread, if the task's end is all that `future` waits for.
 ///
+/// Local tasks of a `block_on`, set or pinned task around it have only this thread, and stand still until it returns.
+/// If `future` waits for one of them, it waits for ever;
+/// [`Builder::detect_deadlocks`](super::Builder::detect_deadlocks) finds that.
+///
 /// While the runtime shuts down sleeps end as ever, and sockets are looked at every millisecond. A `block_on` that
 /// waits even when the shutdown is over, which only one on a thread of your own can, panics if it waits for time, and
 /// gets an error if it waits for a socket.

@@ -186,7 +186,7 @@ impl<T: ?Sized> Mutex<T> {
     }
 
     /// [`Mutex::lock`] that blocks the thread, for code that is not async. The tasks behind this one do not wait for
-    /// it: the thread gives its processor up while it waits.
+    /// it, but for local tasks of this thread: it gives its processor up while it waits.
     ///
     /// # Panics
     ///

@@ -16,6 +16,9 @@ use crate::runtime::Runtime;
 /// [`spawn_pinned`](crate::runtime::spawn_pinned). It runs while that is polled, and is dropped with it at the latest:
 /// a task that is still there when `block_on` ends has its future dropped, and its handle says that it was cancelled.
 ///
+/// What blocks this thread holds up all its local tasks, for no other may run them: in the middle of a poll they stand
+/// still also in a `block_on`, `recv_blocking` and the like. To wait for one of them there is to wait for ever.
+///
 /// # Panics
 ///
 /// Outside of all of them, such as directly in a task of [`spawn`](crate::runtime::spawn), which may change threads at
@@ -58,7 +61,8 @@ where
 ///
 /// Only this thread polls and drops the tasks; their wakers and handles may go anywhere. One poll of the set polls 61
 /// tasks at most, and ends earlier when the time slice is spent: what else runs on the thread and on its processor has
-/// its turn.
+/// its turn. A task that blocks the thread, also in a `block_on`, holds up the others of its set, as in
+/// [`spawn_local`].
 ///
 /// Dropping the set drops the futures of its tasks. Their handles say that they were cancelled.
 ///
