@@ -301,6 +301,31 @@ fn r24_two_runtimes_whose_tasks_wait_for_each_other() {
 
 /// A thread in `block_on` holds a processor; the slot must not serve the next runtime meanwhile.
 #[test]
+fn r14_a_shutdown_in_the_background_waits_for_no_closure() {
+    limited(|| {
+        let runtime = runtime(1);
+        let drops = Drops::default();
+        let guard = drops.guard();
+        let task = runtime.spawn(async move {
+            let _guard = guard;
+            std::future::pending::<()>().await;
+        });
+        let ((began, has_begun), (end, until)) = (channel(), channel());
+        let closure = runtime.spawn_blocking(move || {
+            began.send(()).unwrap();
+            until.recv()
+        });
+        has_begun.recv().unwrap();
+        runtime.shutdown_background();
+        end.send(7).unwrap();
+        let next = self::runtime(1);
+        assert_eq!(next.block_on(closure).unwrap(), Ok(7));
+        assert!(next.block_on(task).unwrap_err().is_cancelled());
+        assert_eq!(drops.count(), 1);
+    });
+}
+
+#[test]
 fn r14_shutdown_waits_for_the_poll_of_a_block_on() {
     limited(|| {
         let runtime = runtime(1);

@@ -230,6 +230,24 @@ impl Runtime {
         std::mem::forget(self);
         shutdown::shut_down(runtime, Patience::timeout(timeout))
     }
+
+    /// [`Runtime::shutdown_timeout`] that waits for nothing: what this thread can drop is dropped here, and the rest
+    /// when it ends.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = gmp::runtime::Builder::new().enable_io().enable_time().build()?;
+    /// let (end, until) = std::sync::mpsc::channel::<()>();
+    /// let task = runtime.spawn_blocking(move || until.recv());
+    /// runtime.shutdown_background();
+    /// drop((end, task));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn shutdown_background(self) {
+        // What is left is dropped by others; nobody wants to be told.
+        let _ = self.shutdown_timeout(Duration::ZERO);
+    }
 }
 
 impl Drop for Runtime {

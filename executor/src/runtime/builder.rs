@@ -100,6 +100,16 @@ impl Builder {
         self
     }
 
+    /// [`Builder::enable_all`], which does nothing.
+    pub fn enable_io(self) -> Self {
+        self
+    }
+
+    /// [`Builder::enable_all`], which does nothing.
+    pub fn enable_time(self) -> Self {
+        self
+    }
+
     /// What the names of the runtime's threads begin with. The system shows the first 15 bytes.
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {
         self.config.thread_name = Some(name.into());
