@@ -70,12 +70,12 @@ const CASES: &[Case] = &[
     Case {
         name: "main_has_parameters",
         source: "#[gmp::main]\nasync fn main(\n    _: u8,\n) {}\n",
-        errors: &[(2, "a function under `#[gmp::main]` has no parameters")],
+        errors: &[(2, "has no parameters: leave the attribute out, and call it in `gmp::block_on`")],
     },
     Case {
         name: "main_has_generics",
         source: "#[gmp::main]\nasync fn main<T>() {}\n",
-        errors: &[(2, "a function under `#[gmp::main]` has no generics")],
+        errors: &[(2, "has no generics: leave the attribute out, and call it in `gmp::block_on`")],
     },
     Case {
         name: "main_has_a_where_clause",
@@ -181,7 +181,26 @@ const CASES: &[Case] = &[
     Case {
         name: "test_has_parameters",
         source: "#[gmp::test]\nasync fn fails(_: u8) {}\n",
-        errors: &[(2, "a function under `#[gmp::test]` has no parameters")],
+        errors: &[(2, "has no parameters: let it call an `async fn` that has them")],
+    },
+    Case {
+        name: "main_knows_no_self",
+        source: "pub struct App;\nimpl App {\n    fn new() -> Self {\n        Self\n    }\n    #[gmp::main]\n    \
+            pub async fn run() {\n        if true {\n            drop(Self::new());\n        }\n    }\n    \
+            #[gmp::main]\n    pub async fn stop() -> Result<(), Self> {\n        Err(App::new())\n    }\n}\n\
+            fn main() {}\n",
+        errors: &[
+            (9, "a function under `#[gmp::main]` knows no `Self`: name the type"),
+            (13, "a function under `#[gmp::main]` knows no `Self`: name the type"),
+        ],
+    },
+    Case {
+        name: "main_knows_its_own_self",
+        source: "macro_rules! quoted {\n    ($($t:tt)*) => {};\n}\n#[gmp::main]\nasync fn main() {\n    \
+            struct App(Option<Box<Self>>);\n    impl App {\n        fn new() -> Self {\n            Self(None)\n        \
+            }\n    }\n    quoted!(Self);\n    drop(App::new().0);\n}\n#[gmp::main]\n\
+            pub async fn other() {\n    quoted!(Self);\n}\n",
+        errors: &[],
     },
     Case {
         name: "test_is_one_already",

@@ -21,6 +21,14 @@ impl Attribute {
         }
     }
 
+    /// What to do about a function that cannot be under it, for what it has or names.
+    pub(crate) fn mend(self) -> &'static str {
+        match self {
+            Attribute::Main => "leave the attribute out, and call it in `gmp::block_on`",
+            Attribute::Test => "let it call an `async fn` that has them",
+        }
+    }
+
     /// The end of every message about an argument that is not one.
     fn accepted(self) -> String {
         let words = match self {

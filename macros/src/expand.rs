@@ -33,7 +33,7 @@ const MUST_USE: &str = "#[must_use = \"the status of the body: return it from `m
 /// The expansion of `#[gmp::main]`.
 pub(crate) fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let arguments = Arguments::parse(Attribute::Main, arguments);
-    let function = match Function::parse(Attribute::Main.name(), item) {
+    let function = match Function::parse(Attribute::Main, item) {
         Ok(function) => function,
         Err(refusal) => return refused(arguments.errors, refusal),
     };
@@ -73,7 +73,7 @@ pub(crate) fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// The expansion of `#[gmp::test]`.
 pub(crate) fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let mut arguments = Arguments::parse(Attribute::Test, arguments);
-    let function = match Function::parse(Attribute::Test.name(), item) {
+    let function = match Function::parse(Attribute::Test, item) {
         Ok(function) => function,
         Err(refusal) => return refused(arguments.errors, refusal),
     };

@@ -2,6 +2,7 @@
 //!
 //! 1. The last token of a function is its body, so whatever is between the parameters and it is the result type.
 
+use crate::arguments::Attribute;
 use crate::tokens::{Error, is_group, is_mark, is_word};
 use proc_macro::{Delimiter, Group, Ident, TokenStream, TokenTree};
 
@@ -26,8 +27,9 @@ pub(crate) struct Refusal {
 }
 
 impl Function {
-    /// Takes `item` apart; `attribute` is what the messages call the attribute.
-    pub(crate) fn parse(attribute: &str, item: TokenStream) -> Result<Self, Refusal> {
+    /// Takes `item` apart.
+    pub(crate) fn parse(attribute: Attribute, item: TokenStream) -> Result<Self, Refusal> {
+        let (attribute, mend) = (attribute.name(), attribute.mend());
         let tokens: Vec<TokenTree> = item.clone().into_iter().collect();
         let as_it_is = |message: String, tokens: &[TokenTree]| Refusal {
             error: Error::over(tokens, message),
@@ -74,13 +76,13 @@ impl Function {
         if is_mark(tokens.get(next), '<') {
             let end = (next..tokens.len()).find(|&at| is_group(tokens.get(at), Delimiter::Parenthesis));
             let generics = &tokens[next..end.unwrap_or(next + 1)];
-            return Err(refuse(name, generics, format!("a function under {attribute} has no generics")));
+            return Err(refuse(name, generics, format!("a function under {attribute} has no generics: {mend}")));
         }
         let Some(TokenTree::Group(parameters)) = tokens.get(next) else {
             return Err(as_it_is(format!("{attribute} goes on an `async fn`"), &tokens[start..]));
         };
         if !parameters.stream().is_empty() {
-            let message = format!("a function under {attribute} has no parameters");
+            let message = format!("a function under {attribute} has no parameters: {mend}");
             return Err(refuse(name, &tokens[next..=next], message));
         }
 
@@ -91,7 +93,11 @@ impl Function {
         }
         let returns = &tokens[next..body];
         if let Some(at) = returns.iter().position(|token| is_word(Some(token), "where")) {
-            return Err(refuse(name, &returns[at..], format!("a function under {attribute} has no generics")));
+            return Err(refuse(name, &returns[at..], format!("a function under {attribute} has no generics: {mend}")));
+        }
+        if let Some(at) = outer_self(&tokens[next..]) {
+            let message = format!("a function under {attribute} knows no `Self`: name the type");
+            return Err(refuse(name, &[at], message));
         }
         Ok(Function {
             attributes,
@@ -136,6 +142,31 @@ fn is_body(token: &TokenTree) -> bool {
         }
         token => is_group(Some(token), Delimiter::Brace),
     }
+}
+
+/// A `Self` that is the one of an `impl` around the function, which its body, an item of its own, does not know.
+fn outer_self(tokens: &[TokenTree]) -> Option<TokenTree> {
+    let mut found = None;
+    // What has a `Self` of its own, or may become so.
+    let has_items = tokens_in(tokens, &mut |token| {
+        let TokenTree::Ident(word) = token else { return false };
+        match word.to_string().as_str() {
+            "impl" | "trait" | "struct" | "enum" | "union" | "macro_rules" => return true,
+            "Self" if found.is_none() => found = Some(token.clone()),
+            _ => {}
+        }
+        false
+    });
+    if has_items { None } else { found }
+}
+
+/// Whether `is_it` holds for one of `tokens`, also inside of groups; what is given to a macro is left out.
+fn tokens_in(tokens: &[TokenTree], is_it: &mut impl FnMut(&TokenTree) -> bool) -> bool {
+    tokens.iter().enumerate().any(|(at, token)| match token {
+        TokenTree::Group(_) if at > 0 && is_mark(tokens.get(at - 1), '!') => false,
+        TokenTree::Group(group) => tokens_in(&group.stream().into_iter().collect::<Vec<_>>(), is_it),
+        token => is_it(token),
+    })
 }
 
 /// A refusal of an item that the compiler would refuse too, were it to see it. A `main` leaves an empty one behind: a
