@@ -27,8 +27,13 @@ mod tokens;
 /// printed and is a status; who wants the body's own result calls an `async fn` without the attribute in
 /// `gmp::block_on`.
 ///
-/// If the future of the function is `Send` it is spawned as an ordinary task and the main thread only waits; what it
-/// spawns then lands in the queue of the processor that it runs on. Otherwise it is polled on the main thread.
+/// If the future of the function is `Send` it is spawned as an ordinary task and the main thread waits; what it spawns
+/// then lands in the queue of the processor that it runs on. In the first millisecond the main thread may poll it, so
+/// that what is in a thread-local before the first `.await` need not be there after it, as in any task. Otherwise it is
+/// polled on the main thread.
+///
+/// Other attributes go to the function that comes out, which is not async: one that wraps the call, as
+/// `#[tracing::instrument]`, wraps building the runtime and waiting for the body, which may run on another thread.
 ///
 /// | argument | meaning | left out |
 /// |---|---|---|

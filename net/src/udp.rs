@@ -101,7 +101,8 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// Those of `send(2)`, among them what the peer's machine said to an earlier datagram.
+    /// Those of `send(2)`, among them what the peer's machine said to an earlier datagram, or that the runtime was shut
+    /// down.
     ///
     /// # Cancel safety
     ///
@@ -123,7 +124,7 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// Those of `recv(2)`.
+    /// Those of `recv(2)`, or that the runtime was shut down.
     ///
     /// # Cancel safety
     ///
@@ -145,7 +146,7 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// Those of `sendto(2)`, or that there is no address.
+    /// Those of `sendto(2)`; that there is no address; or that the runtime was shut down.
     ///
     /// # Cancel safety
     ///
@@ -168,7 +169,7 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// Those of `recvfrom(2)`.
+    /// Those of `recvfrom(2)`, or that the runtime was shut down.
     ///
     /// # Cancel safety
     ///
@@ -190,7 +191,7 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// Those of `recvfrom(2)`.
+    /// Those of `recvfrom(2)`, or that the runtime was shut down.
     ///
     /// # Cancel safety
     ///

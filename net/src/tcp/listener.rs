@@ -74,7 +74,8 @@ impl TcpListener {
     /// # Errors
     ///
     /// Those of `accept(2)`. One of a connection that broke off, or of too many open files, leaves the listener as it
-    /// was: try again, the latter after a while. Or that the connection cannot be registered, which closes it.
+    /// was: try again, the latter after a while. Or that the connection cannot be registered, which closes it; or that
+    /// the runtime was shut down.
     ///
     /// # Cancel safety
     ///
