@@ -47,7 +47,8 @@ fn r14_a_handle() {
         assert!(message.starts_with("runtime shut down: ") && message.contains("call `gmp::block_on`"), "{message}");
         assert_eq!(handle.metrics().procs, 0);
         let _entered = handle.enter();
-        assert!(gmp::Handle::try_current().unwrap_err().to_string().contains("runtime shut down"));
+        let error = gmp::Handle::try_current().unwrap_err().to_string();
+        assert!(error.starts_with("runtime shut down: ") && error.contains("drop that guard"), "{error}");
         assert!(next.block_on(async { gmp::spawn(async {}).await }).is_ok(), "inside, the next one is the current one");
     });
 }

@@ -73,6 +73,7 @@ pub(crate) fn all_slots() -> Vec<&'static Sched> {
 
 /// Users look for these words: the façade's docs promise them (`runtime`).
 pub(crate) const SHUT_DOWN: &str = "runtime shut down";
+const STILL_IN_IT: &str = "runtime shut down: this thread is still in it; if by `enter`, drop that guard first";
 pub(crate) const FORKED: &str = "this gmp runtime belongs to the parent process: its threads did not come along in the fork; build one in the child";
 
 /// The runtime this thread is in, else the default one, which is started if need be.
@@ -81,19 +82,19 @@ pub(crate) const FORKED: &str = "this gmp runtime belongs to the parent process:
 ///
 /// The runtime is shut down or belongs to the parent process, or the default one could not be built.
 pub(crate) fn current() -> io::Result<RuntimeRef> {
-    let runtime = match context::current().runtime {
-        Some(runtime) => runtime,
-        None => default::get()?,
-    };
-    check(runtime)
+    match context::current().runtime {
+        Some(runtime) => check(runtime, STILL_IN_IT),
+        None => check(default::get()?, SHUT_DOWN),
+    }
 }
 
-fn check(runtime: RuntimeRef) -> io::Result<RuntimeRef> {
+/// The error is `gone` if the runtime is.
+fn check(runtime: RuntimeRef, gone: &'static str) -> io::Result<RuntimeRef> {
     if !runtime.is_of_this_process() {
         return Err(io::Error::other(FORKED));
     }
     if !runtime.is_there() {
-        return Err(io::Error::other(SHUT_DOWN));
+        return Err(io::Error::other(gone));
     }
     Ok(runtime)
 }
@@ -136,13 +137,18 @@ impl Runtime {
     ///
     /// # Panics
     ///
-    /// If `future` does, or if it waits in vain and the runtime looks for that ([`Builder::detect_deadlocks`]).
+    /// If `future` does, if it waits in vain and the runtime looks for that ([`Builder::detect_deadlocks`]), or in a
+    /// forked child of the process that built the runtime, also where `future` has forked and is to wait there.
     #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         block_on::on(self.runtime, future)
     }
 
     /// Spawns a task on this runtime; see [`spawn`].
+    ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that built the runtime.
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
@@ -153,6 +159,10 @@ impl Runtime {
     }
 
     /// Runs a closure that may block on this runtime; see [`spawn_blocking`].
+    ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that built the runtime.
     #[track_caller]
     pub fn spawn_blocking<F, R>(&self, f: F) -> JoinHandle<R>
     where
@@ -163,6 +173,10 @@ impl Runtime {
     }
 
     /// Runs a future on a thread of its own, on this runtime; see [`spawn_pinned`].
+    ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that built the runtime.
     #[track_caller]
     pub fn spawn_pinned<F, Fut>(&self, f: F) -> JoinHandle<Fut::Output>
     where
@@ -309,6 +323,10 @@ impl Handle {
 
     /// Spawns a task on this runtime; see [`spawn`]. If the runtime is shut down the future is dropped and the handle
     /// says so.
+    ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that built the runtime.
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
@@ -331,6 +349,10 @@ impl Handle {
 
     /// Runs a closure that may block on this runtime; see [`spawn_blocking`]. If the runtime is shut down the closure
     /// is dropped and the handle says so.
+    ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that built the runtime.
     #[track_caller]
     pub fn spawn_blocking<F, R>(&self, f: F) -> JoinHandle<R>
     where
@@ -353,6 +375,10 @@ impl Handle {
 
     /// Runs a future on a thread of its own, on this runtime; see [`spawn_pinned`]. If the runtime is shut down the
     /// closure is dropped and the handle says so.
+    ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that built the runtime.
     #[track_caller]
     pub fn spawn_pinned<F, Fut>(&self, f: F) -> JoinHandle<Fut::Output>
     where
@@ -379,8 +405,8 @@ impl Handle {
     ///
     /// # Panics
     ///
-    /// If `future` does, if the runtime is shut down, or if it looks for deadlocks ([`Builder::detect_deadlocks`]) and
-    /// finds one.
+    /// If `future` does, if the runtime is shut down or belongs to the parent process, also where `future` has forked
+    /// and is to wait in the child, or if it looks for deadlocks ([`Builder::detect_deadlocks`]) and finds one.
     #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         block_on::on(self.runtime, future)

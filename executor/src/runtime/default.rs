@@ -3,7 +3,7 @@
 use std::io;
 
 use super::builder::Failed;
-use super::{Builder, check};
+use super::{Builder, SHUT_DOWN, check};
 use crate::sched::RuntimeRef;
 use crate::sys::{Mutex, rank};
 
@@ -13,7 +13,7 @@ static DEFAULT: Mutex<Option<RuntimeRef>> = Mutex::new(rank::PROCESS - 1, None);
 pub(super) fn get() -> io::Result<RuntimeRef> {
     let mut default = DEFAULT.lock();
     if let Some(runtime) = *default {
-        if check(runtime).is_ok() {
+        if check(runtime, SHUT_DOWN).is_ok() {
             return Ok(runtime);
         }
     }
@@ -48,6 +48,6 @@ pub(super) fn uninstall(mine: RuntimeRef, before: Option<RuntimeRef>) {
     let mut default = DEFAULT.lock();
     let still = default.is_some_and(|now| std::ptr::eq(now.sched, mine.sched) && now.generation == mine.generation);
     if still {
-        *default = before.filter(|runtime| check(*runtime).is_ok());
+        *default = before.filter(|runtime| check(*runtime, SHUT_DOWN).is_ok());
     }
 }

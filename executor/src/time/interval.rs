@@ -64,7 +64,7 @@ pub fn interval(period: Duration) -> Interval {
 /// ```
 #[track_caller]
 pub fn interval_at(start: Instant, period: Duration) -> Interval {
-    assert!(!period.is_zero(), "an interval's period is longer than zero");
+    assert!(!period.is_zero(), "an interval's period is zero: it needs one that is longer");
     Interval { next: Box::pin(sleep_until(start)), period, behavior: MissedTickBehavior::default() }
 }
 
