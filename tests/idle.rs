@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use gmp::net::TcpListener;
 use gmp::runtime::Builder;
 
-/// How often each thread of the runtime has slept of its own accord.
-fn sleeps() -> BTreeMap<String, u64> {
+/// How often each thread of the runtime has slept of its own accord, and its CPU time, in nanoseconds.
+fn sleeps() -> BTreeMap<String, (u64, u64)> {
     let mut sleeps = BTreeMap::new();
     for thread in std::fs::read_dir("/proc/self/task").unwrap() {
         let path = thread.unwrap().path();
@@ -18,7 +18,10 @@ fn sleeps() -> BTreeMap<String, u64> {
         }
         let status = std::fs::read_to_string(path.join("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
-        sleeps.insert(format!("{} {}", name.trim(), path.display()), line.trim().parse().unwrap());
+        let schedstat = std::fs::read_to_string(path.join("schedstat")).unwrap();
+        let cpu_ns = schedstat.split(' ').next().unwrap().parse().unwrap();
+        let slept = line.trim().parse().unwrap();
+        sleeps.insert(format!("{} {}", name.trim(), path.display()), (slept, cpu_ns));
     }
     sleeps
 }

@@ -5,10 +5,10 @@
 //! where answers come that fast, a request takes half the time for the same CPU time.
 //!
 //! 1. Nothing relies on it: looking is part of the wait, and takes what the wait would have taken, breaks too.
-//! 2. It pays its way: looks that find nothing in time make the next ones rarer, down to one wait in 64, and two in
-//!    three have to find something for each wait to have one. A machine that nobody sends to makes none.
-//! 3. Where many send, sleep gathers what they send: several events for the price of one wake. A wait that slept and
-//!    brought several says so; where all look, one in 128 sleeps to see.
+//! 2. It pays its way: looks that find nothing in time make the next ones rarer, down to one for 64 waits that sleep,
+//!    and two in three have to find something for each wait to have one. A machine that nobody sends to makes none.
+//! 3. Where many send, sleep gathers what they send: several events for the price of one wake. So before each look that
+//!    is rare a wait that sleeps is asked, and where all look, one in 128 sleeps to be asked.
 //! 4. Where threads wait for a CPU nobody looks: a thread that sleeps is the first to run again, and one that looks has
 //!    used up its turn. It was taken off the CPU, which the gap between two looks shows.
 
@@ -23,9 +23,9 @@ use crate::sys::atomic::Ordering::Relaxed;
 /// woken on a virtual machine.
 const MAX_NS: u64 = 50_000;
 
-/// One of 2^k waits looks, k at most this.
-const RARE_MAX: u32 = 6;
-/// What k goes up by after looks that found nothing. It goes down by one after those that did.
+/// With k = 0 each wait looks, else one after 2^(k - 1) that sleep; k at most this, and so at first.
+const RARE_MAX: u32 = 7;
+/// What k goes up by after looks that found nothing, or sleep that gathered. It goes down by one after those that did.
 const IN_VAIN: u32 = 2;
 
 /// So many events at once have been gathered by sleep.
@@ -35,8 +35,11 @@ const SLEEP_EVERY: u32 = 128;
 
 /// A gap between two looks, in nanoseconds, in which another thread must have had the CPU.
 const GAP_NS: u64 = 200_000;
-/// So many waits sleep after that.
+/// So many waits sleep after that, and twice as many each time that it comes again soon, up to the fourth.
 const CONTENDED: u32 = 1_000;
+const CONTENDED_MAX: u32 = 4;
+/// So many looks that find something between two gaps say that they are chance.
+const RUN: u32 = 4_096;
 
 /// What the waits of a netpoller have learnt.
 // Relaxed throughout: only the thread in the blocking wait comes here, and who is there next was given its seat.
@@ -46,14 +49,35 @@ pub(super) struct Spin {
     rare: AtomicU32,
     /// So many waits sleep until the next that looks.
     left_out: AtomicU32,
-    /// How many found something, modulo [`SLEEP_EVERY`].
+    /// How many found something since the last gap.
     found: AtomicU32,
+    /// The doublings of [`CONTENDED`].
+    contended: AtomicU32,
+}
+
+/// How many waits sleep until the next that looks.
+fn sleeps(rare: u32) -> u32 {
+    rare.checked_sub(1).map_or(0, |k| 1 << k)
+}
+
+/// What a wait does.
+#[derive(PartialEq, Eq)]
+enum Turn {
+    Look,
+    Sleep,
+    /// The last before one looks: it says whether sleep gathers.
+    SleepAndSee,
 }
 
 impl Spin {
     pub(super) fn new(max: Option<Duration>) -> Self {
-        let max_ns = max.map_or(MAX_NS, clock::nanos);
-        Spin { max_ns, rare: AtomicU32::new(0), left_out: AtomicU32::new(0), found: AtomicU32::new(0) }
+        Spin {
+            max_ns: max.map_or(MAX_NS, clock::nanos),
+            rare: AtomicU32::new(RARE_MAX),
+            left_out: AtomicU32::new(sleeps(RARE_MAX)),
+            found: AtomicU32::new(0),
+            contended: AtomicU32::new(0),
+        }
     }
 
     /// Calls `look` until it finds something or its time is over, then `sleep`; `sleep` at once if looks do not pay, or
@@ -69,8 +93,9 @@ impl Spin {
         if self.max_ns == 0 || time.is_some_and(|time| clock::nanos(time) <= self.max_ns) {
             return sleep(Duration::ZERO);
         }
+        let turn = self.turn();
         let mut looked = 0;
-        if self.has_its_turn() {
+        if turn == Turn::Look {
             // What is there already would have been found without sleep.
             let mut count = look()?;
             let start = now();
@@ -81,43 +106,52 @@ impl Spin {
                 gap = gap.max(now - last);
                 last = now;
                 if count > 0 {
-                    self.found(gap);
+                    self.learn(true, gap);
                 }
             }
             if count > 0 {
                 return Ok(count);
             }
-            self.in_vain();
+            self.learn(false, gap);
             looked = last - start;
         }
         let count = sleep(Duration::from_nanos(looked))?;
-        if count >= SEVERAL {
-            self.in_vain();
+        if turn == Turn::SleepAndSee && count >= SEVERAL {
+            self.learn(false, 0);
         }
         Ok(count)
     }
 
-    /// Whether this wait is one that looks.
-    fn has_its_turn(&self) -> bool {
+    fn turn(&self) -> Turn {
         let left_out = self.left_out.load(Relaxed);
         self.left_out.store(left_out.saturating_sub(1), Relaxed);
-        left_out == 0
+        match left_out {
+            0 => Turn::Look,
+            1 => Turn::SleepAndSee,
+            _ => Turn::Sleep,
+        }
     }
 
-    fn found(&self, gap: u64) {
-        let rare = self.rare.load(Relaxed).saturating_sub(1);
+    /// Looks have found something, or it was better to sleep; `gap` is the longest time between two of them.
+    fn learn(&self, found: bool, gap: u64) {
+        let finds = self.found.load(Relaxed).saturating_add(found.into());
+        self.found.store(finds, Relaxed);
+        if gap >= GAP_NS {
+            return self.is_contended(finds);
+        }
+        let rare = self.rare.load(Relaxed);
+        let rare = if found { rare.saturating_sub(1) } else { (rare + IN_VAIN).min(RARE_MAX) };
         self.rare.store(rare, Relaxed);
-        let found = (self.found.load(Relaxed) + 1) % SLEEP_EVERY;
-        self.found.store(found, Relaxed);
-        let sleeps = if gap >= GAP_NS { CONTENDED } else { u32::from(found == 0).max((1 << rare) - 1) };
-        self.left_out.store(sleeps, Relaxed);
+        let to_see = u32::from(found && finds % SLEEP_EVERY == 0);
+        self.left_out.store(sleeps(rare).max(to_see), Relaxed);
     }
 
-    fn in_vain(&self) {
-        let rare = (self.rare.load(Relaxed) + IN_VAIN).min(RARE_MAX);
-        self.rare.store(rare, Relaxed);
-        let left_out = self.left_out.load(Relaxed);
-        self.left_out.store(left_out.max((1 << rare) - 1), Relaxed);
+    fn is_contended(&self, finds: u32) {
+        let again = if finds < RUN { self.contended.load(Relaxed) } else { 0 };
+        self.contended.store((again + 1).min(CONTENDED_MAX), Relaxed);
+        self.found.store(0, Relaxed);
+        self.rare.store(RARE_MAX, Relaxed);
+        self.left_out.store(CONTENDED << again, Relaxed);
     }
 }
 
@@ -170,64 +204,91 @@ mod tests {
         }
     }
 
+    /// All look.
+    fn paying() -> Waits {
+        let waits = Waits::new();
+        waits.looking(2 * (64 + 32 + 16 + 8 + 4 + 2), 2);
+        waits
+    }
+
     #[test]
     fn r08_a_wait_looks_for_its_time_and_no_longer() {
-        let waits = Waits::new();
+        let waits = paying();
         assert_eq!(waits.one(3), 3);
         assert_eq!(waits.one(NEVER), 1 + 20);
         for (max, time) in [(0, None), (20, Some(20)), (20, Some(1))] {
             let spin = Spin::new(Some(Duration::from_micros(max)));
             let time = time.map(Duration::from_micros);
-            assert_eq!(spin.wait(time, || 0, || panic!("a look, {max} of {time:?}"), |_| Ok(7)).unwrap(), 7);
+            for _ in 0..100 {
+                assert_eq!(spin.wait(time, || 0, || panic!("a look, {max} of {time:?}"), |_| Ok(7)).unwrap(), 7);
+            }
         }
     }
 
     #[test]
-    fn r07_looks_in_vain_are_one_in_64_waits_and_all_look_again_where_they_find_something() {
+    fn r07_looks_in_vain_are_one_in_65_waits_and_all_look_where_they_find_something() {
         let waits = Waits::new();
-        assert_eq!((waits.looking(100, NEVER), waits.looking(640, NEVER)), (4, 10));
-        let sleeps = 63 + 31 + 15 + 7 + 3 + 1;
-        waits.looking(sleeps + RARE_MAX, 2);
-        assert_eq!(waits.looking(100, 2), 100);
+        assert_eq!(waits.looking(650, NEVER), 10, "from the start");
+        let waits = paying();
+        assert!(waits.looking(100, 2) >= 99);
+        assert_eq!(waits.looking(1 + 2 + 1 + 8 + 1 + 32 + 1, NEVER), 4);
+        assert_eq!(waits.looking(650, NEVER), 10);
     }
 
     #[test]
     fn r08_what_was_there_at_once_is_no_reason_to_look() {
         let waits = Waits::new();
-        waits.looking(100, NEVER);
         waits.looking(640, 1);
-        assert!(waits.looking(640, NEVER) <= 11);
+        assert!(waits.looking(650, NEVER) <= 11);
     }
 
     #[test]
     fn r08_two_in_three_have_to_find_something() {
-        let looking = |found: u32, of: u32| {
-            let waits = Waits::new();
-            // In no order that the looks could fall in with.
-            let finds = |i: u32| (i.wrapping_mul(0x9e37_79b9) >> 16) % of < found;
+        let looking = |finds: &dyn Fn(u32) -> bool| {
+            let waits = paying();
             (0..10_000).map(|i| u32::from(waits.one(if finds(i) { 2 } else { NEVER }) > 0)).sum::<u32>()
         };
-        assert!(looking(9, 10) > 7_000, "{}", looking(9, 10));
-        assert!(looking(1, 2) < 2_000, "{}", looking(1, 2));
+        // In no order that the looks could fall in with.
+        let random = |i: u32, of: u32| (i.wrapping_mul(0x9e37_79b9) >> 16) % of;
+        let (most, half) = (looking(&|i| random(i, 10) > 0), looking(&|i| random(i, 2) > 0));
+        assert!(most > 6_000 && half < 2_000, "{most} {half}");
+        // In one with which they could.
+        for of in [4, 8, 16] {
+            let most = looking(&|i| i % of > 0);
+            assert!(most > 5_000, "{most} of {of}");
+        }
     }
 
     #[test]
     fn r08_sleep_gathers_where_many_send_and_that_is_seen() {
-        let mut waits = Waits::new();
-        assert_eq!(waits.looking(10 * SLEEP_EVERY, 2), 10 * (SLEEP_EVERY - 1) + 1);
+        let mut waits = paying();
+        let all = waits.looking(10 * SLEEP_EVERY, 2);
+        assert!((10 * (SLEEP_EVERY - 1)..10 * SLEEP_EVERY).contains(&all), "{all}");
         waits.gathers = SEVERAL;
         let found = waits.looking(64_000, 2);
-        assert!(found < 64_000 / 64 + 2 * SLEEP_EVERY, "{found}");
+        assert!(found < 64_000 / 64 + SLEEP_EVERY, "{found}");
+        waits.gathers = 1;
+        waits.looking(1_000, 2);
+        assert!(waits.looking(100, 2) >= 99);
     }
 
     #[test]
     fn r08_nobody_looks_where_threads_wait_for_a_cpu() {
-        let mut waits = Waits::new();
-        assert_eq!(waits.looking(10, 2), 10);
-        waits.step = GAP_NS;
-        assert_eq!(waits.one(2), 2);
-        waits.step = 1_000;
-        assert_eq!(waits.looking(CONTENDED, 2), 0);
-        assert_eq!(waits.looking(10, 2), 10);
+        for found_at in [2, NEVER] {
+            let mut waits = paying();
+            // It comes again soon, and at last after a long time without.
+            for doubled in [1, 2, 4, 8, 16, 16] {
+                waits.step = GAP_NS;
+                assert!(waits.one(found_at) > 0);
+                waits.step = 1_000;
+                assert_eq!(waits.looking(CONTENDED * doubled, 2), 0);
+            }
+            waits.looking(2 * RUN, 2);
+            waits.step = GAP_NS;
+            while waits.one(found_at) == 0 {}
+            waits.step = 1_000;
+            assert_eq!(waits.looking(CONTENDED, 2), 0);
+            assert!(waits.one(2) > 0);
+        }
     }
 }

@@ -360,27 +360,60 @@ fn r08_stale_event_is_dropped() {
     assert_eq!(woken.get(), 1);
 }
 
-/// The wait has not slept: it would look for an hour.
+/// Would look for an hour before it sleeps, if it did not know better.
+#[cfg(target_os = "linux")]
+fn looking_for_an_hour() -> &'static Netpoll {
+    let netpoll: &'static Netpoll = Box::leak(Box::new(Netpoll::new()));
+    netpoll.open(Backend::Native, Some(Duration::from_secs(3600))).unwrap();
+    // The first waits sleep.
+    for _ in 0..64 {
+        netpoll.wake_blocked();
+        assert_eq!(turn(netpoll, Wait::Forever), 0);
+    }
+    netpoll
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn r01_an_event_and_a_break_end_a_wait_that_looks() {
-    let netpoll: &'static Netpoll = Box::leak(Box::new(Netpoll::new()));
-    netpoll.open(Backend::Native, Some(Duration::from_secs(3600))).unwrap();
+    let netpoll = looking_for_an_hour();
     let (here, mut there) = unix_pair();
     let here = register(netpoll, here);
     // It can be written to.
     turn(netpoll, Wait::Now);
     let (woken, waker) = counting();
     assert!(poll_read(&here, &waker, 1).is_pending());
+    let (tid, tids) = std::sync::mpsc::channel();
+    let waits = || {
+        // SAFETY: no memory is touched.
+        tid.send(unsafe { libc::gettid() }).unwrap();
+        turn(netpoll, Wait::Forever)
+    };
     std::thread::scope(|scope| {
-        let waits = scope.spawn(|| turn(netpoll, Wait::Forever));
+        let waits = scope.spawn(waits);
+        let looks = tids.recv().unwrap();
+        // It uses the CPU, tick after tick.
+        let cpu_ns = || {
+            let stat = std::fs::read_to_string(format!("/proc/self/task/{looks}/schedstat")).unwrap();
+            stat.split(' ').next().unwrap().parse::<u64>().unwrap()
+        };
+        let before = cpu_ns();
+        while cpu_ns() < before + 20_000_000 {
+            std::thread::yield_now();
+        }
         there.write_all(&[7]).unwrap();
         assert_eq!(waits.join().unwrap(), 1);
-        let waits = scope.spawn(|| turn(netpoll, Wait::Forever));
-        netpoll.wake_blocked();
-        assert_eq!(waits.join().unwrap(), 0);
     });
     assert_eq!(woken.get(), 1);
+    netpoll.wake_blocked();
+    assert_eq!(turn(netpoll, Wait::Forever), 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn r07_a_wait_that_ends_sooner_than_its_looks_does_not_look() {
+    let netpoll = looking_for_an_hour();
+    assert_eq!(turn(netpoll, Wait::Until(Duration::from_micros(1500))), 0);
 }
 
 #[test]
