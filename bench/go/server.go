@@ -92,22 +92,21 @@ func lateTimer(c *cell, hold func(time.Duration)) outcome {
 	all := <-heart
 	cost := used().since(before)
 	beside.end()
-	return lateOutcome(median(all.worst), quantiles(all.late), cost, extra{"beats", "", float64(len(all.late))})
+	return lateOutcome(median(all.worst), quantiles(all.late), cost, []extra{{"beats", "", float64(len(all.late))}})
 }
 
 func lateEcho(c *cell, hold func(time.Duration)) outcome {
 	each := holdTime(c)
 	report, cost, _ := atRate(c, serveEcho, c.procs, hold, each, "echo", 1, 200, 6*each)
-	return lateOutcome(report.UsualP999us/1e3, report.ms(), cost, extra{"unanswered", "", float64(report.Unanswered)})
+	return lateOutcome(report.UsualP999us/1e3, report.ms(), cost, report.answers())
 }
 
-func lateOutcome(usual float64, distribution [][2]float64, cost usage, further extra) outcome {
-	extras := []extra{
+func lateOutcome(usual float64, distribution [][2]float64, cost usage, further []extra) outcome {
+	extras := append([]extra{
 		{"p50", "ms", at(distribution, 0.5)},
 		{"p99", "ms", at(distribution, 0.99)},
 		{"worst of all", "ms", at(distribution, 1)},
-		further,
-	}
+	}, further...)
 	out := single(usual, 1, cost, extras)
 	out.Distribution = distribution
 	return out
@@ -120,10 +119,10 @@ func echoRate(c *cell) outcome {
 		{"p99", "us", at(report.QuantilesUs, 0.99)},
 		{"p99.9 of all", "us", at(report.QuantilesUs, 0.999)},
 		{"max", "us", at(report.QuantilesUs, 1)},
-		{"unanswered", "", float64(report.Unanswered)},
-		{"generator p99", "us late", report.LagP99us},
 	}
-	out := single(report.UsualP999us, max(report.Answered, 1), cost, extras)
+	extras = append(extras, report.answers()...)
+	extras = append(extras, extra{"generator p99", "us late", report.LagP99us})
+	out := single(report.UsualP999us, max(report.inAll(), 1), cost, extras)
 	out.Distribution = report.QuantilesUs
 	return out
 }
@@ -137,24 +136,44 @@ func httpRate(c *cell, count int, hold func(time.Duration), each time.Duration) 
 		{"p99", "ms", at(distribution, 0.99)},
 		{"p99.9 of all", "ms", at(distribution, 0.999)},
 		{"max", "ms", at(distribution, 1)},
-		{"unanswered", "", float64(report.Unanswered)},
-		{"generator p99", "ms late", report.LagP99us / 1e3},
 	}
+	extras = append(extras, report.answers()...)
+	extras = append(extras, extra{"generator p99", "ms late", report.LagP99us / 1e3})
 	if count > 0 {
 		extras = append(extras, extra{"hogs", "polls/s", polls})
 	}
-	out := single(report.UsualP999us/1e3, max(report.Answered, 1), cost, extras)
+	out := single(report.UsualP999us/1e3, max(report.inAll(), 1), cost, extras)
 	out.Distribution = distribution
 	return out
 }
 
 // rateReport is `RateReport` of `bench/src/rate.rs`.
 type rateReport struct {
-	Answered    uint64       `json:"answered"`
-	Unanswered  uint64       `json:"unanswered"`
-	QuantilesUs [][2]float64 `json:"quantiles_us"`
-	UsualP999us float64      `json:"usual_p999_us"`
-	LagP99us    float64      `json:"lag_p99_us"`
+	Answered       uint64       `json:"answered"`
+	Unanswered     uint64       `json:"unanswered"`
+	WarmUpAnswered uint64       `json:"warm_up_answered"`
+	QuantilesUs    [][2]float64 `json:"quantiles_us"`
+	UsualP999us    float64      `json:"usual_p999_us"`
+	LagP99us       float64      `json:"lag_p99_us"`
+}
+
+// inAll is `in_all` of `bench/src/scenarios/server.rs`.
+func (r rateReport) inAll() uint64 {
+	return r.Answered + r.WarmUpAnswered
+}
+
+// answers is `answers` of `bench/src/scenarios/server.rs`.
+func (r rateReport) answers() []extra {
+	ofThese := "of those due after the warm-up"
+	if r.Unanswered == 0 {
+		ofThese = ""
+	} else if r.Answered == 0 {
+		ofThese = "(answered none of the requests due after the warm-up)"
+	}
+	return []extra{
+		{"unanswered", ofThese, float64(r.Unanswered)},
+		{"answers in all", "", float64(r.inAll())},
+	}
 }
 
 func (r rateReport) ms() [][2]float64 {

@@ -5,7 +5,8 @@
 //!    number.
 //! 2. A time is counted from when the request was due, not from when it could be sent: one that waits because its
 //!    connection is still owed an answer waits at the server's account. No omission is coordinated with the server.
-//! 3. What is not answered in the end counts with the time it has waited so far.
+//! 3. What is not answered in the end counts with the time it has waited so far. Answers to what was due in the warm-up
+//!    are counted apart: a server that falls behind may still be at those in the end, and does answer.
 //! 4. Every connection has been answered once before `ready` is printed; nothing is timed before.
 //! 5. The slowest requests of a whole run are those of the worst moment of the machine, whoever serves: one stall of
 //!    3 ms in 2 s makes its p99.9. So that of each quarter of a second is taken too, and the median of these: what a
@@ -114,6 +115,8 @@ pub struct RateReport {
     pub answered: u64,
     /// Those that were not.
     pub unanswered: u64,
+    /// Requests that were due in the warm-up and were answered, whenever that was.
+    pub warm_up_answered: u64,
     /// Shares of the requests, and the microseconds in which they were answered.
     pub quantiles_us: Vec<(f64, f64)>,
     /// The p99.9 of each quarter of a second, and of these the median, in microseconds.
@@ -202,6 +205,8 @@ struct Run<'a> {
     due: u64,
     /// When each request was due after the warm-up, and in how many microseconds it was answered.
     times_us: Vec<(Duration, f64)>,
+    /// Answers to those that were due before.
+    warm_up_answered: u64,
     lags_us: Vec<f64>,
 }
 
@@ -210,7 +215,7 @@ impl<'a> Run<'a> {
         let (warm, end) = (start + plan.lasting / 5, start + plan.lasting);
         let expected = (plan.lasting.as_secs_f64() * plan.per_second as f64) as usize + 1;
         let (times_us, lags_us) = (Vec::with_capacity(expected), Vec::with_capacity(expected));
-        Run { plan, all, start, warm, end, due: 0, times_us, lags_us }
+        Run { plan, all, start, warm, end, due: 0, times_us, warm_up_answered: 0, lags_us }
     }
 
     fn due_at(&self, request: u64) -> Instant {
@@ -247,6 +252,8 @@ impl<'a> Run<'a> {
         let due = connection.asked.take().ok_or(ErrorKind::InvalidData)?;
         if due >= self.warm {
             self.times_us.push((due - self.warm, (now - due).as_nanos() as f64 / 1e3));
+        } else {
+            self.warm_up_answered += 1;
         }
         if connection.waiting > 0 {
             connection.waiting -= 1;
@@ -308,6 +315,7 @@ impl<'a> Run<'a> {
         Ok(RateReport {
             answered,
             unanswered,
+            warm_up_answered: self.warm_up_answered,
             quantiles_us: quantiles(&times_us),
             usual_p999_us,
             lag_p99_us: stats::quantile(&self.lags_us, 0.99),
@@ -411,5 +419,27 @@ mod tests {
         assert_eq!(report.answered + report.unanswered, 40);
         assert!(report.quantile(0.5) >= 200_000.0, "{report:?}");
         assert!(report.quantile(1.0) > report.quantile(0.1), "{report:?}");
+    }
+
+    /// A server that answers two requests, the second of them due in the warm-up, and then none.
+    #[test]
+    fn answers_to_requests_of_the_warm_up_are_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut buf = [0; ECHO_BYTES];
+            for _ in 0..2 {
+                socket.read_exact(&mut buf).unwrap();
+                socket.write_all(&buf).unwrap();
+            }
+            // Until the generator is gone.
+            while socket.read_exact(&mut buf).is_ok() {}
+        });
+        let lasting = Duration::from_millis(500);
+        let plan = Plan { protocol: Protocol::Echo, connections: 1, per_second: 100, lasting };
+        let report = run(address, &plan, || Ok(())).unwrap();
+        server.join().unwrap();
+        assert_eq!((report.answered, report.unanswered, report.warm_up_answered), (0, 40, 1));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::server::{Rate, Ready};
+use super::server::{self, Rate, Ready};
 use super::{Better, Drive, Info, Service};
 use crate::cell::Cell;
 use crate::laps::{Extra, Outcome};
@@ -45,15 +45,16 @@ const fn echo(name: &'static str, about: &'static str) -> Info {
 fn steady(cell: &Cell, address: &str, ready: Ready) -> Outcome {
     let rate = Rate { protocol: "echo", connections: 64, per_second: 20_000, ms: cell.pick(1_250, 100) };
     let report = rate.drive(address, ready);
-    let extras = vec![
+    let mut extras = vec![
         Extra::new("p50", report.quantile(0.5), "us"),
         Extra::new("p99", report.quantile(0.99), "us"),
         Extra::new("p99.9 of all", report.quantile(0.999), "us"),
         Extra::new("max", report.quantile(1.0), "us"),
-        Extra::new("unanswered", report.unanswered as f64, ""),
-        Extra::new("generator p99", report.lag_p99_us, "us late"),
     ];
-    let mut outcome = Outcome::single(report.usual_p999_us, report.answered.max(1), Usage::default(), extras);
+    extras.extend(server::answers(&report));
+    extras.push(Extra::new("generator p99", report.lag_p99_us, "us late"));
+    let ops = server::in_all(&report).max(1);
+    let mut outcome = Outcome::single(report.usual_p999_us, ops, Usage::default(), extras);
     outcome.distribution = report.quantiles_us;
     outcome
 }

@@ -97,7 +97,7 @@ fn timer<P: Peer>(peer: &P, cell: &Cell, hold: fn(Duration)) -> Outcome {
         let usual = rate::usual_p999(&late_ms, lasting);
         let mut late_ms: Vec<f64> = late_ms.into_iter().map(|(_, ms)| ms).collect();
         late_ms.sort_by(f64::total_cmp);
-        outcome(usual, rate::quantiles(&late_ms), usage, beats)
+        outcome(usual, rate::quantiles(&late_ms), usage, [beats])
     })
 }
 
@@ -109,19 +109,23 @@ fn echo<P: Peer>(peer: &P, cell: &Cell, hold: fn(Duration)) -> Outcome {
     let beside =
         server::run(peer, cell, server::echo::<P>, Some(hogs), move |address, ready| rate.drive(&address, ready));
     let report = beside.report;
-    let unanswered = Extra::new("unanswered", report.unanswered as f64, "");
     let distribution = report.quantiles_us.iter().map(|&(share, us)| (share, us / 1e3)).collect();
-    outcome(report.usual_p999_us / 1e3, distribution, beside.usage, unanswered)
+    outcome(report.usual_p999_us / 1e3, distribution, beside.usage, server::answers(&report))
 }
 
-fn outcome(usual: f64, distribution: Vec<(f64, f64)>, usage: Usage, further: Extra) -> Outcome {
+fn outcome(
+    usual: f64,
+    distribution: Vec<(f64, f64)>,
+    usage: Usage,
+    further: impl IntoIterator<Item = Extra>,
+) -> Outcome {
     let at = |share: f64| stats::at(&distribution, share);
-    let extras = vec![
+    let mut extras = vec![
         Extra::new("p50", at(0.5), "ms"),
         Extra::new("p99", at(0.99), "ms"),
         Extra::new("worst of all", at(1.0), "ms"),
-        further,
     ];
+    extras.extend(further);
     // One operation: the CPU time of a cell says more than that of a beat, for there are fewer beats the later they
     // come.
     let mut outcome = Outcome::single(usual, 1, usage, extras);

@@ -16,7 +16,7 @@ use futures::channel::oneshot;
 
 use super::{Drive, Info, Service, http};
 use crate::cell::Cell;
-use crate::laps::Outcome;
+use crate::laps::{Extra, Outcome};
 use crate::load;
 use crate::peer::Peer;
 use crate::pin;
@@ -155,6 +155,26 @@ pub async fn echo<P: Peer>(mut stream: P::Stream) {
             break;
         }
     }
+}
+
+/// How many requests at a constant rate were answered. Who is asked on each connection only once the answer before is
+/// there may in the end still be at the requests of the warm-up: then none of those that count was answered, but others
+/// were.
+pub fn answers(report: &RateReport) -> [Extra; 2] {
+    let of_these = match report {
+        RateReport { unanswered: 0, .. } => "",
+        RateReport { answered: 0, .. } => "(answered none of the requests due after the warm-up)",
+        _ => "of those due after the warm-up",
+    };
+    [
+        Extra::new("unanswered", report.unanswered as f64, of_these),
+        Extra::new("answers in all", in_all(report) as f64, ""),
+    ]
+}
+
+/// Answers, those to requests of the warm-up included: the CPU time of a cell went to all of them.
+pub fn in_all(report: &RateReport) -> u64 {
+    report.answered + report.warm_up_answered
 }
 
 /// What the generator at a constant rate is to do.

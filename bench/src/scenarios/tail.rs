@@ -66,15 +66,16 @@ fn rate(cell: &Cell) -> Rate {
 
 fn outcome(report: RateReport) -> Outcome {
     let ms = |share| report.quantile(share) / 1e3;
-    let extras = vec![
+    let mut extras = vec![
         Extra::new("p50", ms(0.5), "ms"),
         Extra::new("p99", ms(0.99), "ms"),
         Extra::new("p99.9 of all", ms(0.999), "ms"),
         Extra::new("max", ms(1.0), "ms"),
-        Extra::new("unanswered", report.unanswered as f64, ""),
-        Extra::new("generator p99", report.lag_p99_us / 1e3, "ms late"),
     ];
-    let mut outcome = Outcome::single(report.usual_p999_us / 1e3, report.answered.max(1), Usage::default(), extras);
+    extras.extend(server::answers(&report));
+    extras.push(Extra::new("generator p99", report.lag_p99_us / 1e3, "ms late"));
+    let ops = server::in_all(&report).max(1);
+    let mut outcome = Outcome::single(report.usual_p999_us / 1e3, ops, Usage::default(), extras);
     outcome.distribution = report.quantiles_us.iter().map(|&(share, us)| (share, us / 1e3)).collect();
     outcome
 }
