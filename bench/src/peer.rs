@@ -76,8 +76,8 @@ pub trait Peer: Sized + Send + Sync + 'static {
     /// If the runtime has no such call; [`Peer::takes_part`] says so before.
     fn block_in_place(f: impl FnOnce());
 
-    /// Calls `f`, which may block, on another thread.
-    fn spawn_blocking(f: impl FnOnce() + Send + 'static) -> impl Future<Output = ()> + Send + 'static;
+    /// Has `f`, which may block, called on another thread, whether or not anybody awaits the handle.
+    fn spawn_blocking(f: impl FnOnce() + Send + 'static) -> Self::Join<()>;
 
     /// Returns once the other tasks had a turn.
     fn yield_now() -> impl Future<Output = ()> + Send;

@@ -99,8 +99,8 @@ impl Peer for Gmp {
         gmp::block_in_place(f);
     }
 
-    async fn spawn_blocking(f: impl FnOnce() + Send + 'static) {
-        gmp::spawn_blocking(f).await.expect("it neither panicked nor was aborted");
+    fn spawn_blocking(f: impl FnOnce() + Send + 'static) -> Join<()> {
+        Join(gmp::spawn_blocking(f))
     }
 
     fn yield_now() -> impl Future<Output = ()> + Send {

@@ -113,8 +113,8 @@ impl Peer for Smol {
         unreachable!("smol has no such call, and takes no part");
     }
 
-    async fn spawn_blocking(f: impl FnOnce() + Send + 'static) {
-        blocking::unblock(f).await;
+    fn spawn_blocking(f: impl FnOnce() + Send + 'static) -> Task<()> {
+        blocking::unblock(f)
     }
 
     fn yield_now() -> impl Future<Output = ()> + Send {

@@ -226,8 +226,8 @@ impl<R: Flavor> Peer for Tokio<R> {
         tokio::task::block_in_place(f);
     }
 
-    async fn spawn_blocking(f: impl FnOnce() + Send + 'static) {
-        tokio::task::spawn_blocking(f).await.expect("it neither panicked nor was aborted");
+    fn spawn_blocking(f: impl FnOnce() + Send + 'static) -> Join<()> {
+        Join(tokio::task::spawn_blocking(f))
     }
 
     fn yield_now() -> impl Future<Output = ()> + Send {

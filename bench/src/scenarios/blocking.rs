@@ -30,7 +30,8 @@ impl Batch for InPlace {
 }
 
 /// Sends closures to the threads for blocking calls, `AT_ONCE` of them, and as many when these have ended: empty ones,
-/// ones that compute 10 µs, and ones that sleep 1 ms.
+/// ones that compute 10 µs, and ones that sleep 1 ms. No peer needs a task around such a call: all begin with it at
+/// once and give a handle.
 #[derive(Debug)]
 pub struct Calls<const US: u64, const AT_ONCE: u64>;
 
@@ -58,13 +59,12 @@ impl<const US: u64, const AT_ONCE: u64> Batch for Calls<US, AT_ONCE> {
     };
 
     async fn batch<P: Peer>(ops: u64) {
+        let mut calls = Vec::with_capacity(AT_ONCE as usize);
         for _ in 0..ops / AT_ONCE {
-            let mut calls = Vec::with_capacity(AT_ONCE as usize);
-            for _ in 1..AT_ONCE {
-                calls.push(P::spawn(P::spawn_blocking(call::<US>)));
+            for _ in 0..AT_ONCE {
+                calls.push(P::spawn_blocking(call::<US>));
             }
-            P::spawn_blocking(call::<US>).await;
-            for call in calls {
+            for call in calls.drain(..) {
                 call.await;
             }
         }
