@@ -1,7 +1,6 @@
 package main
 
-// The counterparts of `messages.rs` and `mutex.rs` in `bench/src/scenarios`, and of those calls in `blocking.rs` that
-// block.
+// The counterparts of `messages.rs` and `mutex.rs` in `bench/src/scenarios`, and of `spawn_blocking` in `blocking.rs`.
 
 import (
 	"math/rand/v2"
@@ -121,15 +120,28 @@ func mutex(c *cell, work time.Duration) outcome {
 	return out
 }
 
-// blockingCalls block in the kernel, which Go sees.
-func blockingCalls(atOnce int) func(ops int) {
+// blockingCalls has a goroutine for each call, which hands back over a channel that it has returned. Go needs not be told
+// what blocks: in the kernel it sees that by itself.
+func blockingCalls(atOnce int, call func()) func(ops int) {
 	return func(ops int) {
 		for range ops / atOnce {
-			var wg sync.WaitGroup
-			for range atOnce {
-				wg.Go(func() { block(time.Millisecond) })
+			returned := make(chan struct{}, atOnce)
+			called := func() {
+				call()
+				returned <- struct{}{}
 			}
-			wg.Wait()
+			for range atOnce {
+				go called()
+			}
+			for range atOnce {
+				<-returned
+			}
 		}
 	}
 }
+
+func callEmpty() {}
+
+func callComputing() { burn(10 * time.Microsecond) }
+
+func callSleeping() { block(time.Millisecond) }

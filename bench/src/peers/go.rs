@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use super::{Code, Entry};
-use crate::scenarios::blocking::{Calls, InPlace};
+use crate::scenarios::blocking::InPlace;
 use crate::scenarios::channel::NeutralOne;
 use crate::scenarios::messages::Mpmc;
 use crate::scenarios::{Batch, Info, mutex, spawn};
@@ -18,19 +18,16 @@ use crate::scenarios::{Batch, Info, mutex, spawn};
 /// Its name on the command line and in the tables.
 pub const NAME: &str = "go";
 
-/// What Go has no counterpart of: another's channel or mutex; calls that say that they block, which Go sees by itself,
-/// so that only those that do block are there; a runtime that starts at a moment that can be seen.
-const LACKS: [Info; 11] = [
+/// What Go has no counterpart of: another's channel or mutex; the word that a goroutine is about to block on its own
+/// thread, which Go sees by itself; a runtime that starts at a moment that can be seen. `spawn_blocking` has one, for
+/// who calls it wants the call off his own turn: a goroutine for each call.
+const LACKS: [Info; 7] = [
     NeutralOne::INFO,
     Mpmc::<1>::INFO,
     Mpmc::<100>::INFO,
     mutex::NEUTRAL,
     mutex::NEUTRAL_100,
     InPlace::INFO,
-    Calls::<0, 1>::INFO,
-    Calls::<10, 1>::INFO,
-    Calls::<0, 64>::INFO,
-    Calls::<10, 64>::INFO,
     spawn::START,
 ];
 
