@@ -1,5 +1,5 @@
-//! tokio 1.x in its two forms: the multi-thread scheduler with its defaults, and the current-thread scheduler: on one
-//! thread for what the scheduler does, and as servers one, or one a core that share nothing but the port.
+//! tokio 1.x in its two forms: the multi-thread scheduler with its defaults, and the current-thread scheduler: one of
+//! them, and as servers also one a core that share nothing but the port.
 
 use std::future::Future;
 use std::io;
@@ -20,7 +20,8 @@ use super::cores::{self, Server};
 use super::{Code, Entry, version};
 use crate::cell::{self, Cell};
 use crate::peer::Peer;
-use crate::scenarios::{Info, Kind, Service, http, server};
+use crate::scenarios::blocking::InPlace;
+use crate::scenarios::{Batch, Info, Kind, Service, http, server};
 
 /// Which scheduler: its name, whether it takes part, and its builder.
 pub trait Flavor: Send + Sync + 'static {
@@ -70,7 +71,7 @@ impl Flavor for Current {
     fn settings(procs: usize) -> String {
         let version = version("tokio");
         match procs {
-            1 => format!("tokio {version} current_thread, enable_all; the scheduler's and the network's scenarios"),
+            1 => format!("tokio {version} current_thread, enable_all; not in spawn-outside… and block-in-place"),
             _ => format!("tokio {version} current_thread, enable_all, {procs} of them with SO_REUSEPORT; servers only"),
         }
     }
@@ -80,7 +81,8 @@ impl Flavor for Current {
             // Nobody polls what is spawned from outside until it is joined.
             Kind::Scheduler => procs == 1 && !scenario.name.starts_with("spawn-outside"),
             Kind::Network => procs == 1 || scenario.service.is_some(),
-            Kind::Waiting | Kind::Timer | Kind::Blocking => false,
+            // It refuses `block_in_place`: there is no thread to hand the others to.
+            Kind::Waiting | Kind::Timer | Kind::Blocking => procs == 1 && scenario.name != InPlace::INFO.name,
         }
     }
 

@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use futures::channel::oneshot;
+
 use super::{Better, Info, Kind};
 use crate::alloc;
 use crate::cell::Cell;
@@ -183,10 +185,18 @@ fn without_traffic<P: Peer>(peer: &P, cell: &Cell, ticks: bool) -> Outcome {
         held
     });
     // What was begun ends, and whatever watches sees that there is nothing to watch.
-    std::thread::sleep(cell.pick(Duration::from_millis(500), Duration::from_millis(20)));
-    let usage = Usage::now();
-    std::thread::sleep(time);
-    let usage = Usage::now() - usage;
+    let before = cell.pick(Duration::from_millis(500), Duration::from_millis(20));
+    let (over, wait) = oneshot::channel();
+    let watch = std::thread::spawn(move || {
+        std::thread::sleep(before);
+        let usage = Usage::now();
+        std::thread::sleep(time);
+        let usage = Usage::now() - usage;
+        over.send(usage).expect("somebody waits");
+    });
+    // Waited for in the runtime: one of a single thread does nothing else, and its timers would stand still.
+    let usage = peer.block_on(wait).expect("it is sent");
+    watch.join().expect("it does not panic");
     drop(held);
     let per_second = |value: f64| value / time.as_secs_f64();
     let switches = per_second((usage.voluntary + usage.involuntary) as f64);
