@@ -270,6 +270,9 @@ func timersBulk(c *cell) outcome {
 			late[i] = max(0, time.Since(due).Seconds()*1e3)
 			wg.Done()
 		}()
+		if i%64 == 63 {
+			runtime.Gosched()
+		}
 	}
 	wg.Wait()
 	cost := used().since(before)

@@ -73,7 +73,7 @@ impl Batch for Timeouts {
 /// S10.
 pub const BULK: Info = Info {
     name: "timers-bulk",
-    about: "1M tasks sleep for a random time of up to 1 s: how late the 99th of 100 wakes",
+    about: "1M tasks, spawned 64 at once, sleep for a random time of up to 1 s: how late the 99th of 100 wakes",
     unit: "ms",
     better: Better::Less,
     target: None,
@@ -82,6 +82,9 @@ pub const BULK: Info = Info {
     service: None,
 };
 
+/// Between two yields of who spawns them.
+const SPAWNED_AT_ONCE: usize = 64;
+
 /// Runs [`BULK`].
 pub fn bulk<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
     let n = cell.pick(1_000_000, 1_000);
@@ -89,16 +92,19 @@ pub fn bulk<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
     peer.block_on_inside(async move {
         let mut rng = fastrand::Rng::with_seed(7);
         let usage = Usage::now();
-        let sleeps: Vec<_> = (0..n)
-            .map(|_| {
-                let time = longest.mul_f64(rng.f64());
-                P::spawn(async move {
-                    let due = Instant::now() + time;
-                    P::sleep(time).await;
-                    due.elapsed().as_secs_f64() * 1e3
-                })
-            })
-            .collect();
+        let mut sleeps = Vec::with_capacity(n);
+        for i in 1..=n {
+            let time = longest.mul_f64(rng.f64());
+            sleeps.push(P::spawn(async move {
+                let due = Instant::now() + time;
+                P::sleep(time).await;
+                due.elapsed().as_secs_f64() * 1e3
+            }));
+            // All at once would be a queue of a million first polls, and timers due meanwhile would wait for its end.
+            if i % SPAWNED_AT_ONCE == 0 {
+                P::yield_now().await;
+            }
+        }
         let mut late_ms = Vec::with_capacity(n);
         for sleep in sleeps {
             late_ms.push(sleep.await);
