@@ -205,8 +205,8 @@ func spread(ops int) {
 }
 
 func behind(c *cell) outcome {
-	hold := pick(c, 50*time.Millisecond, 5*time.Millisecond)
-	turns := pick(c, 20, 1)
+	hold := pick(c, 50*time.Millisecond, 20*time.Millisecond)
+	turns := pick(c, 20, 3)
 	before := used()
 	var worst []float64
 	for range turns {

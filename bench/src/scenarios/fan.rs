@@ -107,8 +107,9 @@ pub const BEHIND: Info = Info {
 
 /// Runs [`BEHIND`].
 pub fn behind<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
-    let hold = cell.pick(Duration::from_millis(50), Duration::from_millis(5));
-    let turns = cell.pick(20, 1);
+    // A check that all works wants them too: polls so long that others go on meanwhile, and turns after the first.
+    let hold = cell.pick(Duration::from_millis(50), Duration::from_millis(20));
+    let turns = cell.pick(20, 3);
     peer.block_on_inside(async move {
         let usage = Usage::now();
         let mut worst_ms = Vec::new();
