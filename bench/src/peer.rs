@@ -1,8 +1,8 @@
 //! What a scenario asks of a runtime. Each file in `peers/` implements [`Peer`] once for each form of its runtime.
 //!
 //! 1. A scenario sees a runtime through this trait alone, so that all peers run the same source.
-//! 2. Whatever is not a matter of the runtime is the same crate for all (oneshots are `futures`', the HTTP server is
-//!    hyper's).
+//! 2. Whatever is not a matter of the runtime is the same crate for all (the HTTP server is hyper's; what only ends a
+//!    batch is a oneshot of `futures`).
 
 use std::future::Future;
 use std::io;
@@ -24,6 +24,10 @@ pub trait Peer: Sized + Send + Sync + 'static {
     type Sender: Clone + Send + Sync + 'static;
     /// The receiving half.
     type Receiver: Send + 'static;
+    /// The sending half of the runtime's own oneshot; a runtime that has none takes that of `futures`.
+    type OneSender: Send + 'static;
+    /// The receiving half.
+    type OneReceiver: Send + 'static;
     /// The runtime's own async mutex.
     type Mutex: Send + Sync + 'static;
     /// A listening TCP socket.
@@ -93,6 +97,15 @@ pub trait Peer: Sized + Send + Sync + 'static {
 
     /// Receives a number; `None` if the sender is gone.
     fn recv(receiver: &mut Self::Receiver) -> impl Future<Output = Option<u64>> + Send;
+
+    /// A channel for one signal.
+    fn oneshot() -> (Self::OneSender, Self::OneReceiver);
+
+    /// Sends the signal. Panics if the receiver is gone.
+    fn signal(sender: Self::OneSender);
+
+    /// Waits for it. Panics if the sender is gone.
+    fn signaled(receiver: Self::OneReceiver) -> impl Future<Output = ()> + Send;
 
     /// A mutex of the runtime.
     fn mutex() -> Self::Mutex;

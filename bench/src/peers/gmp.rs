@@ -7,11 +7,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::channel::oneshot;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use gmp::net::{TcpListener, TcpStream};
 use gmp::runtime::{Builder, Runtime};
 use gmp::task::JoinHandle;
 
+use super::version;
 use crate::peer::Peer;
 
 /// A gmp runtime of its own, beside the default one.
@@ -50,13 +52,16 @@ impl Peer for Gmp {
     type Join<T: Send + 'static> = Join<T>;
     type Sender = gmp::chan::Sender<u64>;
     type Receiver = gmp::chan::Receiver<u64>;
+    type OneSender = oneshot::Sender<()>;
+    type OneReceiver = oneshot::Receiver<()>;
     type Mutex = gmp::sync::Mutex<()>;
     type Listener = TcpListener;
     type Stream = TcpStream;
     type HttpIo = TcpStream;
 
     fn settings(procs: usize) -> String {
-        format!("gmp {}, procs = {procs}, other settings default", env!("CARGO_PKG_VERSION"))
+        let (own, oneshot) = (env!("CARGO_PKG_VERSION"), version("futures-channel"));
+        format!("gmp {own}, procs = {procs}, other settings default, oneshots futures-channel {oneshot}")
     }
 
     fn build(procs: usize) -> Self {
@@ -121,6 +126,18 @@ impl Peer for Gmp {
 
     async fn recv(receiver: &mut Self::Receiver) -> Option<u64> {
         receiver.recv().await.ok()
+    }
+
+    fn oneshot() -> (Self::OneSender, Self::OneReceiver) {
+        oneshot::channel()
+    }
+
+    fn signal(sender: Self::OneSender) {
+        sender.send(()).expect("somebody waits");
+    }
+
+    async fn signaled(receiver: Self::OneReceiver) {
+        receiver.await.expect("the signal is sent");
     }
 
     fn mutex() -> Self::Mutex {

@@ -43,6 +43,8 @@ impl Peer for Smol {
     type Join<T: Send + 'static> = Task<T>;
     type Sender = async_channel::Sender<u64>;
     type Receiver = async_channel::Receiver<u64>;
+    type OneSender = oneshot::Sender<()>;
+    type OneReceiver = oneshot::Receiver<()>;
     type Mutex = async_lock::Mutex<()>;
     type Listener = Async<TcpListener>;
     type Stream = Async<TcpStream>;
@@ -52,9 +54,10 @@ impl Peer for Smol {
         let (executor, io, channel) = (version("async-executor"), version("async-io"), version("async-channel"));
         format!(
             "async-executor {executor} StaticExecutor on {procs} threads in block_on of async-io {io}, channels \
-             async-channel {channel}, async-lock {}, blocking {}",
+             async-channel {channel}, async-lock {}, blocking {}, oneshots futures-channel {}",
             version("async-lock"),
             version("blocking"),
+            version("futures-channel"),
         )
     }
 
@@ -135,6 +138,19 @@ impl Peer for Smol {
 
     async fn recv(receiver: &mut Self::Receiver) -> Option<u64> {
         receiver.recv().await.ok()
+    }
+
+    // smol has none. An async-channel of capacity 1 takes twice as long.
+    fn oneshot() -> (Self::OneSender, Self::OneReceiver) {
+        oneshot::channel()
+    }
+
+    fn signal(sender: Self::OneSender) {
+        sender.send(()).expect("somebody waits");
+    }
+
+    async fn signaled(receiver: Self::OneReceiver) {
+        receiver.await.expect("the signal is sent");
     }
 
     fn mutex() -> Self::Mutex {

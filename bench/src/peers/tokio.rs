@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::cores::{self, Server};
@@ -174,6 +174,8 @@ impl<R: Flavor> Peer for Tokio<R> {
     type Join<T: Send + 'static> = Join<T>;
     type Sender = mpsc::Sender<u64>;
     type Receiver = mpsc::Receiver<u64>;
+    type OneSender = oneshot::Sender<()>;
+    type OneReceiver = oneshot::Receiver<()>;
     type Mutex = tokio::sync::Mutex<()>;
     type Listener = TcpListener;
     type Stream = TcpStream;
@@ -250,6 +252,18 @@ impl<R: Flavor> Peer for Tokio<R> {
 
     fn recv(receiver: &mut Self::Receiver) -> impl Future<Output = Option<u64>> + Send {
         receiver.recv()
+    }
+
+    fn oneshot() -> (Self::OneSender, Self::OneReceiver) {
+        oneshot::channel()
+    }
+
+    fn signal(sender: Self::OneSender) {
+        sender.send(()).expect("somebody waits");
+    }
+
+    async fn signaled(receiver: Self::OneReceiver) {
+        receiver.await.expect("the signal is sent");
     }
 
     fn mutex() -> Self::Mutex {

@@ -65,7 +65,7 @@ pub struct PingPong;
 
 impl Batch for PingPong {
     const INFO: Info =
-        Info::scheduler("ping-pong", "1000 tasks spawn one each, and they exchange two oneshots", Some(200.0));
+        Info::scheduler("ping-pong", "1000 tasks spawn one each, and they exchange two own oneshots", Some(200.0));
     const OPS: (u64, u64) = (1_000, 100);
 
     async fn batch<P: Peer>(ops: u64) {
@@ -74,14 +74,14 @@ impl Batch for PingPong {
         for _ in 0..ops {
             let shared = shared.clone();
             P::detach(P::spawn(async move {
-                let (ping, pinged) = oneshot::channel();
-                let (pong, ponged) = oneshot::channel();
+                let (ping, pinged) = P::oneshot();
+                let (pong, ponged) = P::oneshot();
                 P::detach(P::spawn(async move {
-                    pinged.await.expect("a ping");
-                    pong.send(()).expect("somebody waits");
+                    P::signaled(pinged).await;
+                    P::signal(pong);
                 }));
-                ping.send(()).expect("somebody waits");
-                ponged.await.expect("a pong");
+                P::signal(ping);
+                P::signaled(ponged).await;
                 let (left, done) = &*shared;
                 if left.fetch_sub(1, Relaxed) == 1 {
                     let done = done.lock().expect("no holder panics").take().expect("only one is the last");
