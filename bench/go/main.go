@@ -131,6 +131,7 @@ var scenarios = map[string]func(c *cell) outcome{
 	"http-steady":            func(c *cell) outcome { return httpRate(c, 0, nil, 0) },
 	"http-burn":              func(c *cell) outcome { return httpRate(c, 2, burn, 2*time.Millisecond) },
 	"http-block":             func(c *cell) outcome { return httpRate(c, 8, block, 50*time.Millisecond) },
+	"http-block-1x":          func(c *cell) outcome { return httpRate(c, c.procs, block, 50*time.Millisecond) },
 }
 
 // countThreads is how many threads run goroutines at once: rounds of goroutines that compute until `procs` of them were

@@ -215,6 +215,7 @@ pub fn all<P: Peer>() -> Vec<Scenario<P>> {
         inside(late::BURN_ECHO, late::burn_echo),
         inside(tail::BURN, tail::burn),
         inside(tail::BLOCK, tail::block),
+        inside(tail::BLOCK_1X, tail::block_1x),
     ];
     all.extend(served().into_iter().map(|Served { info, drive }| Scenario { info, run: Run::Server(drive) }));
     all

@@ -24,6 +24,12 @@ pub const BLOCK: Info = info(
     "usual p99.9 of a quarter second, HTTP hello at 4000 req/s from when due; 8 tasks block 50 ms a poll",
 );
 
+/// Beside as many of them as there are threads.
+pub const BLOCK_1X: Info = info(
+    "http-block-1x",
+    "usual p99.9 of a quarter second, HTTP hello at 4000 req/s from when due; a task a thread blocks 50 ms a poll",
+);
+
 /// Beside none, for comparison; any server with hyper can take part.
 pub const SERVED: [(Info, Drive); 1] = [(
     Info {
@@ -48,6 +54,11 @@ pub fn burn<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
 /// Runs [`BLOCK`].
 pub fn block<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
     measure(peer, cell, Hogs { count: 8, hold: std::thread::sleep, time: Duration::from_millis(50) })
+}
+
+/// Runs [`BLOCK_1X`].
+pub fn block_1x<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
+    measure(peer, cell, Hogs { count: cell.procs, hold: std::thread::sleep, time: Duration::from_millis(50) })
 }
 
 fn measure<P: Peer>(peer: &P, cell: &Cell, hogs: Hogs) -> Outcome {
