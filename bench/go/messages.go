@@ -120,8 +120,8 @@ func mutex(c *cell, work time.Duration) outcome {
 	return out
 }
 
-// blockingCalls has a goroutine for each call, which hands back over a channel that it has returned. Go needs not be told
-// what blocks: in the kernel it sees that by itself.
+// blockingCalls has a goroutine for each call, which hands back over a channel that it has returned. Nobody needs to
+// tell Go what blocks: in the kernel it sees that by itself.
 func blockingCalls(atOnce int, call func()) func(ops int) {
 	return func(ops int) {
 		for range ops / atOnce {
