@@ -4,6 +4,7 @@
 //! 2. Whatever is not a matter of the runtime is the same crate for all (the HTTP server is hyper's; what only ends a
 //!    batch is a oneshot of `futures`).
 
+use std::fmt::Debug;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -27,7 +28,9 @@ pub trait Peer: Sized + Send + Sync + 'static {
     /// The sending half of the runtime's own oneshot; a runtime that has none takes that of `futures`.
     type OneSender: Send + 'static;
     /// The receiving half.
-    type OneReceiver: Send + 'static;
+    type OneReceiver: Future<Output = Result<(), Self::Unsent>> + Send + 'static;
+    /// What the receiving half says when the sender is gone.
+    type Unsent: Debug + Send;
     /// The runtime's own async mutex.
     type Mutex: Send + Sync + 'static;
     /// A listening TCP socket.
@@ -103,9 +106,6 @@ pub trait Peer: Sized + Send + Sync + 'static {
 
     /// Sends the signal. Panics if the receiver is gone.
     fn signal(sender: Self::OneSender);
-
-    /// Waits for it. Panics if the sender is gone.
-    fn signaled(receiver: Self::OneReceiver) -> impl Future<Output = ()> + Send;
 
     /// A mutex of the runtime.
     fn mutex() -> Self::Mutex;

@@ -54,6 +54,7 @@ impl Peer for Gmp {
     type Receiver = gmp::chan::Receiver<u64>;
     type OneSender = oneshot::Sender<()>;
     type OneReceiver = oneshot::Receiver<()>;
+    type Unsent = oneshot::Canceled;
     type Mutex = gmp::sync::Mutex<()>;
     type Listener = TcpListener;
     type Stream = TcpStream;
@@ -134,10 +135,6 @@ impl Peer for Gmp {
 
     fn signal(sender: Self::OneSender) {
         sender.send(()).expect("somebody waits");
-    }
-
-    async fn signaled(receiver: Self::OneReceiver) {
-        receiver.await.expect("the signal is sent");
     }
 
     fn mutex() -> Self::Mutex {

@@ -45,6 +45,7 @@ impl Peer for Smol {
     type Receiver = async_channel::Receiver<u64>;
     type OneSender = oneshot::Sender<()>;
     type OneReceiver = oneshot::Receiver<()>;
+    type Unsent = oneshot::Canceled;
     type Mutex = async_lock::Mutex<()>;
     type Listener = Async<TcpListener>;
     type Stream = Async<TcpStream>;
@@ -147,10 +148,6 @@ impl Peer for Smol {
 
     fn signal(sender: Self::OneSender) {
         sender.send(()).expect("somebody waits");
-    }
-
-    async fn signaled(receiver: Self::OneReceiver) {
-        receiver.await.expect("the signal is sent");
     }
 
     fn mutex() -> Self::Mutex {

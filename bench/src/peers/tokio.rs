@@ -176,6 +176,7 @@ impl<R: Flavor> Peer for Tokio<R> {
     type Receiver = mpsc::Receiver<u64>;
     type OneSender = oneshot::Sender<()>;
     type OneReceiver = oneshot::Receiver<()>;
+    type Unsent = oneshot::error::RecvError;
     type Mutex = tokio::sync::Mutex<()>;
     type Listener = TcpListener;
     type Stream = TcpStream;
@@ -260,10 +261,6 @@ impl<R: Flavor> Peer for Tokio<R> {
 
     fn signal(sender: Self::OneSender) {
         sender.send(()).expect("somebody waits");
-    }
-
-    async fn signaled(receiver: Self::OneReceiver) {
-        receiver.await.expect("the signal is sent");
     }
 
     fn mutex() -> Self::Mutex {

@@ -77,11 +77,11 @@ impl Batch for PingPong {
                 let (ping, pinged) = P::oneshot();
                 let (pong, ponged) = P::oneshot();
                 P::detach(P::spawn(async move {
-                    P::signaled(pinged).await;
+                    pinged.await.expect("a ping");
                     P::signal(pong);
                 }));
                 P::signal(ping);
-                P::signaled(ponged).await;
+                ponged.await.expect("a pong");
                 let (left, done) = &*shared;
                 if left.fetch_sub(1, Relaxed) == 1 {
                     let done = done.lock().expect("no holder panics").take().expect("only one is the last");
