@@ -33,8 +33,9 @@ pub use gmp_macros::{main, test};
 ///
 /// What is asked of a runtime that was shut down, or waits in it then, gets an error that says `runtime shut down`: the
 /// handle of a task a [`JoinError`](crate::task::JoinError) that
-/// [is a cancellation](crate::task::JoinError::is_cancelled), all else an `io::Error` of the kind `Other`, which no
-/// error of the system is.
+/// [is a cancellation](crate::task::JoinError::is_cancelled), a socket or `set_procs` an `io::Error` of the kind
+/// `Other`, which no error of the system is. A signal gives `None` then, `Handle::block_on` panics, and so does a
+/// `block_on` that waits for time.
 ///
 /// ```
 /// use std::io::ErrorKind;

@@ -89,7 +89,12 @@ impl<F: FnOnce()> Drop for AtDrop<F> {
 /// This program again, in one of its other roles.
 fn child(role: &str) -> Output {
     let this = env::current_exe().expect("the path of this program");
-    Command::new(this).env(ROLE, role).env("GMP_PROCS", "5").output().expect("a child process")
+    Command::new(this)
+        .env(ROLE, role)
+        .env("GMP_PROCS", "5")
+        .env_remove("GMP_SCHEDTRACE")
+        .output()
+        .expect("a child process")
 }
 
 fn text(output: &Output) -> &str {

@@ -441,7 +441,6 @@ fn r24_a_block_on_inside_the_same_one_is_told() {
     });
 }
 
-/// Tasks that are bound to a thread are told of like others.
 #[test]
 fn r24_a_block_on_that_waits_for_a_local_task_around_it_is_told() {
     limited(|| {
@@ -456,6 +455,7 @@ fn r24_a_block_on_that_waits_for_a_local_task_around_it_is_told() {
     });
 }
 
+/// Tasks that are bound to a thread are told of like others.
 #[test]
 fn r24_local_and_pinned_tasks_are_told() {
     limited(|| {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use gmp::net::TcpListener;
 use gmp::runtime::Builder;
 
-/// How often each thread of the runtime has slept of its own accord, and its CPU time, in nanoseconds.
+/// How often each thread of the runtime has slept of its own accord, and its CPU time in ticks.
 fn sleeps() -> BTreeMap<String, (u64, u64)> {
     let mut sleeps = BTreeMap::new();
     for thread in std::fs::read_dir("/proc/self/task").unwrap() {
@@ -18,10 +18,11 @@ fn sleeps() -> BTreeMap<String, (u64, u64)> {
         }
         let status = std::fs::read_to_string(path.join("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
-        let schedstat = std::fs::read_to_string(path.join("schedstat")).unwrap();
-        let cpu_ns = schedstat.split(' ').next().unwrap().parse().unwrap();
+        let stat = std::fs::read_to_string(path.join("stat")).unwrap();
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap().split(' ').collect();
+        let ticks = fields[12].parse::<u64>().unwrap() + fields[13].parse::<u64>().unwrap();
         let slept = line.trim().parse().unwrap();
-        sleeps.insert(format!("{} {}", name.trim(), path.display()), (slept, cpu_ns));
+        sleeps.insert(format!("{} {}", name.trim(), path.display()), (slept, ticks));
     }
     sleeps
 }

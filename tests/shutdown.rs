@@ -299,7 +299,6 @@ fn r24_two_runtimes_whose_tasks_wait_for_each_other() {
     });
 }
 
-/// A thread in `block_on` holds a processor; the slot must not serve the next runtime meanwhile.
 #[test]
 fn r14_a_shutdown_in_the_background_waits_for_no_closure() {
     limited(|| {
@@ -325,6 +324,7 @@ fn r14_a_shutdown_in_the_background_waits_for_no_closure() {
     });
 }
 
+/// A thread in `block_on` holds a processor; the slot must not serve the next runtime meanwhile.
 #[test]
 fn r14_shutdown_waits_for_the_poll_of_a_block_on() {
     limited(|| {

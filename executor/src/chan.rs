@@ -159,8 +159,8 @@ impl<T> Sender<T> {
         })
     }
 
-    /// [`Sender::send`] that blocks the thread, for code that is not async. The tasks behind this one do not wait for
-    /// it, but for local tasks of this thread: it gives its processor up while it waits.
+    /// [`Sender::send`] that blocks the thread, for code that is not async. No other task waits
+    /// for it, except local tasks of this thread: the processor is given up meanwhile.
     ///
     /// # Errors
     ///
@@ -292,8 +292,8 @@ impl<T> Receiver<T> {
         })
     }
 
-    /// [`Receiver::recv`] that blocks the thread, for code that is not async. The tasks behind this one do not wait for
-    /// it, but for local tasks of this thread: it gives its processor up while it waits.
+    /// [`Receiver::recv`] that blocks the thread, for code that is not async. No other task waits
+    /// for it, except local tasks of this thread: the processor is given up meanwhile.
     ///
     /// # Errors
     ///

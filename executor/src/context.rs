@@ -36,7 +36,8 @@ struct Current {
     /// The runtime whose machine this thread is, while it counts as one; a thread of the pool for blocking closures
     /// does while it runs tasks.
     worker_of: Cell<Option<&'static Sched>>,
-    /// So many polls of that runtime wait on this thread in a `block_on` of another one: it counts each as away.
+    /// How many polls of that runtime this thread has left for a `block_on` of another one. The runtime counts each as
+    /// away.
     away: Cell<u32>,
     /// The runtime that counts this thread as stuck, because its poll goes on without a processor.
     released_by: Cell<Option<&'static Sched>>,
@@ -132,7 +133,7 @@ pub(crate) fn worker_goes() {
     CURRENT.with(|c| c.away.set(c.away.get() + 1));
 }
 
-/// It goes on.
+/// The poll of [`worker_goes`] goes on.
 pub(crate) fn worker_is_back() {
     // A child of a fork has none (`leave_runtimes`).
     CURRENT.with(|c| c.away.set(c.away.get().saturating_sub(1)));

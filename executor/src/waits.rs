@@ -53,7 +53,7 @@ pub(crate) struct Wait {
     is_told: bool,
     /// The runtime that it waits in. The slot may be another's by now.
     generation: u32,
-    /// So often that one counts the thread as away. It stays the same for as long as this wait is listed.
+    /// How often that runtime counts the thread as away. It stays the same for as long as this wait is listed.
     away: usize,
     /// The task in whose cell the thread's waker was put last, as who waits for it: where the cell lies, and the
     /// task's number. Cleared when the handle takes that waker out again.
@@ -99,7 +99,7 @@ impl Wait {
         }
     }
 
-    /// The runtime counts this thread as away, so often.
+    /// Says how often the runtime counts this thread as away.
     pub(crate) fn set_away(&mut self, away: usize) {
         self.away = away;
     }

@@ -16,11 +16,13 @@ mod tokens;
 /// Makes an `async fn` the entry point of a program: builds the runtime, runs the function on it, shuts it down.
 ///
 /// The runtime is the process-wide default one until the function returns: `gmp::spawn` means it on every thread, also
-/// while it is shut down, when it refuses what is spawned. The function takes no parameters, has no generics and, in an
-/// `impl`, knows no `Self`. Its result may be anything that `fn main` may return, and means the same: an `Err` is
-/// printed and the process ends with status 1; it need not be `Send`. A panic in the function goes on in the main
-/// thread, so the process ends with status 101. A runtime that cannot be built is reported on standard error, with
-/// status 1.
+/// while it is shut down, when it refuses what is spawned. A thread of yours that waits for a sleep then, in another
+/// executor than `gmp::block_on`, waits for ever.
+///
+/// The function takes no parameters, has no generics and, in an `impl`, knows no `Self`. Its result may be anything
+/// that `fn main` may return, and means the same: an `Err` is printed and the process ends with status 1; it need not
+/// be `Send`. A panic in the function goes on in the main thread, so the process ends with status 101. A runtime that
+/// cannot be built is reported on standard error, with status 1.
 ///
 /// The function that comes out is not async, and what it returns is always an `ExitCode`, which `main` returns to the
 /// system. One that is not `main` itself is called by it: `fn main() -> ExitCode { run() }`. Its `Err` has then been

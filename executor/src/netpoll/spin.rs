@@ -6,7 +6,8 @@
 //!
 //! 1. Nothing relies on it: looking is part of the wait, and takes what the wait would have taken, breaks too.
 //! 2. It pays its way: looks that find nothing in time make the next ones rarer, down to one for 64 waits that sleep,
-//!    and two in three have to find something for each wait to have one. A machine that nobody sends to makes none.
+//!    and two in three have to find something for each wait to have one. One that only timers wake makes no more than
+//!    that, one that nothing wakes makes none.
 //! 3. Where many send, sleep gathers what they send: several events for the price of one wake. So before each look that
 //!    is rare a wait that sleeps is asked, and where all look, one in 128 sleeps to be asked.
 //! 4. Where threads wait for a CPU nobody looks: a thread that sleeps is the first to run again, and one that looks has
@@ -23,9 +24,9 @@ use crate::sys::atomic::Ordering::Relaxed;
 /// woken on a virtual machine.
 const MAX_NS: u64 = 50_000;
 
-/// With k = 0 each wait looks, else one after 2^(k - 1) that sleep; k at most this, and so at first.
+/// While `Spin::rare` is 0 each wait looks, else one after 2^(rare - 1) that sleep; at most this, and so at first.
 const RARE_MAX: u32 = 7;
-/// What k goes up by after looks that found nothing, or sleep that gathered. It goes down by one after those that did.
+/// What it goes up by after looks that found nothing, or sleep that gathered. It goes down by one after those that did.
 const IN_VAIN: u32 = 2;
 
 /// So many events at once have been gathered by sleep.
@@ -45,7 +46,7 @@ const RUN: u32 = 4_096;
 // Relaxed throughout: only the thread in the blocking wait comes here, and who is there next was given its seat.
 pub(super) struct Spin {
     max_ns: u64,
-    /// The k of [`RARE_MAX`].
+    /// See [`RARE_MAX`].
     rare: AtomicU32,
     /// So many waits sleep until the next that looks.
     left_out: AtomicU32,
@@ -57,7 +58,7 @@ pub(super) struct Spin {
 
 /// How many waits sleep until the next that looks.
 fn sleeps(rare: u32) -> u32 {
-    rare.checked_sub(1).map_or(0, |k| 1 << k)
+    rare.checked_sub(1).map_or(0, |doublings| 1 << doublings)
 }
 
 /// What a wait does.
@@ -100,7 +101,7 @@ impl Spin {
             let mut count = look()?;
             let start = now();
             let (mut last, mut gap) = (start, 0);
-            while count == 0 && last - start < self.max_ns {
+            while count == 0 && last - start < self.max_ns && gap < GAP_NS {
                 count = look()?;
                 let now = now();
                 gap = gap.max(now - last);
@@ -134,8 +135,9 @@ impl Spin {
 
     /// Looks have found something, or it was better to sleep; `gap` is the longest time between two of them.
     fn learn(&self, found: bool, gap: u64) {
-        let finds = self.found.load(Relaxed).saturating_add(found.into());
-        self.found.store(finds, Relaxed);
+        let finds = self.found.load(Relaxed) + u32::from(found);
+        // From a run on it counts in a circle, of which `SLEEP_EVERY` is a part.
+        self.found.store(if finds == 2 * RUN { RUN } else { finds }, Relaxed);
         if gap >= GAP_NS {
             return self.is_contended(finds);
         }
@@ -264,6 +266,9 @@ mod tests {
         let mut waits = paying();
         let all = waits.looking(10 * SLEEP_EVERY, 2);
         assert!((10 * (SLEEP_EVERY - 1)..10 * SLEEP_EVERY).contains(&all), "{all}");
+        // After any number of finds.
+        assert!(waits.looking(3 * RUN, 2) < 3 * RUN);
+        assert!(waits.looking(2 * SLEEP_EVERY, 2) < 2 * SLEEP_EVERY);
         waits.gathers = SEVERAL;
         let found = waits.looking(64_000, 2);
         assert!(found < 64_000 / 64 + SLEEP_EVERY, "{found}");

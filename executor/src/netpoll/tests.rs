@@ -360,7 +360,7 @@ fn r08_stale_event_is_dropped() {
     assert_eq!(woken.get(), 1);
 }
 
-/// Would look for an hour before it sleeps, if it did not know better.
+/// Its waits would look for an hour before they sleep, if they did not know better.
 #[cfg(target_os = "linux")]
 fn looking_for_an_hour() -> &'static Netpoll {
     let netpoll: &'static Netpoll = Box::leak(Box::new(Netpoll::new()));
@@ -373,6 +373,20 @@ fn looking_for_an_hour() -> &'static Netpoll {
     netpoll
 }
 
+/// Waits on a thread of its own, whose number is given, and for what the wait gives.
+#[cfg(target_os = "linux")]
+fn waiting(netpoll: &'static Netpoll, wait: Wait) -> (libc::pid_t, impl FnOnce() -> usize) {
+    let (told, hears) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // SAFETY: no memory is touched.
+        told.send(unsafe { libc::gettid() } as usize).unwrap();
+        told.send(turn(netpoll, wait)).unwrap();
+    });
+    let limit = Duration::from_secs(100);
+    let tid = hears.recv().unwrap() as libc::pid_t;
+    (tid, move || hears.recv_timeout(limit).expect("the wait has not ended"))
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn r01_an_event_and_a_break_end_a_wait_that_looks() {
@@ -383,37 +397,30 @@ fn r01_an_event_and_a_break_end_a_wait_that_looks() {
     turn(netpoll, Wait::Now);
     let (woken, waker) = counting();
     assert!(poll_read(&here, &waker, 1).is_pending());
-    let (tid, tids) = std::sync::mpsc::channel();
-    let waits = || {
-        // SAFETY: no memory is touched.
-        tid.send(unsafe { libc::gettid() }).unwrap();
-        turn(netpoll, Wait::Forever)
+    let (looks, ends) = waiting(netpoll, Wait::Forever);
+    // It uses the CPU, tick after tick.
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{looks}/stat")).unwrap();
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap().split(' ').collect();
+        fields[12].parse::<u64>().unwrap() + fields[13].parse::<u64>().unwrap()
     };
-    std::thread::scope(|scope| {
-        let waits = scope.spawn(waits);
-        let looks = tids.recv().unwrap();
-        // It uses the CPU, tick after tick.
-        let cpu_ns = || {
-            let stat = std::fs::read_to_string(format!("/proc/self/task/{looks}/schedstat")).unwrap();
-            stat.split(' ').next().unwrap().parse::<u64>().unwrap()
-        };
-        let before = cpu_ns();
-        while cpu_ns() < before + 20_000_000 {
-            std::thread::yield_now();
-        }
-        there.write_all(&[7]).unwrap();
-        assert_eq!(waits.join().unwrap(), 1);
-    });
-    assert_eq!(woken.get(), 1);
+    let (before, began) = (ticks(), Instant::now());
+    while ticks() < before + 2 {
+        assert!(began.elapsed() < Duration::from_secs(100), "it does not look");
+        std::thread::yield_now();
+    }
+    there.write_all(&[7]).unwrap();
+    assert_eq!((ends(), woken.get()), (1, 1));
+    let (_, ends) = waiting(netpoll, Wait::Forever);
     netpoll.wake_blocked();
-    assert_eq!(turn(netpoll, Wait::Forever), 0);
+    assert_eq!(ends(), 0);
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn r07_a_wait_that_ends_sooner_than_its_looks_does_not_look() {
-    let netpoll = looking_for_an_hour();
-    assert_eq!(turn(netpoll, Wait::Until(Duration::from_micros(1500))), 0);
+    let (_, ends) = waiting(looking_for_an_hour(), Wait::Until(Duration::from_micros(1500)));
+    assert_eq!(ends(), 0);
 }
 
 #[test]

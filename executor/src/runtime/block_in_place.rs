@@ -3,8 +3,8 @@
 use crate::context;
 use crate::processor::{Polled, Processor};
 
-/// Runs `f`, which may block, on this thread. The other tasks do not wait for it, but for local tasks of this thread:
-/// while it lasts `sysmon` may give the processor to another thread (Go: `entersyscall`, `retake`). A short `f` costs
+/// Runs `f`, which may block, on this thread. No other task waits for it, except local tasks of this thread: while
+/// it lasts `sysmon` may give the processor to another thread (Go: `entersyscall`, `retake`). A short `f` costs
 /// nanoseconds and moves nothing.
 ///
 /// Inside `f` the thread counts as one outside the runtime: what it spawns and wakes goes to the global queue.

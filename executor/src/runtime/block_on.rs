@@ -40,7 +40,7 @@ use crate::waits::{Outcome, Wait};
 ///
 /// Local tasks of a `block_on`, set or pinned task around it have only this thread, and stand still until it returns.
 /// If `future` waits for one of them, it waits for ever;
-/// [`Builder::detect_deadlocks`](super::Builder::detect_deadlocks) finds that.
+/// [`Builder::detect_deadlocks`](super::Builder::detect_deadlocks) finds that where nothing else goes on.
 ///
 /// While the runtime shuts down sleeps end as ever, and sockets are looked at every millisecond. A `block_on` that
 /// waits even when the shutdown is over, which only one on a thread of your own can, panics if it waits for time, and
@@ -326,8 +326,8 @@ pub(crate) fn on<F: Future>(runtime: RuntimeRef, future: F) -> F::Output {
     assert!(runtime.is_of_this_process(), "{FORKED}");
     assert!(
         runtime.is_there(),
-        "{SHUT_DOWN}: `block_on` of a handle needs its `Runtime`; keep that until it returns, or call `gmp::block_on`, \
-         which takes the current runtime or the default one"
+        "{SHUT_DOWN}: `block_on` needs the runtime until it returns; keep the `Runtime` of a handle that long, or call \
+         `gmp::block_on`, which takes the current runtime or the default one, and not when a `#[gmp::main]` has ended"
     );
     let blocking = Blocking::new(runtime, Wait::of_block_on(Location::caller(), runtime.generation));
     // What the future spawns here is dropped after it, and before the processor is given up.

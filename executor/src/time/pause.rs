@@ -26,8 +26,9 @@ fn sched() -> &'static Sched {
 /// runs, no task is in [`block_in_place`](crate::runtime::block_in_place), and no socket that a task waits for is
 /// ready. A task that waits for a socket that is not ready does not hold the clock, and neither does anything that
 /// threads of your own do: beside those a paused clock may jump before they come to wake a task. What waits in
-/// `block_on` holds it no more, but inside `block_in_place`: to wait for a sleep there is to wait for ever, and
-/// `block_on` needs none around it.
+/// `block_on` does not hold it either, except inside `block_in_place`, where to wait for a sleep is to wait for ever;
+/// `block_on` needs none around it. And what waits in the `block_on` of another runtime holds the clock, unless it
+/// waits for this one inside of that, on the same thread.
 ///
 /// Each runtime has its clock; what is not a sleep, a time limit or an interval goes by the process's, such as
 /// [`std::time::Instant`] and the runtime's own watcher. With more than one processor time stands for all of them.

@@ -36,7 +36,7 @@ impl World {
         &self.paused.as_ref().expect("a model in which the clock stands").away
     }
 
-    /// Mirrors `Sched::advance_if_quiet`, with `Sched::quiet_and`.
+    /// Mirrors `Sched::advance_if_quiet`, with `Sched::quiet_and`; no wait here lies inside one of another runtime.
     pub(super) fn advance_if_quiet(&'static self) -> bool {
         let Some(paused) = &self.paused else { return false };
         let quiet = self.idle.quiet(|_| {
