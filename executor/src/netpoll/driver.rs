@@ -159,6 +159,15 @@ impl Netpoll {
         }
     }
 
+    /// How many blocking waits sleep at once until the next one that looks first.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(super) fn sleeps_before_a_look(&self) -> u32 {
+        match self.driver().as_deref() {
+            Some(Driver::Native(native)) => native.sleeps_before_a_look(),
+            _ => 0,
+        }
+    }
+
     /// An event as a batch may still hold it, of the registration that `index` had at `generation`.
     #[cfg(test)]
     pub(super) fn late_event(&self, index: u32, generation: u32, ready: &mut Vec<Waker>) -> usize {

@@ -254,6 +254,11 @@ impl Native {
         Ok(())
     }
 
+    #[cfg(test)]
+    pub(super) fn sleeps_before_a_look(&self) -> u32 {
+        self.spin.left_out()
+    }
+
     /// Goes on as on a kernel without `epoll_pwait2`.
     #[cfg(test)]
     pub(super) fn forget_pwait2(&self) {

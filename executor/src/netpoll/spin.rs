@@ -133,6 +133,12 @@ impl Spin {
         }
     }
 
+    /// How many waits sleep until the next that looks.
+    #[cfg(test)]
+    pub(super) fn left_out(&self) -> u32 {
+        self.left_out.load(Relaxed)
+    }
+
     /// Looks have found something, or it was better to sleep; `gap` is the longest time between two of them.
     fn learn(&self, found: bool, gap: u64) {
         let finds = self.found.load(Relaxed) + u32::from(found);
