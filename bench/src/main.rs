@@ -1,7 +1,8 @@
 //! gmp beside its peers: the command line. `--help` prints the options.
 
 use std::error::Error;
-use std::io::Write;
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,7 +28,7 @@ usage: gmp-bench [options]
   --procs N,…        numbers of threads that run tasks (default: 1, the CPUs, twice the CPUs; the last not in slow scenarios)
   --rounds N         rounds of the whole (default 7; a verdict wants 6)
   --json FILE        also write every round and the summaries to FILE
-  --publish DIR      also write DIR/RESULTS.md and DIR/plots/*.svg
+  --publish DIR      also write DIR/RESULTS.md and DIR/plots/*.svg; a run of everything removes the other plots there
   --quick            one round of tiny sizes: shows that all works, its figures mean nothing
   --gates FILE       count instructions, system calls, allocations and wakes of gmp's operations (valgrind, strace), and
                      compare them with the ceilings in FILE
@@ -38,7 +39,8 @@ usage: gmp-bench [options]
   -h, --help         print this
 
 Go takes part if GMP_BENCH_GO names a `go`, or one is on the PATH.
-Build with --release. Progress goes to stderr, the table to stdout; the exit code is 1 if a cell failed.
+Build with --release. Progress goes to stderr, the table to stdout; the exit code is 1 if a cell failed or
+something could not be written.
 With `wrk` on the PATH alone: ";
 
 /// All of `--help`.
@@ -160,6 +162,7 @@ fn parse() -> Result<Job, Box<dyn Error>> {
             cell: Cell { procs, quick, started_in: Duration::ZERO, load_cpu: None },
         });
     }
+    let chose = !names.is_empty() || !peer_names.is_empty() || !procs.is_empty() || quick;
     let mut slow_procs = procs.clone();
     if procs.is_empty() {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
@@ -188,7 +191,13 @@ fn parse() -> Result<Job, Box<dyn Error>> {
         skipped = scenarios.iter().filter(|scenario| http::needs_wrk(scenario)).map(|scenario| scenario.name).collect();
         scenarios.retain(|scenario| !http::needs_wrk(scenario));
     }
-    Ok(Job::Compare { plan: Plan { scenarios, peers, procs, slow_procs, rounds, quick }, json, publish, skipped })
+    let whole = !chose && skipped.is_empty();
+    Ok(Job::Compare {
+        plan: Plan { scenarios, peers, procs, slow_procs, rounds, quick, whole },
+        json,
+        publish,
+        skipped,
+    })
 }
 
 /// What a reader has to know of this run before it begins: what is left out, and what is not as it should be.
@@ -215,35 +224,60 @@ fn notes(plan: &Plan, skipped: &[&str]) -> Vec<String> {
     notes
 }
 
+/// Prints a line on standard error. One that nobody reads any more is no reason to lose the run.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
 fn compare(
     plan: &Plan,
     json: Option<&str>,
     publish: Option<&Path>,
     skipped: &[&str],
 ) -> Result<ExitCode, Box<dyn Error>> {
+    // What cannot be written is to be known before the hour, not after it.
+    if let Some(directory) = publish {
+        publish::prepare(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    }
+    if let Some(file) = json {
+        publish::may_write(Path::new(file)).map_err(|error| format!("{file}: {error}"))?;
+    }
     let machine = machine::now();
     let notes = notes(plan, skipped);
     for note in &notes {
-        eprintln!("{note}");
+        tell(note);
     }
     if cfg!(debug_assertions) && !plan.quick {
-        eprintln!("gmp-bench: this is a debug build: the figures say nothing");
+        tell("gmp-bench: this is a debug build: the figures say nothing");
     }
-    let rows = run::run(plan, |line| eprintln!("{line}"));
-    print!("{}", report::table(plan, &rows));
-    for note in &notes {
-        println!("\n{note}");
-    }
+    let rows = run::run(plan, tell);
+    // Each is written whatever became of the others, and the files first: they outlast who reads the table.
+    let mut lost = Vec::new();
     if let Some(file) = json {
-        let text = serde_json::to_string_pretty(&report::json(&machine, plan, &rows, skipped, &notes))?;
-        std::fs::write(file, text + "\n").map_err(|error| format!("{file}: {error}"))?;
+        let text = serde_json::to_string_pretty(&report::json(&machine, plan, &rows, skipped, &notes));
+        let written = text.map_err(io::Error::from).and_then(|text| fs::write(file, text + "\n"));
+        lost.extend(written.err().map(|error| format!("{file}: {error}")));
     }
     if let Some(directory) = publish {
-        publish::write(directory, &machine, plan, &rows, &notes)
-            .map_err(|error| format!("{}: {error}", directory.display()))?;
+        let written = publish::write(directory, &machine, plan, &rows, &notes);
+        lost.extend(written.err().map(|error| format!("{}: {error}", directory.display())));
+    }
+    let mut table = report::table(plan, &rows);
+    for note in &notes {
+        table += &format!("\n{note}\n");
+    }
+    lost.extend(print(&table).err().map(|error| format!("standard output: {error}")));
+    for error in &lost {
+        tell(&format!("gmp-bench: {error}"));
     }
     let failed = rows.iter().flat_map(|row| &row.rounds).any(Result::is_err);
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if failed || !lost.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
@@ -289,12 +323,12 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             println!("{}", serde_json::to_string(&report)?);
         }
         Job::Hold { address, connections } => {
-            load::hold(address.parse()?, connections, std::io::stdin())?;
+            load::hold(address.parse()?, connections, io::stdin())?;
         }
         Job::Rate { address, plan } => {
             let ready = || {
                 println!("ready");
-                std::io::stdout().flush()
+                io::stdout().flush()
             };
             let report = rate::run(address.parse()?, &plan, ready)?;
             println!("{}", serde_json::to_string(&report)?);

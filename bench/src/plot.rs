@@ -40,36 +40,45 @@ fn colour(plan: &Plan, peer: &str) -> RGBColor {
     COLOURS[place]
 }
 
-/// Draws all plots into `directory` and gives their names.
-///
-/// # Errors
-///
-/// Those of the file system, and of the drawing.
-pub fn all(directory: &Path, plan: &Plan, rows: &[Row]) -> Result<Vec<String>, Box<dyn Error>> {
-    let mut names = Vec::new();
-    let mut draw = |name: String, height: u32, drawing: &dyn Fn(&Area<'_>) -> Drawn| -> Drawn {
+/// What was drawn.
+#[derive(Debug, Default)]
+pub struct Plots {
+    /// The names of the plots.
+    pub names: Vec<String>,
+    /// What went wrong with others.
+    pub failed: Vec<String>,
+}
+
+/// Draws all plots into `directory`; one that fails costs no other.
+pub fn all(directory: &Path, plan: &Plan, rows: &[Row]) -> Plots {
+    let mut plots = Plots::default();
+    let mut draw = |name: String, height: u32, drawing: &dyn Fn(&Area<'_>) -> Drawn| {
         let file = directory.join(&name).with_extension("svg");
-        let area = SVGBackend::new(&file, (900, height)).into_drawing_area();
-        area.fill(&WHITE)?;
-        drawing(&area)?;
-        area.present()?;
-        names.push(name);
-        Ok(())
+        let draw = || -> Drawn {
+            let area = SVGBackend::new(&file, (900, height)).into_drawing_area();
+            area.fill(&WHITE)?;
+            drawing(&area)?;
+            Ok(area.present()?)
+        };
+        match draw() {
+            Ok(()) => plots.names.push(name),
+            Err(error) => plots.failed.push(format!("the plot {name}: {error}")),
+        }
     };
     for &procs in &plan.procs {
         let ratios = ratios(rows, procs);
         if !ratios.is_empty() {
             let height = 90 + 22 * ratios.len() as u32;
-            draw(format!("ratios-{procs}p"), height, &|area| draw_ratios(area, plan, procs, &ratios))?;
+            draw(format!("ratios-{procs}p"), height, &|area| draw_ratios(area, plan, procs, &ratios));
         }
     }
     for group in report::groups(rows) {
         if group.iter().any(|row| !distribution(row).is_empty()) {
             let name = format!("{}-{}p", group[0].scenario.name, group[0].procs);
-            draw(name, 360, &|area| draw_distribution(area, plan, group))?;
+            draw(name, 360, &|area| draw_distribution(area, plan, group));
         }
     }
-    Ok(names)
+    plots
 }
 
 /// A scenario, and how many times gmp's figure each other peer's is.

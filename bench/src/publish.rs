@@ -7,38 +7,78 @@ use std::{fs, io};
 use crate::machine::Machine;
 use crate::peer::Peer;
 use crate::peers::gmp::Gmp;
+use crate::plot::{self, Plots};
 use crate::run::{Plan, Row};
 use crate::scenarios::{self, Kind};
 use crate::verdict::{self, Stand, Verdict};
-use crate::{alloc, gates, model, pin, plot, report, stats};
+use crate::{alloc, gates, model, pin, report, stats};
 
 /// What the plan of the suite asks for and is not run, or not so, with the reason: kept by hand, with the scenarios.
 const DIFFERS: &str = include_str!("differs.md");
 
-/// Writes `RESULTS.md` and `plots/*.svg` into `directory`.
+/// Makes `directory`, and tries what [`write`] does there.
 ///
 /// # Errors
 ///
-/// Those of the file system, and of the drawing.
+/// Those of the file system.
+pub fn prepare(directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory.join("plots"))?;
+    may_write(&directory.join("RESULTS.md"))
+}
+
+/// Whether a file can be written; what is in it stays.
+///
+/// # Errors
+///
+/// Those of the file system.
+pub fn may_write(file: &Path) -> io::Result<()> {
+    fs::OpenOptions::new().create(true).append(true).open(file).map(drop)
+}
+
+/// Writes `RESULTS.md` and `plots/*.svg` into `directory`, which was prepared.
+///
+/// # Errors
+///
+/// Those of the file system, and of the drawing. A plot that fails does not cost the text, which says so.
 pub fn write(directory: &Path, machine: &Machine, plan: &Plan, rows: &[Row], notes: &[String]) -> io::Result<()> {
-    let plots = directory.join("plots");
-    fs::create_dir_all(&plots)?;
-    let drawn = plot::all(&plots, plan, rows).map_err(|error| io::Error::other(error.to_string()))?;
-    let mut text = markdown(machine, plan, rows, notes, &drawn);
+    let into = directory.join("plots");
+    let mut plots = plot::all(&into, plan, rows);
+    if plan.whole {
+        let removed = remove_others(&into, &plots.names);
+        plots.failed.extend(removed.err().map(|error| format!("older plots cannot be removed: {error}")));
+    }
+    let mut text = markdown(machine, plan, rows, notes, &plots);
     if plan.peers.iter().any(|peer| peer.name == Gmp::NAME) {
         scaling(&mut text, &model::of_a_child(plan.quick));
     }
     text.push('\n');
     text.push_str(DIFFERS);
-    fs::write(directory.join("RESULTS.md"), text)
+    fs::write(directory.join("RESULTS.md"), text)?;
+    if plots.failed.is_empty() { Ok(()) } else { Err(io::Error::other(plots.failed.join("; "))) }
 }
 
-fn markdown(machine: &Machine, plan: &Plan, rows: &[Row], notes: &[String], drawn: &[String]) -> String {
+/// Removes the plots of scenarios that are gone: all but those of these names.
+fn remove_others(directory: &Path, names: &[String]) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let path = entry.path();
+        let is_plot = entry.file_type()?.is_file() && path.extension().is_some_and(|ending| ending == "svg");
+        if is_plot && !names.iter().any(|name| path.file_stem().is_some_and(|stem| stem == name.as_str())) {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+fn markdown(machine: &Machine, plan: &Plan, rows: &[Row], notes: &[String], plots: &Plots) -> String {
     let mut out = String::new();
     let Machine { date, command, system, rustc, settings, environment, commit, load } = machine;
     let _ = writeln!(out, "# Results of the bench\n\nWritten by the program; do not edit.\n");
     if let Some(failed) = report::failed(rows) {
         let _ = writeln!(out, "**{failed}**\n");
+    }
+    for failed in &plots.failed {
+        let _ = writeln!(out, "**FAILED: {failed}**\n");
     }
     let _ = writeln!(
         out,
@@ -74,9 +114,9 @@ fn markdown(machine: &Machine, plan: &Plan, rows: &[Row], notes: &[String], draw
             }
         }
     }
-    if !drawn.is_empty() {
+    if !plots.names.is_empty() {
         let _ = writeln!(out, "\n## Plots\n");
-        for name in drawn {
+        for name in &plots.names {
             let _ = writeln!(out, "![{0}](plots/{0}.svg)\n", name);
         }
     }
@@ -179,20 +219,24 @@ fn summary(out: &mut String, plan: &Plan, verdicts: &[Verdict]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cell::CellReport;
+    use crate::laps::Outcome;
     use crate::peers;
     use crate::scenarios::Batch;
     use crate::scenarios::switch::YieldOne;
+    use crate::usage::Usage;
 
     fn plan() -> Plan {
         let (procs, slow_procs) = (vec![1], vec![1]);
-        Plan { scenarios: vec![YieldOne::INFO], peers: peers::all(), procs, slow_procs, rounds: 6, quick: false }
+        let (scenarios, peers) = (vec![YieldOne::INFO], peers::all());
+        Plan { scenarios, peers, procs, slow_procs, rounds: 6, quick: false, whole: false }
     }
 
     #[test]
     fn what_failed_stands_first() {
         let rounds = vec![Err("it took more than 30 s".to_owned()); 6];
         let row = Row { scenario: YieldOne::INFO, procs: 1, peer: "gmp", ceiling: false, absent: None, rounds };
-        let text = markdown(&crate::machine::now(), &plan(), &[row], &[], &[]);
+        let text = markdown(&crate::machine::now(), &plan(), &[row], &[], &Plots::default());
         let first = text.lines().find(|line| line.contains("FAILED")).expect("it is told");
         assert_eq!(first, "**6 cells FAILED: yield-1 1P gmp (6 of 6 rounds: it took more than 30 s).**");
         assert!(text.find(first) < text.find("- command"), "{text}");
@@ -202,11 +246,54 @@ mod tests {
         assert!(!table.contains("FAILED"), "{table}");
     }
 
+    /// A row with one figure in each round.
+    fn row(peer: &'static str, figure: f64) -> Row {
+        let report = || {
+            let outcome = Outcome::single(figure, 1, Usage::default(), Vec::new());
+            Ok(CellReport { outcome, rss_peak_kib: 1, threads: 1, ran_on: 1 })
+        };
+        let rounds = (0..6).map(|_| report()).collect();
+        Row { scenario: YieldOne::INFO, procs: 1, peer, ceiling: false, absent: None, rounds }
+    }
+
+    #[test]
+    fn a_plot_that_fails_does_not_cost_the_text_and_older_ones_go_after_a_run_of_everything() {
+        let directory = std::env::temp_dir().join(format!("gmp-bench-publish-{}", std::process::id()));
+        let plots = directory.join("plots");
+        prepare(&directory).expect("it can be made");
+        for kept in ["older-1p.svg", "notes.txt"] {
+            fs::write(plots.join(kept), "older").expect("it can be written");
+        }
+        let mut plan = plan();
+        // Without gmp among them no model is made, which would be this test's program once more.
+        plan.peers.retain(|peer| peer.name != Gmp::NAME);
+        let rows = [row(Gmp::NAME, 10.0), row("tokio", 20.0)];
+        let write = |plan: &Plan| write(&directory, &crate::machine::now(), plan, &rows, &[]);
+        let there = |name: &str| plots.join(name).exists();
+        write(&plan).expect("nothing fails");
+        assert!(there("ratios-1p.svg") && there("older-1p.svg"));
+        plan.whole = true;
+        write(&plan).expect("nothing fails");
+        assert!(there("ratios-1p.svg") && there("notes.txt") && !there("older-1p.svg"));
+        // Nobody can write a file where a directory is.
+        fs::remove_file(plots.join("ratios-1p.svg")).expect("it was drawn");
+        fs::create_dir(plots.join("ratios-1p.svg")).expect("it is gone");
+        fs::remove_file(directory.join("RESULTS.md")).expect("it was written");
+        let told = write(&plan).expect_err("the plot fails").to_string();
+        let text = fs::read_to_string(directory.join("RESULTS.md")).expect("it is written all the same");
+        fs::remove_dir_all(&directory).expect("it is ours");
+        assert!(told.starts_with("the plot ratios-1p: "), "{told}");
+        assert!(
+            text.contains(&format!("**FAILED: {told}**")) && text.contains("| yield-1 | 1 | tokio | 2.00 "),
+            "{text}"
+        );
+    }
+
     #[test]
     fn a_target_is_told() {
         let row =
             Row { scenario: YieldOne::INFO, procs: 1, peer: "gmp", ceiling: false, absent: None, rounds: Vec::new() };
-        let text = markdown(&crate::machine::now(), &plan(), &[row], &[], &[]);
+        let text = markdown(&crate::machine::now(), &plan(), &[row], &[], &Plots::default());
         let target = YieldOne::INFO.target.expect("it has one");
         assert!(text.contains(&format!("(ns/op, less is better; gmp's target with 1P is {target})")), "{text}");
     }
@@ -236,7 +323,7 @@ mod tests {
     fn the_allocator_is_the_one_in_use() {
         let (name, machine) = (alloc::name(), crate::machine::now());
         assert_eq!(name.contains("mimalloc"), cfg!(feature = "mimalloc"));
-        assert!(markdown(&machine, &plan(), &[], &[], &[]).contains(&format!("allocator: {name} (")));
+        assert!(markdown(&machine, &plan(), &[], &[], &Plots::default()).contains(&format!("allocator: {name} (")));
         assert!(report::table(&plan(), &[]).contains(&format!("Allocator: {name} (")));
         assert_eq!(report::json(&machine, &plan(), &[], &[], &[])["allocator"], name);
     }

@@ -33,6 +33,8 @@ pub struct Plan {
     pub rounds: usize,
     /// Whether sizes and times are cut down.
     pub quick: bool,
+    /// Whether it is all of the suite, with the numbers of threads it has by itself.
+    pub whole: bool,
 }
 
 /// The rounds of a peer in a scenario with so many threads.

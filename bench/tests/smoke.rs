@@ -1,6 +1,6 @@
 //! Every scenario on every peer, in tiny sizes, through the program itself.
 
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
@@ -75,6 +75,47 @@ fn a_go_that_is_not_there_is_told_before_all_else() {
     let first = stderr.lines().next().expect("it says something");
     assert!(first.starts_with("SKIPPED: go takes no part") && first.contains("/nowhere/go"), "{stderr}");
     assert!(String::from_utf8_lossy(&output.stdout).contains(first));
+}
+
+/// One cell of each of two peers, with these arguments besides.
+fn brief() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gmp-bench"));
+    command.args(["--quick", "--procs", "1", "--scenario", "yield-1", "--peer", "gmp,tokio"]);
+    command
+}
+
+#[test]
+fn what_cannot_be_written_is_told_before_the_run() {
+    let file = std::env::temp_dir().join(format!("gmp-bench-smoke-file-{}", std::process::id()));
+    std::fs::write(&file, "no directory").expect("it can be written");
+    for option in ["--publish", "--json"] {
+        let output = brief().arg(option).arg(file.join("inside")).output().expect("the program starts");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && output.stdout.is_empty(), "{option}: {stderr}");
+        assert!(stderr.contains("inside") && !stderr.contains("round 1/1"), "{option}: {stderr}");
+    }
+    std::fs::remove_file(&file).expect("it is ours");
+}
+
+#[test]
+fn nobody_who_reads_costs_the_table_and_no_file() {
+    let directory = std::env::temp_dir().join(format!("gmp-bench-smoke-full-{}", std::process::id()));
+    let json = directory.join("report.json");
+    let full = || std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    // Standard error is told what is lost, and may be as full.
+    for stderr in [Stdio::piped(), full().into()] {
+        let mut command = brief();
+        command.arg("--publish").arg(&directory).arg("--json").arg(&json).stdout(full()).stderr(stderr);
+        let output = command.spawn().and_then(Child::wait_with_output).expect("the program starts");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.is_empty() || stderr.contains("gmp-bench: standard output: "), "{stderr}");
+        for file in [&json, &directory.join("RESULTS.md"), &directory.join("plots/ratios-1p.svg")] {
+            let length = std::fs::metadata(file).map(|metadata| metadata.len()).unwrap_or(0);
+            assert!(length > 0, "{}: {stderr}", file.display());
+        }
+        std::fs::remove_dir_all(&directory).expect("it is ours");
+    }
 }
 
 #[test]
