@@ -139,12 +139,6 @@ pub fn reference(info: &Info) -> Option<&'static str> {
     )
 }
 
-/// Whether the CPU time that is taken is that of the scenario's operation. A cold start's is the process's since it
-/// began; beside tasks that burn CPUs on purpose nearly all of it is theirs, and who gives them more has more of it.
-pub fn cpu_is_the_operations(info: &Info) -> bool {
-    info.name != spawn::START.name && !info.name.split('-').any(|part| part == "burn")
-}
-
 /// The scenarios that any server can take part in.
 pub fn served() -> Vec<Served> {
     [&echo::ALL[..], &http::ALL[..], &tail::SERVED[..]]
