@@ -197,12 +197,13 @@ fn summary(out: &mut String, plan: &Plan, verdicts: &[Verdict]) {
         count(Stand::Undecided),
         count(Stand::Failed)
     );
-    match count(Stand::Open) {
-        0 => out.push_str(".\n\n"),
-        open => {
-            let _ = writeln!(out, "; {open} have too few rounds.\n");
+    let rarer = [(Stand::PeerFailed, "have no verdict, as a peer failed"), (Stand::Open, "have too few rounds")];
+    for (stand, what) in rarer {
+        if count(stand) > 0 {
+            let _ = write!(out, "; {} {what}", count(stand));
         }
     }
+    out.push_str(".\n\n");
     for &procs in &plan.procs {
         if let Some(mean) = verdict::mean(verdicts, procs) {
             let _ = writeln!(out, "- {procs}P: {}", mean.text());

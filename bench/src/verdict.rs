@@ -10,7 +10,8 @@
 //!    100 cases, of six in 96.9, of seven in 98.4, of eight in 99.2; from nine on the interval leaves out what it can
 //!    and holds it in 95 or more.
 //! 4. Where answers never came the figure is how long they were waited for: a bound, and printed as one.
-//! 5. A row in which a cell of gmp's failed has failed, whatever the others of its rounds gave, and is in no mean.
+//! 5. A row in which a cell of gmp's failed has failed, whatever the others of its rounds gave, and is in no mean. One
+//!    in which all of a peer's failed is in none either, and says at best that gmp is behind: the best may be missing.
 
 use serde::Serialize;
 
@@ -52,6 +53,8 @@ pub enum Stand {
     Open,
     /// A cell of gmp's failed.
     Failed,
+    /// gmp is not behind those that are left, and a peer's cells failed.
+    PeerFailed,
 }
 
 impl Stand {
@@ -65,6 +68,7 @@ impl Stand {
             Stand::Behind => "behind",
             Stand::Open => "too few rounds",
             Stand::Failed => "FAILED",
+            Stand::PeerFailed => "no verdict",
         }
     }
 }
@@ -86,7 +90,9 @@ pub struct Verdict {
     pub cpu_times: Option<f64>,
     /// What that means.
     pub stand: Stand,
-    /// Whether the row counts in the mean of the scheduler's scenarios.
+    /// The peers whose cells failed: all of them, or so many of the best other's that too few rounds are left.
+    pub failed: Vec<&'static str>,
+    /// Whether the row is one of those the mean is taken of.
     pub in_mean: bool,
 }
 
@@ -101,8 +107,13 @@ impl Verdict {
             self.other.map_or_else(none, str::to_owned),
             times.unwrap_or_else(none),
             cpu.unwrap_or_else(none),
-            self.stand.word().into(),
+            self.words(),
         ]
+    }
+
+    fn words(&self) -> String {
+        let word = self.stand.word();
+        if self.failed.is_empty() { word.into() } else { format!("{word}, {} failed", self.failed.join(", ")) }
     }
 }
 
@@ -152,26 +163,27 @@ fn cpu(row: &Row) -> f64 {
 pub fn verdict(rows: &[Row]) -> Option<Verdict> {
     let gmp = rows.iter().find(|row| row.peer == Gmp::NAME && !row.rounds.is_empty())?;
     let other = best_row(rows.iter().filter(|row| row.peer != Gmp::NAME));
-    let failed = gmp.rounds.iter().any(Result::is_err);
+    let any_failed = |row: &Row| row.rounds.iter().any(Result::is_err);
     let alone = rows.iter().all(|row| row.peer == Gmp::NAME || row.ceiling || row.rounds.is_empty());
-    if alone && !failed {
+    if alone && !any_failed(gmp) {
         return None;
     }
     let times = other.and_then(|other| times_worse(other, gmp));
     let cpu_times = other.filter(|_| times.is_some()).map(|other| cpu(gmp) / cpu(other));
     let well = |other: &Row| gmp.rounds.iter().zip(&other.rounds).filter(|(a, b)| a.is_ok() && b.is_ok()).count();
     let shared = other.map_or(0, well);
+    let is_other = |row: &Row| other.is_some_and(|other| other.peer == row.peer);
+    let compared = rows.iter().filter(|row| row.peer != Gmp::NAME && !row.ceiling);
+    let failed: Vec<_> = compared
+        .filter(|row| any_failed(row) && (good(row).is_empty() || is_other(row) && shared < ROUNDS))
+        .map(|row| row.peer)
+        .collect();
     let dear = cpu_times.is_some_and(|times| times > DEARER);
-    let stand = match times {
-        _ if failed => Stand::Failed,
-        Some(times) if shared >= ROUNDS => match times {
-            Interval { low, .. } if low > 1.0 && dear => Stand::Dearer,
-            Interval { low, .. } if low > 1.0 => Stand::Ahead,
-            Interval { high, .. } if high < 1.0 => Stand::Behind,
-            Interval { low, high, .. } if low * EVEN >= 1.0 && high <= EVEN => Stand::Even,
-            _ => Stand::Undecided,
-        },
-        _ => Stand::Open,
+    let stand = match times.filter(|_| shared >= ROUNDS).map(|times| enough(times, dear)) {
+        _ if any_failed(gmp) => Stand::Failed,
+        Some(Stand::Behind) => Stand::Behind,
+        _ if !failed.is_empty() => Stand::PeerFailed,
+        stand => stand.unwrap_or(Stand::Open),
     };
     let info = &gmp.scenario;
     Some(Verdict {
@@ -182,8 +194,22 @@ pub fn verdict(rows: &[Row]) -> Option<Verdict> {
         at_least: other.is_some_and(is_bound),
         cpu_times,
         stand,
+        failed,
         in_mean: info.kind == Kind::Scheduler && info.unit == "ns/op",
     })
+}
+
+/// What enough rounds say.
+fn enough(Interval { low, high, .. }: Interval, dear: bool) -> Stand {
+    if low > 1.0 {
+        if dear { Stand::Dearer } else { Stand::Ahead }
+    } else if high < 1.0 {
+        Stand::Behind
+    } else if low * EVEN >= 1.0 && high <= EVEN {
+        Stand::Even
+    } else {
+        Stand::Undecided
+    }
 }
 
 /// The verdicts on all rows.
@@ -206,11 +232,11 @@ pub fn failures(rows: &[Row]) -> (usize, Vec<String>) {
 /// A mean over the scheduler's scenarios.
 #[derive(Debug)]
 pub struct Mean {
-    /// The geometric mean of gmp's ratios.
-    pub times: f64,
+    /// The geometric mean of gmp's ratios; none if no row is left.
+    pub times: Option<f64>,
     /// Of how many rows.
     pub rows: usize,
-    /// Those that are not in it, for gmp or every other failed there.
+    /// Those that are not in it, for gmp or a peer failed there.
     pub left_out: Vec<&'static str>,
 }
 
@@ -218,7 +244,10 @@ impl Mean {
     /// In words.
     pub fn text(&self) -> String {
         let Mean { times, rows, left_out } = self;
-        let mut text = format!("geometric mean over the scheduler's {rows} scenarios in ns/op: {times:.2} times");
+        let mut text = match times {
+            Some(times) => format!("geometric mean over the scheduler's {rows} scenarios in ns/op: {times:.2} times"),
+            None => "no geometric mean over the scheduler's scenarios in ns/op".to_owned(),
+        };
         if !left_out.is_empty() {
             text += &format!("; LEFT OUT, as cells failed: {}", left_out.join(", "));
         }
@@ -231,12 +260,13 @@ pub fn mean(verdicts: &[Verdict], procs: usize) -> Option<Mean> {
     let (mut logs, mut left_out) = (Vec::new(), Vec::new());
     for verdict in verdicts.iter().filter(|verdict| verdict.in_mean && verdict.procs == procs) {
         match verdict.times {
-            Some(times) if verdict.stand != Stand::Failed => logs.push(times.median.ln()),
+            Some(times) if verdict.stand != Stand::Failed && verdict.failed.is_empty() => logs.push(times.median.ln()),
             _ => left_out.push(verdict.scenario),
         }
     }
     let rows = logs.len();
-    if rows == 0 { None } else { Some(Mean { times: (logs.iter().sum::<f64>() / rows as f64).exp(), rows, left_out }) }
+    let times = (rows > 0).then(|| (logs.iter().sum::<f64>() / rows as f64).exp());
+    (rows > 0 || !left_out.is_empty()).then_some(Mean { times, rows, left_out })
 }
 
 #[cfg(test)]
@@ -321,7 +351,7 @@ mod tests {
         let twice = verdict(&[of(Gmp::NAME, 10.0), of("other", 20.0)]).unwrap();
         let half = verdict(&[of(Gmp::NAME, 20.0), of("other", 10.0)]).unwrap();
         let mean = mean(&[twice, half], 1).unwrap();
-        assert!((mean.times - 1.0).abs() < 1e-9 && mean.rows == 2 && mean.left_out.is_empty());
+        assert!((mean.times.unwrap() - 1.0).abs() < 1e-9 && mean.rows == 2 && mean.left_out.is_empty());
     }
 
     #[test]
@@ -337,9 +367,13 @@ mod tests {
             let failed = verdict(rows).unwrap();
             assert_eq!(failed.stand, Stand::Failed);
             assert_eq!(failed.columns()[3], "FAILED");
+            let left_out = format!("; LEFT OUT, as cells failed: {}", YieldOne::INFO.name);
+            let alone = mean(std::slice::from_ref(&failed), 1).unwrap();
             let mean = mean(&[well.clone(), failed], 1).unwrap();
-            assert!((mean.times - 2.0).abs() < 1e-9 && mean.rows == 1);
-            assert!(mean.text().contains(&format!("LEFT OUT, as cells failed: {}", YieldOne::INFO.name)));
+            assert!((mean.times.unwrap() - 2.0).abs() < 1e-9 && mean.rows == 1);
+            assert!(mean.text().ends_with(&left_out), "{}", mean.text());
+            // It is said also where no row is left.
+            assert_eq!(alone.text(), format!("no geometric mean over the scheduler's scenarios in ns/op{left_out}"));
         }
         assert_eq!(failures(&once), (1, vec![format!("{} 1P gmp (1 of 6 rounds: it hung)", YieldOne::INFO.name)]));
         assert_eq!(failures(&all).0, ROUNDS);
@@ -348,9 +382,36 @@ mod tests {
         // Nobody is left to compare with: no failure of gmp's, but the row is missing in the mean.
         all[0] = of(Gmp::NAME, 10.0);
         let alone = verdict(&all).unwrap();
-        assert_eq!((alone.stand, alone.other), (Stand::Open, None));
+        assert_eq!((alone.stand, alone.other), (Stand::PeerFailed, None));
         assert_eq!(mean(&[well, alone], 1).unwrap().left_out, [YieldOne::INFO.name]);
         assert!(verdict(&all[..1]).is_none());
         assert_eq!(failures(&[of("other", 20.0)]), (0, Vec::new()));
+    }
+
+    #[test]
+    fn a_peer_that_failed_is_named_and_the_row_is_in_no_mean() {
+        let of = |peer, figure| row(peer, Better::Less, &[figure; ROUNDS + 1], 1);
+        let fail = |row: &mut Row, rounds: usize| row.rounds[..rounds].fill_with(|| Err("it hung".into()));
+        let mut rows = [of(Gmp::NAME, 20.0), of("best", 30.0), of("other", 60.0), of("ceiling", 1.0)];
+        rows[3].ceiling = true;
+        fail(&mut rows[3], ROUNDS + 1);
+        let well = verdict(&rows).unwrap();
+        assert_eq!((well.stand, well.columns()[3].as_str()), (Stand::Ahead, "ahead"));
+        // One of seven leaves six to compare with; of the best other two are too many, of another not.
+        fail(&mut rows[1], 1);
+        assert_eq!(verdict(&rows).unwrap().columns()[3], "ahead");
+        fail(&mut rows[2], 2);
+        assert_eq!(verdict(&rows).unwrap().columns()[3], "ahead");
+        rows[2] = of("other", 60.0);
+        for failed in [2, ROUNDS + 1] {
+            fail(&mut rows[1], failed);
+            let verdict = verdict(&rows).unwrap();
+            assert_eq!((verdict.stand, verdict.columns()[3].as_str()), (Stand::PeerFailed, "no verdict, best failed"));
+            let mean = mean(&[well.clone(), verdict], 1).unwrap();
+            assert!((mean.times.unwrap() - 1.5).abs() < 1e-9 && mean.left_out == [YieldOne::INFO.name]);
+        }
+        // Who is behind those that are left is behind.
+        rows[0] = of(Gmp::NAME, 70.0);
+        assert_eq!(verdict(&rows).unwrap().columns()[3], "behind, best failed");
     }
 }
