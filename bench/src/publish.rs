@@ -125,7 +125,7 @@ fn markdown(machine: &Machine, plan: &Plan, rows: &[Row], notes: &[String], plot
         "\n## Rows\n\nmedian: of the rounds' median batches; best: of all batches; × best: per-round ratio of the median \
          batches to the best peer's, its median and in brackets the interval ({}); CPU: user and system, of the \
          measured process, with what hogs burn on purpose, and in a cold start since the process began; ctx: context \
-         switches, voluntary + involuntary; `>`: a bound, for requests were left unanswered.",
+         switches, voluntary + involuntary; `>` and `<`: a bound, for requests were left unanswered.",
         stats::interval_over(plan.rounds)
     );
     let mut last = "";

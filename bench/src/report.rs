@@ -106,8 +106,8 @@ pub fn table(plan: &Plan, rows: &[Row]) -> String {
         out,
         "Allocator: {} (Go has its own). {} rounds, peers interleaved, start rotated, a process a cell.\nmedian: of the rounds' \
          median batches; best: of all batches; x best: per-round ratio of median batches, its median and in \
-         brackets the interval\n({}); CPU: user + system; ctx: context switches, voluntary + involuntary; >: a bound, for \
-         requests were left unanswered.",
+         brackets the interval\n({}); CPU: user + system; ctx: context switches, voluntary + involuntary; > and <: a bound, \
+         for requests were left unanswered.",
         alloc::name(),
         plan.rounds,
         stats::interval_over(plan.rounds)

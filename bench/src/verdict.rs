@@ -9,7 +9,8 @@
 //! 3. Fewer than six rounds make no verdict: from the least to the greatest of five holds the true median in 93.8 of
 //!    100 cases, of six in 96.9, of seven in 98.4, of eight in 99.2; from nine on the interval leaves out what it can
 //!    and holds it in 95 or more.
-//! 4. Where answers never came the figure is how long they were waited for: a bound, and printed as one.
+//! 4. Where an answer never came, to one request or more of those that count, the figure is how long it was waited for:
+//!    a bound, and printed as one. Who left some unanswered is behind who left none, and never ahead.
 //! 5. A row in which a cell of gmp's failed has failed, whatever the others of its rounds gave, and is in no mean. One
 //!    in which all of a peer's failed is in none either, and says at best that gmp is behind: the best may be missing.
 
@@ -20,6 +21,7 @@ use crate::peer::Peer;
 use crate::peers::gmp::Gmp;
 use crate::report;
 use crate::run::Row;
+use crate::scenarios::server::UNANSWERED;
 use crate::scenarios::{Better, Kind};
 use crate::stats::{self, Interval};
 
@@ -31,9 +33,6 @@ const ROUNDS: usize = 6;
 
 /// An interval within so many times of 1 says that both are even; a wider one that holds 1 says nothing.
 const EVEN: f64 = 1.1;
-
-/// If more than this share of the answers never came, the figure of a tail is a bound.
-const UNANSWERED: f64 = 0.001;
 
 /// How it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -86,6 +85,8 @@ pub struct Verdict {
     pub times: Option<Interval>,
     /// Whether that is a bound, as the other left requests unanswered.
     pub at_least: bool,
+    /// Whether it is one the other way, as gmp did; with both it says nothing.
+    pub at_most: bool,
     /// CPU time an operation, in times the other's; none if no round went well for both.
     pub cpu_times: Option<f64>,
     /// What that means.
@@ -99,8 +100,11 @@ pub struct Verdict {
 impl Verdict {
     /// The other, how many times better gmp is, CPU time in times the other's, and what it means.
     pub fn columns(&self) -> [String; 4] {
-        let times =
-            self.times.as_ref().map(|times| format!("{}{}", report::bound(self.at_least), report::interval(times)));
+        let times = self.times.as_ref().map(|times| match (self.at_most, self.at_least) {
+            (true, true) => "both are bounds".to_owned(),
+            (true, false) => format!("< {}", report::interval(times)),
+            (false, at_least) => format!("{}{}", report::bound(at_least), report::interval(times)),
+        });
         let cpu = self.cpu_times.map(|times| format!("{times:.2}"));
         let none = || "-".to_owned();
         [
@@ -122,15 +126,13 @@ pub fn good(row: &Row) -> Vec<&CellReport> {
     row.rounds.iter().filter_map(|round| round.as_ref().ok()).collect()
 }
 
-/// Whether the row's figure is a bound: not all requests were answered.
+/// Whether the row's figure is a bound: in the median round not all requests that count were answered.
 pub fn is_bound(row: &Row) -> bool {
-    let share = |report: &CellReport| {
-        let left =
-            report.outcome.extras.iter().find(|extra| extra.name == "unanswered").map_or(0.0, |extra| extra.value);
-        left / (left + report.outcome.ops as f64)
+    let unanswered = |report: &CellReport| {
+        report.outcome.extras.iter().find(|extra| extra.name == UNANSWERED).map_or(0.0, |extra| extra.value)
     };
-    let shares: Vec<f64> = good(row).into_iter().map(share).collect();
-    !shares.is_empty() && stats::median(&shares) > UNANSWERED
+    let left: Vec<f64> = good(row).into_iter().map(unanswered).collect();
+    !left.is_empty() && stats::median(&left) > 0.0
 }
 
 /// The row with the best median of its rounds' medians; a ceiling is none.
@@ -179,7 +181,8 @@ pub fn verdict(rows: &[Row]) -> Option<Verdict> {
         .map(|row| row.peer)
         .collect();
     let dear = cpu_times.is_some_and(|times| times > DEARER);
-    let stand = match times.filter(|_| shared >= ROUNDS).map(|times| enough(times, dear)) {
+    let (at_most, at_least) = (is_bound(gmp), other.is_some_and(is_bound));
+    let stand = match times.filter(|_| shared >= ROUNDS).map(|times| enough(times, at_most, at_least, dear)) {
         _ if any_failed(gmp) => Stand::Failed,
         Some(Stand::Behind) => Stand::Behind,
         _ if !failed.is_empty() => Stand::PeerFailed,
@@ -191,7 +194,8 @@ pub fn verdict(rows: &[Row]) -> Option<Verdict> {
         procs: gmp.procs,
         other: other.map(|other| other.peer),
         times,
-        at_least: other.is_some_and(is_bound),
+        at_least,
+        at_most,
         cpu_times,
         stand,
         failed,
@@ -200,9 +204,14 @@ pub fn verdict(rows: &[Row]) -> Option<Verdict> {
 }
 
 /// What enough rounds say.
-fn enough(Interval { low, high, .. }: Interval, dear: bool) -> Stand {
-    if low > 1.0 {
+fn enough(Interval { low, high, .. }: Interval, at_most: bool, at_least: bool, dear: bool) -> Stand {
+    if at_most {
+        // Both were waited for until the run ended, and that is all their figures say.
+        if at_least { Stand::Undecided } else { Stand::Behind }
+    } else if low > 1.0 {
         if dear { Stand::Dearer } else { Stand::Ahead }
+    } else if at_least {
+        Stand::Undecided
     } else if high < 1.0 {
         Stand::Behind
     } else if low * EVEN >= 1.0 && high <= EVEN {
@@ -327,14 +336,30 @@ mod tests {
 
     #[test]
     fn what_was_never_answered_is_a_bound() {
-        let rows = |left| {
-            let mut other = row("other", Better::Less, &[20.0], 1);
-            let report = other.rounds[0].as_mut().unwrap();
-            (report.outcome.ops, report.outcome.extras) = (999, vec![Extra::new("unanswered", left, "")]);
-            [row(Gmp::NAME, Better::Less, &[10.0], 1), other]
+        // However many were answered, also of those that do not count.
+        let of = |peer, figure, left| {
+            let mut row = row(peer, Better::Less, &[figure; ROUNDS], 1);
+            for report in row.rounds.iter_mut().flatten() {
+                (report.outcome.ops, report.outcome.extras) = (10_000, vec![Extra::new(UNANSWERED, left, "")]);
+            }
+            row
         };
-        assert!(!verdict(&rows(0.0)).unwrap().at_least);
-        assert!(verdict(&rows(2.0)).unwrap().at_least);
+        let said = |gmp_left, other, other_left| {
+            let verdict = verdict(&[of(Gmp::NAME, 10.0, gmp_left), of("other", other, other_left)]).unwrap();
+            verdict.columns()[1..].join(" ")
+        };
+        assert_eq!(said(0.0, 20.0, 0.0), "2.00 [2.00-2.00] 1.00 ahead");
+        assert_eq!(said(0.0, 20.0, 1.0), "> 2.00 [2.00-2.00] 1.00 ahead");
+        assert_eq!(said(1.0, 20.0, 0.0), "< 2.00 [2.00-2.00] 1.00 behind");
+        assert_eq!(said(1.0, 20.0, 1.0), "both are bounds 1.00 undecided");
+        assert_eq!(said(0.0, 10.0, 0.0), "1.00 [1.00-1.00] 1.00 even");
+        // At least as good, or better.
+        assert_eq!(said(0.0, 10.0, 1.0), "> 1.00 [1.00-1.00] 1.00 undecided");
+        assert_eq!(said(0.0, 5.0, 1.0), "> 0.50 [0.50-0.50] 1.00 undecided");
+        // One round of many is no bound yet.
+        let mut rare = of(Gmp::NAME, 10.0, 0.0);
+        rare.rounds[0].as_mut().unwrap().outcome.extras[0].value = 1.0;
+        assert!(!is_bound(&rare));
     }
 
     #[test]
