@@ -72,10 +72,11 @@ func holdTime(c *cell) time.Duration {
 func lateTimer(c *cell, hold func(time.Duration)) outcome {
 	each := holdTime(c)
 	type beats struct{ late, worst []float64 }
+	const none = -1.0
 	heart := make(chan beats)
 	go func() {
 		// What is left of the time after the last whole stretch belongs to it.
-		all := beats{worst: make([]float64, max(1, 6*each/stretch))}
+		all := beats{worst: slices.Repeat([]float64{none}, int(max(1, 6*each/stretch)))}
 		for start := time.Now(); time.Since(start) < 6*each; {
 			due := time.Now().Add(period)
 			time.Sleep(period)
@@ -84,6 +85,8 @@ func lateTimer(c *cell, hold func(time.Duration)) outcome {
 			worst := &all.worst[min(int(due.Sub(start)/stretch), len(all.worst)-1)]
 			*worst = max(*worst, late)
 		}
+		// A stretch in which none was due, for the one before came after its end, says nothing of itself.
+		all.worst = slices.DeleteFunc(all.worst, func(worst float64) bool { return worst == none })
 		heart <- all
 	}()
 	before := used()
