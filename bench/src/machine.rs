@@ -58,16 +58,34 @@ fn features() -> String {
     format!("{peers}{allocator}")
 }
 
-/// What is set of what moves figures. Of the path to a `go` it is told that there is one: its version says the rest.
+/// What is set of what moves figures.
 fn environment() -> Vec<String> {
-    let exact = ["GOGC", "GODEBUG", "GOMEMLIMIT", "GOMAXPROCS", "GOFLAGS", "GOAMD64", "GOEXPERIMENT", "LD_PRELOAD"];
-    let starts = ["MALLOC_", "MIMALLOC_", "GLIBC_TUNABLES", "CARGO_PROFILE_", "RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"];
-    let mut set: Vec<String> = std::env::vars_os()
-        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+    let all = std::env::vars_os();
+    moving(all.map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())))
+}
+
+/// The variables that move figures. Of the path to a `go` it is told that there is one: its version says the rest. What
+/// else is named `GMP_BENCH_…` is of `build.rs`: `cargo run` sets it, and it has a line of its own.
+fn moving(variables: impl Iterator<Item = (String, String)>) -> Vec<String> {
+    let exact = [
+        "GOGC",
+        "GODEBUG",
+        "GOMEMLIMIT",
+        "GOMAXPROCS",
+        "GOFLAGS",
+        "GOAMD64",
+        "GOEXPERIMENT",
+        "LD_PRELOAD",
+        // The size of the pool of smol's `unblock`.
+        "BLOCKING_MAX_THREADS",
+    ];
+    let starts =
+        ["MALLOC_", "MIMALLOC_", "GLIBC_TUNABLES", "CARGO_PROFILE_", "RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "GMP_"];
+    let mut set: Vec<String> = variables
+        .filter(|(name, _)| name == "GMP_BENCH_GO" || !name.starts_with("GMP_BENCH_"))
         .filter(|(name, _)| exact.contains(&&**name) || starts.iter().any(|start| name.starts_with(start)))
-        .map(|(name, value)| format!("{name}={value}"))
+        .map(|(name, value)| if name == "GMP_BENCH_GO" { name } else { format!("{name}={value}") })
         .collect();
-    set.extend(std::env::var_os("GMP_BENCH_GO").map(|_| "GMP_BENCH_GO".into()));
     set.sort();
     set
 }
@@ -110,6 +128,14 @@ fn printed(program: &str, args: &[&str]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_moves_figures_is_told_and_no_path_to_a_go() {
+        let moving_ones = ["GMP_SCHEDTRACE", "GMP_BENCH_GO", "BLOCKING_MAX_THREADS", "MALLOC_ARENA_MAX"];
+        let set = [&moving_ones[..], &["GMP_BENCH_RUSTC", "HOME", "NOGOGC"]].concat();
+        let told = moving(set.iter().map(|name| (String::from(*name), "1".to_owned())));
+        assert_eq!(told, ["BLOCKING_MAX_THREADS=1", "GMP_BENCH_GO", "GMP_SCHEDTRACE=1", "MALLOC_ARENA_MAX=1"]);
+    }
 
     #[test]
     fn a_tree_is_clean_only_if_git_says_so() {
