@@ -169,9 +169,10 @@ fn scaling(out: &mut String, model: &Result<String, String>) {
     };
     let _ = writeln!(
         out,
-        "\n## Locked instructions\n\nOf gmp's operations, with one processor, by callgrind; on the local path none is to be on \
-         a line that all processors share. Not measured by this run: from `bench/gates.json`, recorded by `--record-gates` \
-         with {rustc} and held by `.ci/run`.\n\n| operation | locked instructions | of them on shared lines |\n|---|---:|---:|"
+        "\n## Ceilings of locked instructions\n\nOf gmp's operations, with one processor, by callgrind; on the local path \
+         none is to be on a line that all processors share. Not measured by this run: the ceilings in `bench/gates.json`, \
+         recorded by `--record-gates` with {rustc} and held by `.ci/run` where that is the compiler.\n\n| operation | \
+         locked instructions, at most | of them on shared lines, at most |\n|---|---:|---:|"
     );
     for (operation, all, shared) in locked {
         let _ = writeln!(out, "| {operation} | {all:.2} | {shared:.3} |");

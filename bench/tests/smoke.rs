@@ -25,9 +25,11 @@ fn every_scenario_runs_on_every_peer() {
         let plot = std::fs::read_to_string(directory.join(link)).expect("what is linked was drawn");
         assert!(plot.starts_with("<svg") && plot.contains("gmp"), "{link}");
     }
-    for section in
-        ["What 64 and 192 processors would make of it", "Locked instructions", "Where it differs from the plan"]
-    {
+    for section in [
+        "What 64 and 192 processors would make of it",
+        "Ceilings of locked instructions",
+        "Where it differs from the plan",
+    ] {
         assert!(results.contains(&format!("\n## {section}\n")), "{results}");
     }
     assert!(!results.contains("**FAILED") && results.contains("```text\nTouches of shared lines"), "{results}");
