@@ -120,22 +120,35 @@ func mutex(c *cell, work time.Duration) outcome {
 	return out
 }
 
-// blockingCalls has a goroutine for each call, which hands back over a channel that it has returned. Nobody needs to
-// tell Go what blocks: in the kernel it sees that by itself.
+// blockingCalls has a goroutine for each call. Nobody needs to tell Go what blocks: in the kernel it sees that by
+// itself. That one has returned is said quickest over a channel, that many have by a WaitGroup; either serves all calls,
+// as nothing is in flight between some and the next.
 func blockingCalls(atOnce int, call func()) func(ops int) {
-	return func(ops int) {
-		for range ops / atOnce {
-			returned := make(chan struct{}, atOnce)
+	if atOnce == 1 {
+		return func(ops int) {
+			returned := make(chan struct{}, 1)
 			called := func() {
 				call()
 				returned <- struct{}{}
 			}
+			for range ops {
+				go called()
+				<-returned
+			}
+		}
+	}
+	return func(ops int) {
+		var returned sync.WaitGroup
+		called := func() {
+			call()
+			returned.Done()
+		}
+		for range ops / atOnce {
+			returned.Add(atOnce)
 			for range atOnce {
 				go called()
 			}
-			for range atOnce {
-				<-returned
-			}
+			returned.Wait()
 		}
 	}
 }
