@@ -16,7 +16,7 @@ use crate::{alloc, gates, model, pin, report, stats};
 /// What the plan of the suite asks for and is not run, or not so, with the reason: kept by hand, with the scenarios.
 const DIFFERS: &str = include_str!("differs.md");
 
-/// Makes `directory`, and tries what [`write`] does there.
+/// Makes `directory`, and tries what [`write()`] does there.
 ///
 /// # Errors
 ///
