@@ -159,8 +159,8 @@ impl<T> Sender<T> {
         })
     }
 
-    /// [`Sender::send`] that blocks the thread, for code that is not async. No other task waits
-    /// for it, except local tasks of this thread: the processor is given up meanwhile.
+    /// [`Sender::send`] that blocks the thread, for code that is not async. No other task waits for it, except local
+    /// tasks of this thread: the processor is given up meanwhile.
     ///
     /// # Errors
     ///
@@ -292,8 +292,8 @@ impl<T> Receiver<T> {
         })
     }
 
-    /// [`Receiver::recv`] that blocks the thread, for code that is not async. No other task waits
-    /// for it, except local tasks of this thread: the processor is given up meanwhile.
+    /// [`Receiver::recv`] that blocks the thread, for code that is not async. No other task waits for it, except local
+    /// tasks of this thread: the processor is given up meanwhile.
     ///
     /// # Errors
     ///

@@ -2,7 +2,7 @@
 //! wait and tells it what came of it.
 //!
 //! To sleep and to be woken takes as much CPU time as to look for some microseconds, and whoever sends waits for it:
-//! where answers come that fast, a request takes half the time for the same CPU time.
+//! where answers come that fast, a request takes half the time for about the same CPU time.
 //!
 //! 1. Nothing relies on it: looking is part of the wait, and takes what the wait would have taken, breaks too.
 //! 2. It pays its way: looks that find nothing in time make the next ones rarer, down to one for 64 waits that sleep,
@@ -99,6 +99,9 @@ impl Spin {
         if turn == Turn::Look {
             // What is there already would have been found without sleep.
             let mut count = look()?;
+            if count > 0 {
+                return Ok(count);
+            }
             let start = now();
             let (mut last, mut gap) = (start, 0);
             while count == 0 && last - start < self.max_ns && gap < GAP_NS {
@@ -106,14 +109,11 @@ impl Spin {
                 let now = now();
                 gap = gap.max(now - last);
                 last = now;
-                if count > 0 {
-                    self.learn(true, gap);
-                }
             }
+            self.learn(count > 0, gap);
             if count > 0 {
                 return Ok(count);
             }
-            self.learn(false, gap);
             looked = last - start;
         }
         let count = sleep(Duration::from_nanos(looked))?;

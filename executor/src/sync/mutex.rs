@@ -185,8 +185,8 @@ impl<T: ?Sized> Mutex<T> {
         Ok(OwnedMutexGuard { mutex: self, _value: PhantomData })
     }
 
-    /// [`Mutex::lock`] that blocks the thread, for code that is not async. No other task waits
-    /// for it, except local tasks of this thread: the processor is given up meanwhile.
+    /// [`Mutex::lock`] that blocks the thread, for code that is not async. No other task waits for it, except local
+    /// tasks of this thread: the processor is given up meanwhile.
     ///
     /// # Panics
     ///
