@@ -229,7 +229,8 @@ fn r12_a_panic_goes_to_the_handle_and_the_thread_goes_on() {
 #[test]
 fn r16_a_closure_that_comes_while_its_thread_tells_the_clock_is_run() {
     limited(|| {
-        let builder = Builder::new().procs(1).max_threads(3).start_paused(true);
+        // With a limit: the closure waits for the processor to be idle, which it is not while it runs there.
+        let builder = Builder::new().procs(1).max_threads(3).max_blocking(512).start_paused(true);
         let runtime = builder.thread_keep_alive(Duration::MAX).build().unwrap();
         let task = runtime.spawn(async {
             for _ in 0..5000 {

@@ -1,5 +1,6 @@
 //! The thread that has run a blocking closure goes on with the task that waits for it, if a processor is idle, and with
 //! the closure that this task calls next. What that task does must not keep anything waiting.
+//! Each runtime has a limit: in one without, closures that are known to be brief run on processors (see `brief.rs`).
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +21,7 @@ mod drops;
 mod limit;
 
 fn runtime(procs: usize) -> Runtime {
-    Builder::new().procs(procs).build().unwrap()
+    Builder::new().max_blocking(512).procs(procs).build().unwrap()
 }
 
 /// Until all processors are idle: a closure that returns then is followed by its task on the same thread.
@@ -217,7 +218,7 @@ fn is_asleep(_: &str) -> bool {
 #[test]
 fn r16_a_wait_calls_for_the_kept_closure() {
     limited(|| {
-        let runtime = Builder::new().procs(1).thread_name("keeps").build().unwrap();
+        let runtime = Builder::new().max_blocking(512).procs(1).thread_name("keeps").build().unwrap();
         let task = runtime.spawn(async {
             let call = gmp::spawn_blocking(|| {
                 let handle = gmp::runtime::Handle::current();
@@ -238,7 +239,7 @@ fn r16_closures_that_wait_for_each_other_all_start() {
     limited(|| {
         let (open, gate) = channel::<()>();
         let gate = Mutex::new(gate);
-        let builder = Builder::new().procs(1).thread_name("many").on_thread_start(move || {
+        let builder = Builder::new().max_blocking(512).procs(1).thread_name("many").on_thread_start(move || {
             if thread::current().name().unwrap().starts_with("many-block") {
                 let _ = gate.lock().unwrap().recv();
             }
@@ -285,7 +286,7 @@ fn r16_a_poll_of_a_task_that_is_known_to_block_may_wait_for_its_closure() {
 fn r17_a_lent_thread_leaves_the_pool_a_place() {
     limited(|| {
         for max_threads in 3..8 {
-            let runtime = Builder::new().procs(1).max_threads(max_threads).build().unwrap();
+            let runtime = Builder::new().max_blocking(512).procs(1).max_threads(max_threads).build().unwrap();
             let tasks: Vec<_> = (0..3)
                 .map(|_| {
                     runtime.spawn(async {
@@ -312,7 +313,7 @@ fn r17_a_lent_thread_leaves_the_pool_a_place_beside_long_closures() {
         for max_threads in 4..7 {
             // With one thread left for the others, and more.
             for long in 1..max_threads - 2 {
-                let runtime = Builder::new().procs(1).max_threads(max_threads).build().unwrap();
+                let runtime = Builder::new().max_blocking(512).procs(1).max_threads(max_threads).build().unwrap();
                 let gates: Vec<_> = (0..long)
                     .map(|_| {
                         let (open, gate) = channel::<()>();
@@ -360,7 +361,7 @@ fn r03_others_do_not_wait_for_a_lent_thread() {
 #[test]
 fn r01_a_task_that_yields_on_a_lent_thread_goes_on() {
     limited(|| {
-        let runtime = Builder::new().procs(1).thread_name("yields").build().unwrap();
+        let runtime = Builder::new().max_blocking(512).procs(1).thread_name("yields").build().unwrap();
         let task = runtime.spawn(async {
             lend().await;
             let (open, gate) = channel();
@@ -465,7 +466,7 @@ fn shut_down_in_a_lent_poll(procs: usize) -> usize {
 #[test]
 fn r07_a_paused_clock_goes_on_when_a_lent_thread_ends() {
     limited(|| {
-        let runtime = Builder::new().procs(1).max_threads(4).start_paused(true).build().unwrap();
+        let runtime = Builder::new().max_blocking(512).procs(1).max_threads(4).start_paused(true).build().unwrap();
         let (open, gate) = channel::<()>();
         let (slept, has_slept) = channel();
         drop(runtime.spawn(async move {
@@ -494,7 +495,7 @@ fn r07_a_paused_clock_goes_on_when_a_lent_thread_ends() {
 #[test]
 fn r07_a_paused_clock_waits_for_calls_on_a_lent_thread() {
     limited(|| {
-        let runtime = Builder::new().procs(1).start_paused(true).build().unwrap();
+        let runtime = Builder::new().max_blocking(512).procs(1).start_paused(true).build().unwrap();
         let task = runtime.spawn(async {
             for _ in 0..50 {
                 let begun = gmp::time::Instant::now();

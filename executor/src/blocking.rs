@@ -44,8 +44,11 @@ use crate::sys::{Mutex, MutexGuard, rank};
 use crate::task::{self, swallow};
 use crate::wakers::wake;
 
+mod brief;
 mod lent;
 
+use brief::Briefs;
+pub(crate) use brief::Closure;
 use lent::{DOES, Does, Keeping};
 pub(crate) use lent::{be_lent, keeps_a_closure, may_be_lent};
 
@@ -63,6 +66,7 @@ const COMING_MANY: usize = 4;
 /// The blocking closures of one runtime and their threads.
 pub(crate) struct Pool {
     state: Mutex<State>,
+    briefs: Briefs,
 }
 
 /// Guarded by `Pool::state`.
@@ -222,18 +226,19 @@ impl State {
 
 impl Pool {
     pub(crate) const fn new() -> Self {
-        Pool { state: Mutex::new(rank::LEAF, State::new()) }
+        Pool { state: Mutex::new(rank::LEAF, State::new()), briefs: Briefs::new() }
     }
 
-    /// Fresh for a runtime.
-    pub(crate) fn open(&self, limit: usize, keep_alive: Duration) {
+    /// Fresh for a runtime. `limit` is the user's.
+    pub(crate) fn open(&self, limit: Option<usize>, keep_alive: Duration) {
+        self.briefs.open(limit.is_none());
         let mut state = self.state.lock();
         debug_assert_eq!(state.threads, 0, "a slot was recycled with threads of its pool");
         debug_assert!(state.queue.is_empty(), "a slot was recycled with blocking closures");
         state.keeping = Keeping::new();
         state.lendings = 0;
         state.started = 0;
-        state.limit = limit;
+        state.limit = limit.unwrap_or(LIMIT);
         state.keep_alive = keep_alive;
         state.closed = false;
     }

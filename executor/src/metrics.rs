@@ -90,6 +90,7 @@ pub(crate) struct Counters {
     /// Tasks in the arena: of this processor's, so many were spawned; of anybody's, so many ended here.
     pub(crate) arena_spawned: Counter,
     pub(crate) arena_ended: Counter,
+    pub(crate) brief_closures: Counter,
 }
 
 impl Counters {
@@ -110,6 +111,7 @@ impl Counters {
             timers_fired,
             arena_spawned,
             arena_ended,
+            brief_closures,
         } = self;
         found.iter().for_each(Counter::reset);
         let others = [
@@ -126,6 +128,7 @@ impl Counters {
             timers_fired,
             arena_spawned,
             arena_ended,
+            brief_closures,
         ];
         others.into_iter().for_each(Counter::reset);
     }
@@ -170,6 +173,8 @@ pub struct Metrics {
     /// How often so far a thread whose closure had ended ran the task that waited for that, and perhaps others, on a
     /// processor that was idle.
     pub blocking_lent: u64,
+    /// Blocking closures that ran on a processor so far, because such as they are known to be brief.
+    pub blocking_brief: u64,
     /// Threads of pinned tasks.
     pub pinned_threads: usize,
     /// Pinned tasks whose thread the system refused so far.
@@ -282,6 +287,7 @@ impl Metrics {
             ("blocking_idle_threads", self.blocking_idle_threads as u64),
             ("blocking_queue", self.blocking_queue as u64),
             ("blocking_lent", self.blocking_lent),
+            ("blocking_brief", self.blocking_brief),
             ("pinned_threads", self.pinned_threads as u64),
             ("pinned_queue", self.pinned_queue as u64),
             ("live_tasks", self.live_tasks as u64),

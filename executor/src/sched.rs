@@ -292,7 +292,7 @@ impl Sched {
         self.detects.store(config.detect_deadlocks, Relaxed);
         self.clock.open(config.start_paused);
         let max_threads = config.max_threads.unwrap_or(threads::LIMIT);
-        self.blocking.open(config.max_blocking.unwrap_or(blocking::LIMIT), keep_alive_of(&config));
+        self.blocking.open(config.max_blocking, keep_alive_of(&config));
         let before = std::mem::replace(&mut *self.config.lock(), Arc::new(config));
         // Shutdown took the hooks out: this one runs no user code.
         drop(before);

@@ -13,6 +13,7 @@
 //! | a processor is off the idle list            | 5 ms         |
 //! | `sysmon` acted less than a second ago       | 1 ms         |
 //! | it rescued tasks from a poll that was blocked, less than 100 ms ago | 1 ms |
+//! | blocking closures run on processors         | 1 ms         |
 //! | work waits behind a thread that is blocked   | 100 µs, at most 50 times in a row |
 //! | a timer will, before the next of these looks | when that is due |
 //! | tasks were just rescued                     | 100 µs, four times |
@@ -123,6 +124,8 @@ struct Seen {
     suspect: Option<Suspect>,
     /// The blocking call that it was in, by its status.
     blocking: Option<u32>,
+    /// Blocking closures that had run on the processor.
+    brief_closures: u64,
 }
 
 /// What came of a look.
@@ -137,6 +140,8 @@ struct Looked {
     /// The next timer, which is due in so many nanoseconds, will wait behind a thread that is blocked in a poll.
     due_in: Option<u64>,
     rescued: bool,
+    /// Blocking closures ran on processors since the last look.
+    brief_closures: bool,
 }
 
 impl Sysmon {
@@ -347,7 +352,7 @@ impl Sched {
         let (mut woken, mut watched) = (false, true);
         // Its alarm went off: the time until the look is over.
         let mut at_once = false;
-        let mut due_in = None;
+        let (mut due_in, mut brief_closures) = (None, false);
         // Acquire: pairs with the Release in `Sysmon::end`.
         while !self.sysmon.ended.load(Acquire) {
             let now = clock::now();
@@ -403,10 +408,10 @@ impl Sched {
                 }
                 continue;
             }
-            let look = match lately {
+            let look = match lately || brief_closures {
                 _ if (1..=LOOKS_STILL).contains(&looks_still) => LOOK_STILL,
                 true => LOOK_AFTER_ACT,
-                _ => LOOK,
+                false => LOOK,
             };
             let look = due_in.take().map_or(look, |ns| look.min(Duration::from_nanos(ns)));
             if !std::mem::take(&mut at_once) {
@@ -432,6 +437,7 @@ impl Sched {
                 watched = true;
             }
             due_in = looked.due_in;
+            brief_closures = looked.brief_closures;
             after_rescue = if looked.rescued { LOOKS_AFTER_RESCUE } else { u32::saturating_sub(after_rescue, 1) };
             looks_still = if looked.still || after_rescue > 0 { looks_still + 1 } else { 0 };
             trace.print_if_due(self, clock::now());
@@ -453,7 +459,7 @@ impl Sched {
             let p = slot.processor();
             let polls = p.polls();
             let suspect = (polls % 2 == 1).then(|| Suspect::new(p, polls, now));
-            Seen { schedtick: p.schedtick(), since: now, polls, suspect, blocking: None }
+            Seen { schedtick: p.schedtick(), since: now, polls, suspect, ..Seen::default() }
         });
         seen.collect()
     }
@@ -490,8 +496,10 @@ impl Sched {
             let p = slot.processor();
             let (polls, schedtick, status) = (p.polls(), p.schedtick(), p.status());
             let queued = p.queue.len_seen() > 0 || p.queue.next.peek() != 0;
+            let brief_closures = p.counters().brief_closures.get();
+            looked.brief_closures |= brief_closures != std::mem::replace(&mut seen.brief_closures, brief_closures);
             if schedtick != seen.schedtick {
-                *seen = Seen { schedtick, since: now, ..Seen::default() };
+                *seen = Seen { schedtick, since: now, brief_closures, ..Seen::default() };
             } else if now - seen.since >= SLICE_NS && p.is_polling() && p.attention() & SLICE_OVER == 0 {
                 p.ask(SLICE_OVER);
                 self.sysmon.flags.add(1);

@@ -22,7 +22,7 @@
 //! | `spawn_in`       | a thread that holds a processor                             | in its arena, whose walk finds it     |
 //! | `spawn_apart`    | one that does not, and futures that fit in no arena         | in a shared arena, or in the registry |
 //! | `spawn_counted`  | runtimes that look for leaks                                | in the registry                       |
-//! | `spawn_blocking` | closures for the pool                                       | in the registry                       |
+//! | `spawn_blocking` | closures that may block                                     | in the registry; brief ones in an arena |
 //! | `spawn_pinned`   | a thread of its own                                         | `bound`'s, in a set of its own        |
 //!
 //! The word of a cell that is not its state, and with it ids:
@@ -31,7 +31,7 @@
 //! |--------|-----------------------------------------------------------------------------------------|
 //! | 63     | nothing here; a flag of `bound`                                                         |
 //! | 62     | the memory is that of an arena, which shutdown walks; the task is in no registry        |
-//! | 61     | a blocking closure: queued for the pool                                                 |
+//! | 61     | a blocking closure: queued for the pool, or on a processor                              |
 //! | 53–60  | shard of the registry; the last one stands for all local sets, which number on their own, the one before for all arenas, where a runtime counts |
 //! | 26–52  | index in the shard                                                                      |
 //! | 0–25   | how many tasks the shard had seen before, so that ids of live tasks and their like differ |
@@ -39,8 +39,9 @@
 use std::panic::Location;
 use std::pin::Pin;
 use std::ptr::NonNull;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
+use crate::blocking::Closure;
 use crate::context;
 use crate::leak::Counted;
 use crate::processor::{Polled, Processor};
@@ -293,29 +294,27 @@ fn spawn_counted<T: Send + 'static>(
     handle
 }
 
-/// Makes a task of the closure `f` and queues it for the pool. If the runtime is shut down it is dropped at once and
-/// the handle says so.
+/// Makes a task of the closure `f` and queues it for the pool, or here, if it is known to be brief. If the runtime is
+/// shut down it is dropped at once and the handle says so.
 pub(crate) fn spawn_blocking<F, R>(runtime: RuntimeRef, location: &'static Location<'static>, f: F) -> JoinHandle<R>
 where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
-    /// Ready at its first poll.
-    struct Closure<F>(Option<F>);
-
-    // The closure is never pinned.
-    impl<F> Unpin for Closure<F> {}
-
-    impl<F: FnOnce() -> R, R> Future for Closure<F> {
-        type Output = R;
-
-        fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<R> {
-            let f = self.0.take().expect("a closure was called twice");
-            Poll::Ready(f())
+    let closure = Closure::new(location, f);
+    if let Some(p) = context::processor_of(runtime.sched).filter(|p| closure.is_brief_on(p)) {
+        if runtime.sched.spawns_in_arenas(runtime.generation) {
+            if let Some(memory) = cell::memory_of::<Closure<F>>(p) {
+                let word = IN_ARENA | BLOCKING | Id::in_arena(p.next_task_number()).0;
+                // SAFETY: as in `spawn_in`.
+                unsafe {
+                    let (task, join) = cell::new(memory, location, word, closure);
+                    p.sched.ready_brief(p, task.into_unit());
+                    return JoinHandle::new(join);
+                }
+            }
         }
     }
-
-    let closure = Closure(Some(f));
     // SAFETY: closure and output are `Send` and 'static.
     let (task, join) = unsafe { cell::new_apart(runtime.sched, location, BLOCKING | Id::NONE.0, closure) };
     let handle = JoinHandle::new(join);
@@ -391,7 +390,12 @@ pub(crate) fn run(unit: Unit, p: &Processor) {
     unsafe {
         p.polls_for(task.id(), task.location());
         if cell::run(task, p.sched) {
-            p.sched.ready(task.into_unit(), How::Yielded);
+            if task.is_closure() {
+                // It is not for a processor any more.
+                p.sched.push_blocking(task.into_unit());
+            } else {
+                p.sched.ready(task.into_unit(), How::Yielded);
+            }
         }
     }
 }

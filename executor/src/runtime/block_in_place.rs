@@ -31,6 +31,15 @@ pub fn block_in_place<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// [`block_in_place`] in a poll of a task on `p`, which this thread holds. Tells whether it held it all the while.
+pub(crate) fn in_place<R>(p: &'static Processor, f: impl FnOnce() -> R) -> (R, bool) {
+    let mut back = InPlace::enter(p);
+    let output = f();
+    let was_kept = back.leave();
+    std::mem::forget(back);
+    (output, was_kept)
+}
+
 /// The processor is the machine's again when this is dropped, also if `f` panics.
 struct InPlace {
     p: &'static Processor,
@@ -44,22 +53,28 @@ impl InPlace {
         context::set_processor(None);
         InPlace { p, polled: p.polled(), status: p.enter_blocking() }
     }
-}
 
-impl Drop for InPlace {
-    fn drop(&mut self) {
+    /// The call is over. Tells whether the processor was not taken.
+    fn leave(&mut self) -> bool {
         let sched = self.p.sched;
         if !sched.is_of_this_process() {
             // The call has forked, and the processor stays the parent's.
-            return;
+            return false;
         }
         if !self.p.exit_blocking(self.status) {
             sched.reacquire(self.p.index, self.polled);
-            return;
+            return false;
         }
         context::set_processor(Some(self.p));
         if self.p.queue.next.is_condemned() {
             sched.trade_husk(self.p);
         }
+        true
+    }
+}
+
+impl Drop for InPlace {
+    fn drop(&mut self) {
+        self.leave();
     }
 }

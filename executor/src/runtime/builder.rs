@@ -126,7 +126,8 @@ impl Builder {
 
     /// How many closures of [`spawn_blocking`](super::spawn_blocking) run at once, 1 or more; others wait for their
     /// turn. One that waits in a [`block_on`](super::block_on) does not count meanwhile, so that what it waits for can
-    /// run.
+    /// run. Where it is said, also if it is 512, all closures run on threads of their own, however brief they are known
+    /// to be.
     pub fn max_blocking(mut self, closures: usize) -> Self {
         self.config.max_blocking = Some(closures);
         self

@@ -52,6 +52,7 @@ impl Sched {
                 m.parks += c.parks.get();
                 m.spins += c.spins.get();
                 m.timers_fired += c.timers_fired.get();
+                m.blocking_brief += c.brief_closures.get();
             }
         }
         m

@@ -134,6 +134,22 @@ impl Sched {
         }
     }
 
+    /// Queues a blocking closure on `p`, behind what is queued there: closures start in the order in which they come.
+    /// Then it is as with a task that was spawned.
+    ///
+    /// # Safety
+    ///
+    /// This thread holds `p`.
+    pub(crate) unsafe fn ready_brief(&'static self, p: &'static Processor, unit: Unit) {
+        // SAFETY: passed on.
+        unsafe { p.push(unit) };
+        submit_fence();
+        self.after_push(p);
+        if !p.is_batching() && self.idle.should_wake() && p.may_wake() {
+            self.wake_one_from(p, true);
+        }
+    }
+
     /// The owner's second look after a push to its ring and a fence: if the queue was condemned meanwhile, whoever did
     /// that may have emptied it before the push.
     #[inline]

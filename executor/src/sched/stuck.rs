@@ -272,6 +272,9 @@ impl Sched {
                 return None;
             }
             self.sysmon.retakes.add(1);
+            if let Some(kind) = p.closure_at(status) {
+                self.blocking.lost_processor(kind);
+            }
             self.call_goes_on_without(p);
             // A lone task of its queue too: no spinner has to look at it, and no submitter will.
             Some(self.is_work_queued(p) || self.is_timer_due())

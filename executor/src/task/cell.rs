@@ -249,6 +249,15 @@ impl Task {
         Id(unsafe { self.header() }.word.load(Relaxed) & !FLAGS)
     }
 
+    /// # Safety
+    ///
+    /// The cell is kept.
+    #[inline]
+    pub(super) unsafe fn is_closure(self) -> bool {
+        // SAFETY: passed on.
+        unsafe { self.header() }.word.load(Relaxed) & BLOCKING != 0
+    }
+
     /// The task gets its name. Nobody asks for it yet.
     ///
     /// # Safety

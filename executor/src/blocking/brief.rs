@@ -1,0 +1,271 @@
+//! Blocking closures that are known to be brief. To bring one to a thread of the pool takes longer than it does, so it
+//! runs as a task does: queued on the processor of who spawns it, and in its poll the thread is in a blocking call,
+//! from which `sysmon` takes the processor if that lasts (Go: a goroutine in a system call).
+//!
+//! 1. What is known of a kind of closure, which is its type and where it is spawned, is a hint. It is read and written
+//!    without order, and a lesson that is lost is learnt the next time.
+//! 2. A kind is brief when more of its closures were brief than [`WEIGHT`] times those that were not. It is none any
+//!    more when one loses its processor, or several of those that are measured there last: then more of them have to be
+//!    brief, and twice as many each time. One that lasts is forgiven: its thread may have been without a CPU.
+//! 3. A closure that is queued on a processor when its kind is not brief any more does not start there: it goes to the
+//!    pool, and is the same task.
+//! 4. None is brief where the user has set a limit, which would not count those on processors, nor on a processor that
+//!    nobody would take from it. `sysmon` looks more often while some run.
+
+use std::any::TypeId;
+use std::hash::{Hash, Hasher};
+use std::panic::Location;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::Pool;
+use crate::clock;
+use crate::context;
+use crate::cpus;
+use crate::processor::Processor;
+use crate::runtime::in_place;
+use crate::sys::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// A closure that takes less, in nanoseconds, is brief: a thread that is woken for it takes longer to come.
+const BRIEF_NS: u64 = 20_000;
+/// The same where there are CPUs that no processor is for: the thread has one of these for itself.
+const BRIEF_BESIDE_NS: u64 = 5_000;
+/// So many closures of a kind have to be brief at first, and one that is not weighs as much.
+const WEIGHT: u16 = 16;
+/// Twice as many each time that a kind has ceased to be brief, but no more than at the last of these levels.
+const LEVEL_MAX: u8 = 8;
+/// One of so many on a processor is measured.
+const MEASURED: u64 = 8;
+/// A kind ceases to be brief when the strain on it is more than this. One that lasts is so much, and each that does not
+/// takes 1 away.
+const STRAIN_MAX: u8 = 32;
+const STRAIN: u8 = 16;
+/// So many that were brief take a level away.
+const MAKE_UP: u8 = 64;
+/// So many kinds are known.
+const KINDS: usize = 256;
+
+/// What is known of the kinds of closures of a runtime.
+pub(super) struct Briefs {
+    /// There may be brief ones.
+    on: AtomicBool,
+    /// CPUs that this process may use; 0 before anybody asked.
+    cpus: AtomicU32,
+    /// Each at the place that its key names; 0 is none.
+    kinds: [AtomicU64; KINDS],
+}
+
+/// What is known of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Known {
+    /// Of two kinds that share a place only one is known. 24 bits.
+    tag: u32,
+    /// So many more have to be brief.
+    left: u16,
+    level: u8,
+    strain: u8,
+    /// Of those that take a level away.
+    good: u8,
+}
+
+impl Known {
+    fn new(tag: u32) -> Known {
+        Known { tag, left: WEIGHT, level: 0, strain: 0, good: 0 }
+    }
+
+    fn from_bits(bits: u64) -> Known {
+        let [good, strain, level, ..] = bits.to_le_bytes();
+        Known { tag: (bits >> 40) as u32, left: (bits >> 24) as u16, level, strain, good }
+    }
+
+    fn to_bits(self) -> u64 {
+        let Known { tag, left, level, strain, good } = self;
+        u64::from(tag) << 40 | u64::from(left) << 24 | u64::from(u32::from_le_bytes([good, strain, level, 0]))
+    }
+
+    /// One has run on a thread of the pool.
+    fn ran_in_pool(&mut self, brief: bool) {
+        self.left = if brief { self.left.saturating_sub(1) } else { (self.left + WEIGHT).min(WEIGHT << LEVEL_MAX) };
+    }
+
+    /// One has run on a processor, and was measured.
+    fn ran_here(&mut self, brief: bool) {
+        if !brief {
+            self.strain += STRAIN;
+            if self.strain > STRAIN_MAX {
+                self.cease();
+            }
+            return;
+        }
+        self.strain = self.strain.saturating_sub(1);
+        self.good += 1;
+        if self.good == MAKE_UP {
+            self.good = 0;
+            self.level = self.level.saturating_sub(1);
+        }
+    }
+
+    /// The kind is not brief any more.
+    fn cease(&mut self) {
+        let level = (self.level + 1).min(LEVEL_MAX);
+        *self = Known { left: WEIGHT << level, level, ..Known::new(self.tag) };
+    }
+}
+
+impl Briefs {
+    pub(super) const fn new() -> Self {
+        Briefs { on: AtomicBool::new(false), cpus: AtomicU32::new(0), kinds: [const { AtomicU64::new(0) }; KINDS] }
+    }
+
+    /// Fresh for a runtime.
+    pub(super) fn open(&self, on: bool) {
+        self.on.store(on, Relaxed);
+        self.cpus.store(0, Relaxed);
+        self.kinds.iter().for_each(|kind| kind.store(0, Relaxed));
+    }
+
+    fn place(&self, kind: Kind) -> &AtomicU64 {
+        &self.kinds[kind.0 as usize % KINDS]
+    }
+
+    fn is_brief(&self, kind: Kind) -> bool {
+        let bits = self.place(kind).load(Relaxed);
+        let known = Known::from_bits(bits);
+        known.tag == kind.tag() && known.left == 0
+    }
+
+    /// Whether a closure that took so long, in nanoseconds, is brief beside so many processors.
+    fn is_so(&self, ns: u64, procs: u32) -> bool {
+        if !(BRIEF_BESIDE_NS..BRIEF_NS).contains(&ns) {
+            return ns < BRIEF_NS;
+        }
+        if self.cpus.load(Relaxed) == 0 {
+            self.cpus.store(cpus::affinity() as u32, Relaxed);
+        }
+        procs >= self.cpus.load(Relaxed)
+    }
+
+    fn learn(&self, kind: Kind, lesson: impl FnOnce(&mut Known)) {
+        let place = self.place(kind);
+        let before = Known::from_bits(place.load(Relaxed));
+        let mut known = if before.tag == kind.tag() { before } else { Known::new(kind.tag()) };
+        lesson(&mut known);
+        if known != before {
+            place.store(known.to_bits(), Relaxed);
+        }
+    }
+}
+
+/// Names a type of closure and the place where it is spawned.
+#[derive(Debug, Clone, Copy)]
+struct Kind(u64);
+
+impl Kind {
+    fn of<F: 'static>(location: &'static Location<'static>) -> Kind {
+        let mut bits = Bits(std::ptr::from_ref(location).addr() as u64);
+        TypeId::of::<F>().hash(&mut bits);
+        // Fibonacci's hash.
+        let hash = bits.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Kind((hash ^ hash >> 32) | 1 << 40)
+    }
+
+    /// Not 0, which is that of none.
+    fn tag(self) -> u32 {
+        (self.0 >> 40) as u32
+    }
+}
+
+/// What a hash writes, as it is: the id of a type is a hash itself.
+struct Bits(u64);
+
+impl Hasher for Bits {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, bits: u64) {
+        self.0 = self.0.rotate_left(32) ^ bits;
+    }
+}
+
+/// The future of `spawn_blocking`'s task. Its first poll runs the closure, or sends it to the pool.
+pub(crate) struct Closure<F> {
+    f: Option<F>,
+    kind: Kind,
+}
+
+// The closure is never pinned.
+impl<F> Unpin for Closure<F> {}
+
+impl<F: 'static> Closure<F> {
+    pub(crate) fn new(location: &'static Location<'static>, f: F) -> Self {
+        Closure { f: Some(f), kind: Kind::of::<F>(location) }
+    }
+
+    /// Whether it may run on the processor `p`, which this thread holds.
+    pub(crate) fn is_brief_on(&self, p: &'static Processor) -> bool {
+        let sched = p.sched;
+        let briefs = &sched.blocking.briefs;
+        briefs.is_brief(self.kind)
+            && briefs.on.load(Relaxed)
+            && sched.sysmon.is_started()
+            && !p.queue.next.is_condemned()
+    }
+}
+
+impl<F: FnOnce() -> R + 'static, R> Future for Closure<F> {
+    type Output = R;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R> {
+        let kind = self.kind;
+        let here = context::processor();
+        if here.is_some_and(|p| !p.sched.blocking.briefs.is_brief(kind)) {
+            // Who polls sees that it is a closure, and queues it for the pool.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let f = self.f.take().expect("a closure was called twice");
+        Poll::Ready(match here {
+            Some(p) => run_here(p, kind, f),
+            None => run_in_pool(kind, f),
+        })
+    }
+}
+
+impl Pool {
+    /// `sysmon` has taken the processor from a closure of this kind.
+    pub(crate) fn lost_processor(&self, kind: u64) {
+        self.briefs.learn(Kind(kind), Known::cease);
+    }
+}
+
+/// Runs a closure on the processor `p`, which this thread holds.
+fn run_here<R>(p: &'static Processor, kind: Kind, f: impl FnOnce() -> R) -> R {
+    let (sched, run) = (p.sched, &p.counters().brief_closures);
+    run.add(1);
+    let begun = (run.get() % MEASURED == 0).then(clock::now);
+    p.enters_closure(kind.0);
+    let (output, was_kept) = in_place(p, f);
+    if let Some(begun) = begun.filter(|_| was_kept) {
+        let briefs = &sched.blocking.briefs;
+        let brief = briefs.is_so(clock::now() - begun, sched.idle.procs());
+        briefs.learn(kind, |known| known.ran_here(brief));
+    }
+    output
+}
+
+/// Runs a closure on a thread of the pool.
+fn run_in_pool<R>(kind: Kind, f: impl FnOnce() -> R) -> R {
+    let sched = context::runtime().map(|runtime| runtime.sched);
+    let Some(sched) = sched.filter(|sched| sched.blocking.briefs.on.load(Relaxed)) else { return f() };
+    let begun = clock::now();
+    let output = f();
+    let briefs = &sched.blocking.briefs;
+    let brief = briefs.is_so(clock::now() - begun, sched.idle.procs());
+    briefs.learn(kind, |known| known.ran_in_pool(brief));
+    output
+}

@@ -1,0 +1,285 @@
+//! Blocking closures that are known to be brief run on processors, as tasks do; one that blocks there after all keeps
+//! neither tasks nor other closures waiting.
+
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use gmp::Handle;
+use gmp::runtime::{Builder, Runtime};
+use gmp::task::JoinHandle;
+
+use drops::Drops;
+use limit::limited;
+
+#[path = "support/drops.rs"]
+mod drops;
+#[path = "support/limit.rs"]
+mod limit;
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// All of them are of one kind: one type, spawned at one place.
+fn call(work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    let work: Work = Box::new(work);
+    gmp::spawn_blocking(work)
+}
+
+fn runs_on_processors() -> u64 {
+    Handle::current().metrics().blocking_brief
+}
+
+/// Until the runtime knows that [`call`]s are brief: those that a busy machine makes long are only weighed up.
+async fn make_brief() {
+    let before = runs_on_processors();
+    while runs_on_processors() == before {
+        call(|| ()).await.unwrap();
+    }
+}
+
+fn runtime(procs: usize) -> Runtime {
+    Builder::new().procs(procs).build().unwrap()
+}
+
+/// In a task, on a processor.
+fn in_task<T: Send + 'static>(procs: usize, future: impl Future<Output = T> + Send + 'static) -> T {
+    let runtime = runtime(procs);
+    let task = runtime.spawn(future);
+    runtime.block_on(task).unwrap()
+}
+
+fn thread_name() -> String {
+    thread::current().name().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn r16_brief_closures_run_where_tasks_do() {
+    limited(|| {
+        in_task(1, async {
+            let first = gmp::spawn_blocking(thread_name).await.unwrap();
+            assert!(first.starts_with("gmp-block-"), "{first}");
+            make_brief().await;
+            // On the very thread of the task that called it, which has waited meanwhile: no other has the processor.
+            let (tell, told) = channel();
+            let before = runs_on_processors();
+            call(move || tell.send(thread::current().id()).unwrap()).await.unwrap();
+            let ran_at = told.recv().unwrap();
+            assert!(runs_on_processors() == before || ran_at == thread::current().id());
+        });
+    });
+}
+
+/// Closures on processors would not count.
+#[test]
+fn r16_where_there_is_a_limit_none_runs_on_a_processor() {
+    limited(|| {
+        let runtime = Builder::new().procs(1).max_blocking(512).build().unwrap();
+        let task = runtime.spawn(async {
+            for _ in 0..200 {
+                call(|| assert!(thread_name().starts_with("gmp-block-"))).await.unwrap();
+            }
+            runs_on_processors()
+        });
+        assert_eq!(runtime.block_on(task).unwrap(), 0);
+    });
+}
+
+/// Nor does one that is spawned outside of tasks run on a processor: there is none.
+#[test]
+fn r16_who_has_no_processor_sends_brief_closures_to_the_pool() {
+    limited(|| {
+        let runtime = runtime(1);
+        runtime.block_on(runtime.spawn(make_brief())).unwrap();
+        let _guard = runtime.enter();
+        let before = runs_on_processors();
+        let work: Work = Box::new(|| assert!(thread_name().starts_with("gmp-block-")));
+        runtime.block_on(gmp::spawn_blocking(work)).unwrap();
+        assert_eq!(runs_on_processors(), before);
+    });
+}
+
+/// The first waits for the task, which waits for nobody; those behind it wait for neither. And then none of them is
+/// brief any more, not even the ones that were queued as such.
+#[test]
+fn r03_a_closure_that_blocks_after_all_keeps_nobody_waiting() {
+    limited(|| {
+        in_task(1, async {
+            make_brief().await;
+            let before = Handle::current().metrics();
+            let (open, gate) = channel::<()>();
+            let blocks = call(move || _ = gate.recv());
+            let (tell, told) = channel();
+            let behind: Vec<_> = (0..4)
+                .map(|_| {
+                    let tell = tell.clone();
+                    call(move || tell.send(thread_name()).unwrap())
+                })
+                .collect();
+            for call in behind {
+                call.await.unwrap();
+            }
+            let now = Handle::current().metrics();
+            if now.retakes > before.retakes {
+                assert_eq!(now.blocking_brief, before.blocking_brief + 1, "one that was behind ran on a processor");
+                let mut names = told.try_iter();
+                assert!(names.all(|name| name.starts_with("gmp-block-")));
+            }
+            open.send(()).unwrap();
+            blocks.await.unwrap();
+            let (tell, told) = channel();
+            call(move || tell.send(thread_name()).unwrap()).await.unwrap();
+            assert!(told.recv().unwrap().starts_with("gmp-block-"));
+        });
+    });
+}
+
+/// It waits for a closure that is queued behind it, for a task, and for one of another thread.
+#[test]
+fn r16_a_brief_closure_may_block_on_others() {
+    limited(|| {
+        in_task(1, async {
+            make_brief().await;
+            let handle = Handle::current();
+            let outside = handle.clone();
+            call(move || {
+                let inner = handle.block_on(call(|| ()));
+                inner.unwrap();
+                handle.block_on(handle.spawn(async { call(|| ()).await.unwrap() })).unwrap();
+            })
+            .await
+            .unwrap();
+            make_brief().await;
+            call(move || {
+                thread::scope(|s| s.spawn(|| outside.block_on(async { call(|| ()).await })).join().unwrap().unwrap())
+            })
+            .await
+            .unwrap();
+        });
+    });
+}
+
+#[test]
+fn r16_brief_closures_of_a_task_start_in_order() {
+    limited(|| {
+        in_task(1, async {
+            make_brief().await;
+            let order = Arc::new(Mutex::new(Vec::new()));
+            let calls: Vec<_> = (0..100)
+                .map(|n| {
+                    let order = order.clone();
+                    call(move || order.lock().unwrap().push(n))
+                })
+                .collect();
+            for call in calls {
+                call.await.unwrap();
+            }
+            let order = order.lock().unwrap();
+            assert!(order.is_sorted() && order.len() == 100, "{order:?}");
+        });
+    });
+}
+
+#[test]
+fn r15_abort_ends_a_brief_closure_that_has_not_started() {
+    limited(|| {
+        in_task(1, async {
+            make_brief().await;
+            let (drops, before) = (Drops::default(), runs_on_processors());
+            let guard = drops.guard();
+            let aborted = call(move || drop(guard));
+            let other = call(|| ());
+            aborted.abort();
+            assert_eq!(drops.count(), 0, "a destructor ran in `abort`");
+            assert!(aborted.await.unwrap_err().is_cancelled());
+            assert_eq!(drops.count(), 1);
+            other.await.unwrap();
+            assert!(runs_on_processors() <= before + 1);
+            // One that runs is left alone.
+            let ran = call(|| ());
+            let abort = ran.abort_handle();
+            let runs = call(move || abort.abort());
+            ran.await.unwrap();
+            runs.await.unwrap();
+            let (give, given) = channel::<gmp::task::AbortHandle>();
+            let runs = call(move || given.recv().unwrap().abort());
+            give.send(runs.abort_handle()).unwrap();
+            runs.await.unwrap();
+        });
+    });
+}
+
+/// Where its kind has ceased to be brief while it was queued on a processor.
+#[test]
+fn r15_abort_ends_a_closure_that_goes_from_a_processor_to_the_pool() {
+    limited(|| {
+        in_task(1, async {
+            make_brief().await;
+            let (open, gate) = channel::<()>();
+            let blocks = call(move || _ = gate.recv());
+            let drops = Drops::default();
+            let behind: Vec<_> = (0..50)
+                .map(|_| {
+                    let guard = drops.guard();
+                    call(move || drop(guard))
+                })
+                .collect();
+            // Other threads come to them meanwhile.
+            gmp::yield_now().await;
+            for call in &behind {
+                call.abort();
+            }
+            for call in behind {
+                assert!(call.await.err().is_none_or(|e| e.is_cancelled()));
+            }
+            assert_eq!(drops.count(), 50);
+            open.send(()).unwrap();
+            blocks.await.unwrap();
+        });
+    });
+}
+
+#[test]
+fn r12_a_panic_of_a_brief_closure_goes_to_its_handle() {
+    limited(|| {
+        in_task(1, async {
+            make_brief().await;
+            for n in 0..20u8 {
+                let error = call(move || std::panic::panic_any(n)).await.unwrap_err();
+                assert_eq!(error.into_panic().downcast_ref(), Some(&n));
+            }
+            // The processor goes on, and others get what it is asked for.
+            assert_eq!(gmp::spawn(async { 1 }).await.unwrap(), 1);
+        });
+    });
+}
+
+/// On the processor, on its way to the pool, and in the pool.
+#[test]
+fn r14_shutdown_drops_brief_closures_that_have_not_started() {
+    limited(|| {
+        for round in 0..40 {
+            let runtime = runtime(1);
+            let drops = Drops::default();
+            let here = drops.clone();
+            let (tell, told) = channel();
+            let task = runtime.spawn(async move {
+                make_brief().await;
+                let (open, gate) = channel::<()>();
+                let calls = (0..round).map(|_| {
+                    let guard = here.guard();
+                    call(move || drop(guard))
+                });
+                let blocks = call(move || _ = gate.recv());
+                let calls: Vec<_> = calls.collect();
+                tell.send(open).unwrap();
+                blocks.await.unwrap();
+                drop(calls);
+            });
+            let open = told.recv().unwrap();
+            drop(open);
+            drop(runtime);
+            drop(task);
+            assert_eq!(drops.count(), round, "a closure is lost");
+        }
+    });
+}
