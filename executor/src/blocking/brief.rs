@@ -30,9 +30,11 @@ use crate::sys::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 const BRIEF_NS: u64 = 20_000;
 /// The same where there are CPUs that no processor is for: the thread has one of these for itself.
 const BRIEF_BESIDE_NS: u64 = 5_000;
-/// So many closures of a kind have to be brief at first, and one that is not weighs as much.
-const WEIGHT: u16 = 16;
-/// Twice as many each time that a kind has ceased to be brief, but no more than at the last of these levels.
+/// So many closures of a kind have to be brief at first.
+const FIRST: u16 = 16;
+/// One that is not weighs as much as so many that are.
+const WEIGHT: u16 = 8;
+/// Twice as many as at first each time that a kind has ceased to be brief, but no more than at the last of these levels.
 const LEVEL_MAX: u8 = 8;
 /// One of so many on a processor is measured.
 const MEASURED: u64 = 8;
@@ -70,7 +72,7 @@ struct Known {
 
 impl Known {
     fn new(tag: u32) -> Known {
-        Known { tag, left: WEIGHT, level: 0, strain: 0, good: 0 }
+        Known { tag, left: FIRST, level: 0, strain: 0, good: 0 }
     }
 
     fn from_bits(bits: u64) -> Known {
@@ -85,7 +87,7 @@ impl Known {
 
     /// One has run on a thread of the pool.
     fn ran_in_pool(&mut self, brief: bool) {
-        self.left = if brief { self.left.saturating_sub(1) } else { (self.left + WEIGHT).min(WEIGHT << LEVEL_MAX) };
+        self.left = if brief { self.left.saturating_sub(1) } else { (self.left + WEIGHT).min(FIRST << LEVEL_MAX) };
     }
 
     /// One has run on a processor, and was measured.
@@ -108,7 +110,7 @@ impl Known {
     /// The kind is not brief any more.
     fn cease(&mut self) {
         let level = (self.level + 1).min(LEVEL_MAX);
-        *self = Known { left: WEIGHT << level, level, ..Known::new(self.tag) };
+        *self = Known { left: FIRST << level, level, ..Known::new(self.tag) };
     }
 }
 
@@ -268,4 +270,93 @@ fn run_in_pool<R>(kind: Kind, f: impl FnOnce() -> R) -> R {
     let brief = briefs.is_so(clock::now() - begun, sched.idle.procs());
     briefs.learn(kind, |known| known.ran_in_pool(brief));
     output
+}
+
+#[cfg(all(test, not(gmp_loom)))]
+mod tests {
+    use super::*;
+
+    const KIND: Kind = Kind(1 << 40 | 7);
+
+    fn briefs() -> Briefs {
+        let briefs = Briefs::new();
+        briefs.open(true);
+        briefs
+    }
+
+    /// How many closures in the pool it takes until the kind is brief.
+    fn until_brief(briefs: &Briefs, mut ran: impl FnMut(u32) -> bool) -> u32 {
+        let mut n = 0;
+        while !briefs.is_brief(KIND) {
+            briefs.learn(KIND, |known| known.ran_in_pool(ran(n)));
+            n += 1;
+            assert!(n < 1_000_000, "it never becomes brief");
+        }
+        n
+    }
+
+    fn ran_here(briefs: &Briefs, times: u32, brief: bool) {
+        (0..times).for_each(|_| briefs.learn(KIND, |known| known.ran_here(brief)));
+    }
+
+    #[test]
+    fn r16_a_kind_is_brief_if_most_of_it_is() {
+        let briefs = briefs();
+        assert!(!briefs.is_brief(KIND), "nothing is known");
+        assert_eq!(until_brief(&briefs, |_| true), u32::from(FIRST));
+        let other = Kind(KIND.0 + (1 << 40));
+        assert!(!briefs.is_brief(other), "another kind of the same place");
+        // That one takes the place, and the first one is as new.
+        briefs.learn(other, |known| known.ran_in_pool(true));
+        assert!(!briefs.is_brief(KIND));
+        assert_eq!(until_brief(&briefs, |n| n > 0), u32::from(FIRST + WEIGHT) + 1);
+        briefs.open(true);
+        let share = u32::from(WEIGHT) + 1;
+        for _ in 0..1000 * share {
+            briefs.learn(KIND, |known| known.ran_in_pool(false));
+        }
+        assert!(until_brief(&briefs, |_| true) <= u32::from(FIRST) << LEVEL_MAX, "it never forgets");
+    }
+
+    #[test]
+    fn r16_a_kind_that_has_ceased_to_be_brief_is_tried_more_and_more_rarely() {
+        let briefs = briefs();
+        until_brief(&briefs, |_| true);
+        let mut again = || {
+            briefs.learn(KIND, Known::cease);
+            until_brief(&briefs, |_| true)
+        };
+        let needs: Vec<u32> = (0..10).map(|_| again()).collect();
+        assert_eq!(needs, [32, 64, 128, 256, 512, 1024, 2048, 4096, 4096, 4096]);
+        ran_here(&briefs, u32::from(MAKE_UP) - 1, true);
+        assert_eq!(again(), 4096);
+        ran_here(&briefs, 2 * u32::from(MAKE_UP), true);
+        assert_eq!(again(), 2048);
+    }
+
+    #[test]
+    fn r16_one_that_lasts_on_a_processor_is_forgiven_and_three_are_not() {
+        let briefs = briefs();
+        until_brief(&briefs, |_| true);
+        for _ in 0..100 {
+            ran_here(&briefs, 2, false);
+            assert!(briefs.is_brief(KIND));
+            ran_here(&briefs, 2 * u32::from(STRAIN), true);
+        }
+        ran_here(&briefs, 2, false);
+        ran_here(&briefs, u32::from(STRAIN), true);
+        ran_here(&briefs, 1, false);
+        assert!(briefs.is_brief(KIND));
+        ran_here(&briefs, 1, false);
+        assert!(!briefs.is_brief(KIND));
+    }
+
+    #[test]
+    fn r16_what_is_brief_depends_on_whether_a_thread_has_a_cpu_to_itself() {
+        let briefs = briefs();
+        briefs.cpus.store(4, Relaxed);
+        let so = |ns, procs| briefs.is_so(ns, procs);
+        assert!(so(BRIEF_BESIDE_NS - 1, 1) && !so(BRIEF_BESIDE_NS, 3) && so(BRIEF_BESIDE_NS, 4));
+        assert!(so(BRIEF_NS - 1, 4) && !so(BRIEF_NS, 8));
+    }
 }
