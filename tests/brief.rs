@@ -1,9 +1,11 @@
 //! Blocking closures that are known to be brief run on processors, as tasks do; one that blocks there after all keeps
 //! neither tasks nor other closures waiting.
 
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
 use std::thread;
+use std::time::Duration;
 
 use gmp::Handle;
 use gmp::runtime::{Builder, Runtime};
@@ -69,18 +71,90 @@ fn r16_brief_closures_run_where_tasks_do() {
     });
 }
 
-/// Closures on processors would not count.
+/// Where closures on processors would not count, could wait for what needs another thread, or could be waited for in
+/// vain.
 #[test]
-fn r16_where_there_is_a_limit_none_runs_on_a_processor() {
+fn r16_what_needs_threads_of_its_own_has_them() {
     limited(|| {
-        let runtime = Builder::new().procs(1).max_blocking(512).build().unwrap();
-        let task = runtime.spawn(async {
-            for _ in 0..200 {
-                call(|| assert!(thread_name().starts_with("gmp-block-"))).await.unwrap();
-            }
-            runs_on_processors()
+        let builder = || Builder::new().procs(1);
+        let builders = [
+            builder().max_blocking(512),
+            builder().max_threads(3),
+            builder().rescue(None),
+            builder().start_paused(true),
+        ];
+        for builder in builders {
+            let runtime = builder.build().unwrap();
+            let task = runtime.spawn(async {
+                for _ in 0..200 {
+                    call(|| assert!(thread_name().starts_with("gmp-block-"))).await.unwrap();
+                }
+                let handle = Handle::current();
+                call(move || handle.block_on(handle.spawn(async {})).unwrap()).await.unwrap();
+                let (tell, told) = channel();
+                drop(call(move || tell.send(()).unwrap()));
+                told.recv().unwrap();
+                runs_on_processors()
+            });
+            assert_eq!(runtime.block_on(task).unwrap(), 0);
+        }
+    });
+}
+
+/// It is queued on the processor of the poll that waits.
+#[test]
+fn r03_a_poll_may_wait_for_a_brief_closure_as_a_thread_does() {
+    limited(|| {
+        in_task(1, async {
+            make_brief().await;
+            let (tell, told) = channel();
+            drop(call(move || tell.send(()).unwrap()));
+            told.recv().unwrap();
         });
-        assert_eq!(runtime.block_on(task).unwrap(), 0);
+    });
+}
+
+/// Paused after it was queued on a processor, or before: it waits for an hour.
+#[test]
+fn r23_time_that_is_paused_goes_on_for_a_brief_closure() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    limited(|| {
+        for procs in [1, 2] {
+            in_task(procs, async move {
+                make_brief().await;
+                let handle = Handle::current();
+                let waits = move || handle.block_on(gmp::time::sleep(HOUR));
+                // With two processors it may be stolen, and wait on one when time is paused: that stands.
+                let queued = (procs == 1).then(|| call(waits.clone()));
+                gmp::time::pause();
+                if let Some(queued) = queued {
+                    queued.await.unwrap();
+                }
+                call(waits).await.unwrap();
+            });
+        }
+    });
+}
+
+/// Wakers run with a processor that cannot be given up.
+#[test]
+fn r16_a_waker_may_wait_for_a_brief_closure() {
+    struct Calls(Handle, Sender<()>);
+    impl Wake for Calls {
+        fn wake(self: Arc<Self>) {
+            self.0.block_on(call(|| ())).unwrap();
+            self.1.send(()).unwrap();
+        }
+    }
+    limited(|| {
+        in_task(1, async {
+            make_brief().await;
+            let (tell, told) = channel();
+            let waker = Waker::from(Arc::new(Calls(Handle::current(), tell)));
+            let mut timer = Box::pin(gmp::time::sleep(Duration::from_millis(1)));
+            assert!(timer.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            gmp::task::spawn_blocking(move || told.recv().unwrap()).await.unwrap();
+        });
     });
 }
 

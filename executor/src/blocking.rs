@@ -229,16 +229,16 @@ impl Pool {
         Pool { state: Mutex::new(rank::LEAF, State::new()), briefs: Briefs::new() }
     }
 
-    /// Fresh for a runtime. `limit` is the user's.
-    pub(crate) fn open(&self, limit: Option<usize>, keep_alive: Duration) {
-        self.briefs.open(limit.is_none());
+    /// Fresh for a runtime. With `briefs` closures that are known to be brief run on processors.
+    pub(crate) fn open(&self, limit: usize, briefs: bool, keep_alive: Duration) {
+        self.briefs.open(briefs);
         let mut state = self.state.lock();
         debug_assert_eq!(state.threads, 0, "a slot was recycled with threads of its pool");
         debug_assert!(state.queue.is_empty(), "a slot was recycled with blocking closures");
         state.keeping = Keeping::new();
         state.lendings = 0;
         state.started = 0;
-        state.limit = limit.unwrap_or(LIMIT);
+        state.limit = limit;
         state.keep_alive = keep_alive;
         state.closed = false;
     }
@@ -296,6 +296,11 @@ impl Sched {
     /// Queues a closure and calls a thread for it.
     pub(crate) fn push_blocking(&'static self, unit: Unit) {
         let mut state = self.blocking.state.lock();
+        // It comes from a processor, and who has aborted it did not find it here. Under the lock: who comes later does.
+        if task::is_aborted(&unit) {
+            drop(state);
+            return self.ready(unit, How::Woken);
+        }
         state.push(unit);
         if state.closed {
             drop(state);

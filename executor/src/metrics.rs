@@ -168,7 +168,7 @@ pub struct Metrics {
     pub blocking_threads: usize,
     /// Those of them that wait for a closure.
     pub blocking_idle_threads: usize,
-    /// Blocking closures that have not started.
+    /// Blocking closures that have not started, but for those queued on processors.
     pub blocking_queue: usize,
     /// How often so far a thread whose closure had ended ran the task that waited for that, and perhaps others, on a
     /// processor that was idle.
@@ -195,7 +195,7 @@ pub struct Metrics {
     pub io_waiters: usize,
     /// Tasks spawned, without blocking closures and local tasks.
     pub spawned: u64,
-    /// Polls of tasks.
+    /// Polls of tasks, blocking closures on processors among them.
     pub polled: u64,
     /// Tasks found at each exit of the search, in the order of [`FoundIn`]. See [`Metrics::found_in`]: their number is
     /// not the users' to know, as it may grow.

@@ -522,16 +522,18 @@ where
 /// it, on a processor that is idle, and with the closure that this task calls next: one call after the other then needs
 /// no other thread.
 ///
-/// Closures of one type that are spawned at one place, by tasks, and have taken less than 20 µs again and again (5 µs
-/// where there are more CPUs than processors) run on the processor of the task that spawns them: to bring them to a
-/// thread would take longer. There they are as a task in [`block_in_place`]: if one blocks after all it loses the
-/// processor when others wait for that, some milliseconds later at most, and those like it go to other threads again.
-/// None does so in a runtime with [`Builder::max_blocking`].
+/// Closures of one type that are spawned at one place and have taken less than 20 µs again and again (5 µs where there
+/// are more CPUs than processors) run on the processor of the task that spawns them: to bring them to a thread would
+/// take longer. There they are as a task in [`block_in_place`]: one that blocks after all loses the processor if others
+/// wait for that, some milliseconds later at most, and those like it go to other threads again. A poll that waits for
+/// such a closure as a thread does, and not by its handle, keeps it waiting until it is rescued. None runs there in a
+/// runtime with [`Builder::max_blocking`], [`Builder::max_threads`] or [`Builder::detect_deadlocks`], without
+/// [`Builder::rescue`], or while time is paused.
 ///
-/// Closures on threads of their own start in the order in which they were spawned, at most [`Builder::max_blocking`] at
-/// once; those on processors as tasks do. Inside, wakes and spawns work as everywhere, and so does [`block_on`], also
-/// for another blocking closure: one that waits in it does not count against the limit. One that waits by other means
-/// for a closure that is still queued behind the limit may wait for ever.
+/// The others start in the order in which they are queued for threads, at most [`Builder::max_blocking`] at once.
+/// Inside, wakes and spawns work as everywhere, and so does [`block_on`], also for another blocking closure: one that
+/// waits in it does not count against the limit. One that waits by other means for a closure that is still queued
+/// behind the limit may wait for ever.
 ///
 /// On a thread of no runtime it goes to the default runtime, which is started if need be.
 ///

@@ -184,6 +184,15 @@ pub(crate) struct Config {
     pub(crate) start_paused: bool,
 }
 
+impl Config {
+    /// Whether closures that are known to be brief may run on processors. There they count against no limit; they wait
+    /// for the end of a poll, which may wait for them, if nobody is rescued from it; and one that waits for a task needs
+    /// another machine, where closures have a place of their own among few threads.
+    fn may_be_brief(&self) -> bool {
+        self.max_blocking.is_none() && self.max_stuck.is_some() && self.max_threads.is_none()
+    }
+}
+
 /// See `Builder::on_stuck`.
 pub(crate) type StuckHook = Box<dyn Fn(&StuckPoll) + Send + Sync>;
 
@@ -292,7 +301,11 @@ impl Sched {
         self.detects.store(config.detect_deadlocks, Relaxed);
         self.clock.open(config.start_paused);
         let max_threads = config.max_threads.unwrap_or(threads::LIMIT);
-        self.blocking.open(config.max_blocking, keep_alive_of(&config));
+        self.blocking.open(
+            config.max_blocking.unwrap_or(blocking::LIMIT),
+            config.may_be_brief(),
+            keep_alive_of(&config),
+        );
         let before = std::mem::replace(&mut *self.config.lock(), Arc::new(config));
         // Shutdown took the hooks out: this one runs no user code.
         drop(before);

@@ -302,16 +302,15 @@ where
     R: Send + 'static,
 {
     let closure = Closure::new(location, f);
-    if let Some(p) = context::processor_of(runtime.sched).filter(|p| closure.is_brief_on(p)) {
-        if runtime.sched.spawns_in_arenas(runtime.generation) {
-            if let Some(memory) = cell::memory_of::<Closure<F>>(p) {
-                let word = IN_ARENA | BLOCKING | Id::in_arena(p.next_task_number()).0;
-                // SAFETY: as in `spawn_in`.
-                unsafe {
-                    let (task, join) = cell::new(memory, location, word, closure);
-                    p.sched.ready_brief(p, task.into_unit());
-                    return JoinHandle::new(join);
-                }
+    let here = context::processor_of(runtime.sched).filter(|p| closure.is_brief_on(p));
+    if let Some(p) = here.filter(|p| p.sched.spawns_in_arenas(runtime.generation)) {
+        if let Some(memory) = cell::memory_of::<Closure<F>>(p) {
+            let word = IN_ARENA | BLOCKING | Id::in_arena(p.next_task_number()).0;
+            // SAFETY: as in `spawn_in`.
+            unsafe {
+                let (task, join) = cell::new(memory, location, word, closure);
+                p.sched.ready_brief(p, task.into_unit());
+                return JoinHandle::new(join);
             }
         }
     }
@@ -372,6 +371,12 @@ pub(crate) fn id(unit: &Unit) -> Id {
 /// Where its cell lies.
 pub(crate) fn address(unit: &Unit) -> usize {
     Task::of_unit(unit).address()
+}
+
+/// Whether it was aborted, as far as who asks can know.
+pub(crate) fn is_aborted(unit: &Unit) -> bool {
+    // SAFETY: the unit keeps the task.
+    unsafe { Task::of_unit(unit).is_aborted() }
 }
 
 /// What a poll of it is.

@@ -9,8 +9,9 @@
 //!    brief, and twice as many each time. One that lasts is forgiven: its thread may have been without a CPU.
 //! 3. A closure that is queued on a processor when its kind is not brief any more does not start there: it goes to the
 //!    pool, and is the same task.
-//! 4. None is brief where the user has set a limit, which would not count those on processors, nor on a processor that
-//!    nobody would take from it. `sysmon` looks more often while some run.
+//! 4. None runs on a processor that nobody would take from it, nor where that would not be enough for what the closure,
+//!    or the poll that spawns it, may wait for: see `Config::may_be_brief` and [`Closure::may_run_on`]. `sysmon` looks
+//!    more often while some run.
 
 use std::any::TypeId;
 use std::hash::{Hash, Hasher};
@@ -37,7 +38,7 @@ const WEIGHT: u16 = 8;
 /// Twice as many as at first each time that a kind has ceased to be brief, but no more than at the last of these levels.
 const LEVEL_MAX: u8 = 8;
 /// One of so many on a processor is measured.
-const MEASURED: u64 = 8;
+const MEASURED: u32 = 8;
 /// A kind ceases to be brief when the strain on it is more than this. One that lasts is so much, and each that does not
 /// takes 1 away.
 const STRAIN_MAX: u8 = 32;
@@ -208,14 +209,17 @@ impl<F: 'static> Closure<F> {
         Closure { f: Some(f), kind: Kind::of::<F>(location) }
     }
 
-    /// Whether it may run on the processor `p`, which this thread holds.
+    /// Whether it is to be queued on the processor `p`, which this thread holds.
     pub(crate) fn is_brief_on(&self, p: &'static Processor) -> bool {
-        let sched = p.sched;
-        let briefs = &sched.blocking.briefs;
-        briefs.is_brief(self.kind)
-            && briefs.on.load(Relaxed)
-            && sched.sysmon.is_started()
-            && !p.queue.next.is_condemned()
+        // A waker, in whose batch the processor cannot be given up, may wait for it.
+        self.may_run_on(p) && p.sched.sysmon.is_started() && !p.is_batching() && !p.queue.next.is_condemned()
+    }
+
+    /// Whether it is brief, and time does not stand: time waits for the closure, which may wait for a timer, and on a
+    /// processor that is not seen.
+    fn may_run_on(&self, p: &'static Processor) -> bool {
+        let briefs = &p.sched.blocking.briefs;
+        briefs.is_brief(self.kind) && briefs.on.load(Relaxed) && !p.sched.clock.is_paused()
     }
 }
 
@@ -225,7 +229,7 @@ impl<F: FnOnce() -> R + 'static, R> Future for Closure<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R> {
         let kind = self.kind;
         let here = context::processor();
-        if here.is_some_and(|p| !p.sched.blocking.briefs.is_brief(kind)) {
+        if here.is_some_and(|p| !self.may_run_on(p)) {
             // Who polls sees that it is a closure, and queues it for the pool.
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -247,9 +251,10 @@ impl Pool {
 
 /// Runs a closure on the processor `p`, which this thread holds.
 fn run_here<R>(p: &'static Processor, kind: Kind, f: impl FnOnce() -> R) -> R {
-    let (sched, run) = (p.sched, &p.counters().brief_closures);
-    run.add(1);
-    let begun = (run.get() % MEASURED == 0).then(clock::now);
+    let sched = p.sched;
+    p.counters().brief_closures.add(1);
+    // Not in turn: those of a kind may come in step with that.
+    let begun = (p.random() % MEASURED == 0).then(clock::now);
     p.enters_closure(kind.0);
     let (output, was_kept) = in_place(p, f);
     if let Some(begun) = begun.filter(|_| was_kept) {

@@ -32,7 +32,7 @@ pub struct Leftover {
     pub tasks: usize,
     /// Threads in such a poll, and those that are on their way to their end.
     pub threads: usize,
-    /// Threads in a blocking closure that has not ended.
+    /// Threads in a blocking closure that has not ended. One that runs on a processor is a task here.
     pub blocking: usize,
 }
 

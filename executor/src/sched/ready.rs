@@ -134,8 +134,8 @@ impl Sched {
         }
     }
 
-    /// Queues a blocking closure on `p`, behind what is queued there: closures start in the order in which they come.
-    /// Then it is as with a task that was spawned.
+    /// Queues a blocking closure on `p`, behind what is queued there, so that those of a task start in the order in
+    /// which they come, as far as tasks do. Else it is as with a task that was spawned.
     ///
     /// # Safety
     ///
@@ -145,7 +145,7 @@ impl Sched {
         unsafe { p.push(unit) };
         submit_fence();
         self.after_push(p);
-        if !p.is_batching() && self.idle.should_wake() && p.may_wake() {
+        if self.idle.should_wake() && p.may_wake() {
             self.wake_one_from(p, true);
         }
     }

@@ -252,6 +252,14 @@ impl Task {
     /// # Safety
     ///
     /// The cell is kept.
+    pub(super) unsafe fn is_aborted(self) -> bool {
+        // SAFETY: passed on.
+        unsafe { self.header() }.state.is_aborted()
+    }
+
+    /// # Safety
+    ///
+    /// The cell is kept.
     #[inline]
     pub(super) unsafe fn is_closure(self) -> bool {
         // SAFETY: passed on.

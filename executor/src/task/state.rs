@@ -187,6 +187,11 @@ impl State {
         self.0.load(Relaxed) & (SCHEDULED | RUNNING | ALIVE) == SCHEDULED | ALIVE
     }
 
+    /// Whether the coming poll is to drop the future.
+    pub(super) fn is_aborted(&self) -> bool {
+        self.0.load(Relaxed) & ABORTED != 0
+    }
+
     /// Whether the future is there.
     #[inline]
     pub(super) fn is_alive(&self) -> bool {
