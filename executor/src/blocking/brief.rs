@@ -327,7 +327,7 @@ mod tests {
     fn r16_a_kind_that_has_ceased_to_be_brief_is_tried_more_and_more_rarely() {
         let briefs = briefs();
         until_brief(&briefs, |_| true);
-        let mut again = || {
+        let again = || {
             briefs.learn(KIND, Known::cease);
             until_brief(&briefs, |_| true)
         };
