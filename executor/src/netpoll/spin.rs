@@ -10,15 +10,17 @@
 //!    that, one that nothing wakes makes none.
 //! 3. Where many send, sleep gathers what they send: several events for the price of one wake. So before each look that
 //!    is rare a wait that sleeps is asked, and where all look, one in 128 sleeps to be asked.
-//! 4. Where threads wait for a CPU nobody looks: a thread that sleeps is the first to run again, and one that looks has
+//! 4. Where what comes is far off nobody looks: the two waits before a look that is rare are asked how long they slept,
+//!    and if both did for longer than looks and a wake at either end, it is left out and later ones asked.
+//! 5. Where threads wait for a CPU nobody looks: a thread that sleeps is the first to run again, and one that looks has
 //!    used up its turn. It was taken off the CPU, which the gap between two looks shows.
 
 use std::io;
 use std::time::Duration;
 
 use crate::clock;
-use crate::sys::atomic::AtomicU32;
 use crate::sys::atomic::Ordering::Relaxed;
+use crate::sys::atomic::{AtomicBool, AtomicU32};
 
 /// So long a wait looks at most, in nanoseconds, unless the user says otherwise: about what it takes to sleep and to be
 /// woken on a virtual machine.
@@ -33,6 +35,10 @@ const IN_VAIN: u32 = 2;
 const SEVERAL: usize = 2;
 /// One of so many waits sleeps to see, where the others look and find.
 const SLEEP_EVERY: u32 = 128;
+
+/// A wait that slept so much longer than looks last says that they would have found nothing, in nanoseconds: it takes
+/// a wake until the other side sends, and one until this one runs.
+const WAKES_NS: u64 = 100_000;
 
 /// A gap between two looks, in nanoseconds, in which another thread must have had the CPU.
 const GAP_NS: u64 = 200_000;
@@ -54,6 +60,8 @@ pub(super) struct Spin {
     found: AtomicU32,
     /// The doublings of [`CONTENDED`].
     contended: AtomicU32,
+    /// The last wait that was asked slept for too long for looks to find anything.
+    was_long: AtomicBool,
 }
 
 /// How many waits sleep until the next that looks.
@@ -66,8 +74,10 @@ fn sleeps(rare: u32) -> u32 {
 enum Turn {
     Look,
     Sleep,
-    /// The last before one looks: it says whether sleep gathers.
-    SleepAndSee,
+    /// One of the two before one looks: they say how long sleep is, and the last of them whether it gathers.
+    SleepAndSee {
+        last: bool,
+    },
 }
 
 impl Spin {
@@ -78,6 +88,7 @@ impl Spin {
             left_out: AtomicU32::new(sleeps(RARE_MAX)),
             found: AtomicU32::new(0),
             contended: AtomicU32::new(0),
+            was_long: AtomicBool::new(false),
         }
     }
 
@@ -116,9 +127,19 @@ impl Spin {
             }
             looked = last - start;
         }
-        let count = sleep(Duration::from_nanos(looked))?;
-        if turn == Turn::SleepAndSee && count >= SEVERAL {
+        let looked = Duration::from_nanos(looked);
+        let Turn::SleepAndSee { last } = turn else { return sleep(looked) };
+        let start = now();
+        let count = sleep(looked)?;
+        let is_long = now() - start > self.max_ns.saturating_add(WAKES_NS);
+        let was_long = self.was_long.load(Relaxed);
+        self.was_long.store(is_long, Relaxed);
+        if last && count >= SEVERAL {
             self.learn(false, 0);
+        } else if last && is_long && was_long {
+            // No look in vain was made, so they get no rarer. One wait more than from look to look: what comes in the
+            // rhythm of a power of two would be met at one point only.
+            self.left_out.store(sleeps(self.rare.load(Relaxed)) + 1, Relaxed);
         }
         Ok(count)
     }
@@ -128,7 +149,7 @@ impl Spin {
         self.left_out.store(left_out.saturating_sub(1), Relaxed);
         match left_out {
             0 => Turn::Look,
-            1 => Turn::SleepAndSee,
+            1 | 2 => Turn::SleepAndSee { last: left_out == 1 },
             _ => Turn::Sleep,
         }
     }
@@ -171,6 +192,8 @@ mod tests {
 
     const MAX: Duration = Duration::from_micros(20);
     const NEVER: u32 = u32::MAX;
+    /// The longest sleep after which looks are tried.
+    const LONG: u64 = 20_000 + WAKES_NS;
 
     /// Waits, one after the other.
     struct Waits {
@@ -180,11 +203,13 @@ mod tests {
         step: u64,
         /// What a sleep brings.
         gathers: usize,
+        /// How long it is.
+        sleep: u64,
     }
 
     impl Waits {
         fn new() -> Self {
-            Waits { spin: Spin::new(Some(MAX)), clock: Cell::new(0), step: 1_000, gathers: 1 }
+            Waits { spin: Spin::new(Some(MAX)), clock: Cell::new(0), step: 1_000, gathers: 1, sleep: LONG }
         }
 
         /// How many looks one wait makes, of which the `found_at`th finds something.
@@ -197,6 +222,7 @@ mod tests {
             };
             let sleep = |looked| {
                 slept.set(true);
+                self.clock.set(self.clock.get() + self.sleep);
                 // The first look is as long as the wait itself would have taken to find something.
                 assert_eq!(looked, Duration::from_nanos(self.step) * looks.get().saturating_sub(1));
                 Ok(self.gathers)
@@ -281,6 +307,37 @@ mod tests {
         waits.gathers = 1;
         waits.looking(1_000, 2);
         assert!(waits.looking(100, 2) >= 99);
+    }
+
+    #[test]
+    fn r08_nobody_looks_where_sleep_is_long_and_short_sleep_is_seen() {
+        let mut waits = Waits::new();
+        waits.sleep = LONG + 1;
+        assert_eq!(waits.looking(10_000, 2), 0, "from the start");
+        waits.sleep = LONG;
+        waits.looking(64 + 2 * (64 + 32 + 16 + 8 + 4 + 2), 2);
+        assert!(waits.looking(100, 2) >= 99);
+        // Two looks in vain at most: one, and one that follows a short sleep of before.
+        waits.sleep = LONG + 1;
+        assert!(waits.looking(10_000, NEVER) <= 2);
+        // And soon again.
+        waits.sleep = LONG;
+        waits.looking(20, 2);
+        assert!(waits.looking(100, 2) >= 99);
+    }
+
+    #[test]
+    fn r08_long_sleep_in_a_rhythm_does_not_hide_the_others() {
+        let rhythms = [(4, 1), (8, 1), (16, 1), (16, 2), (64, 1), (64, 2)];
+        for (of, run, at) in rhythms.into_iter().flat_map(|(of, run)| (0..of).map(move |at| (of, run, at))) {
+            let (mut waits, mut all) = (Waits::new(), 0);
+            for i in 0..10_000 {
+                let is_long = (i + at) % of < run;
+                waits.sleep = LONG + u64::from(is_long);
+                all += u32::from(waits.one(if is_long { NEVER } else { 2 }) > 0);
+            }
+            assert!(all > 5_000, "{all}, {run} of {of} from {at}");
+        }
     }
 
     #[test]

