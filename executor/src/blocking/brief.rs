@@ -35,7 +35,7 @@ const BRIEF_BESIDE_NS: u64 = 5_000;
 const FIRST: u16 = 16;
 /// One that is not weighs as much as so many that are.
 const WEIGHT: u16 = 8;
-/// Twice as many as at first each time that a kind has ceased to be brief, but no more than at the last of these levels.
+/// Twice as many as at first each time that a kind has ceased to be brief, up to the last of these levels.
 const LEVEL_MAX: u8 = 8;
 /// One of so many on a processor is measured.
 const MEASURED: u32 = 8;
