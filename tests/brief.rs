@@ -1,7 +1,7 @@
 //! Blocking closures that are known to be brief run on processors, as tasks do; one that blocks there after all keeps
 //! neither tasks nor other closures waiting.
 
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::thread;
@@ -203,6 +203,40 @@ fn r03_a_closure_that_blocks_after_all_keeps_nobody_waiting() {
             let (tell, told) = channel();
             call(move || tell.send(thread_name()).unwrap()).await.unwrap();
             assert!(told.recv().unwrap().starts_with("gmp-block-"));
+        });
+    });
+}
+
+/// Nobody wants the output, so the poll of the closure drops it.
+#[test]
+fn r03_an_output_whose_destructor_blocks_keeps_nobody_waiting() {
+    struct Slow(Receiver<()>);
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            let _ = self.0.recv();
+        }
+    }
+    type Makes = Box<dyn FnOnce() -> Option<Slow> + Send>;
+    fn make(gate: Option<Receiver<()>>) -> JoinHandle<Option<Slow>> {
+        let makes: Makes = Box::new(|| gate.map(Slow));
+        gmp::spawn_blocking(makes)
+    }
+    limited(|| {
+        in_task(1, async {
+            let before = runs_on_processors();
+            while runs_on_processors() == before {
+                drop(make(None).await.unwrap());
+            }
+            let (before, rescues) = (runs_on_processors(), Handle::current().metrics().rescues);
+            let (open, gate) = channel::<()>();
+            drop(make(Some(gate)));
+            // Behind it in the queue.
+            gmp::spawn(async {}).await.unwrap();
+            if Handle::current().metrics().rescues > rescues {
+                make(None).await.unwrap();
+                assert_eq!(runs_on_processors(), before + 1, "the next one ran on a processor");
+            }
+            drop(open);
         });
     });
 }

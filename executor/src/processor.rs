@@ -206,9 +206,9 @@ struct Seen {
     /// Odd while the owner is in `block_in_place`, even else; goes up with each step (see
     /// [`Processor::enter_blocking`]).
     status: AtomicU32,
-    /// The last blocking closure that the owner was in: its kind, as `blocking` knows it, and the `status` meanwhile.
+    /// The last blocking closure that was polled here: its kind, as `blocking` knows it, and `polls` meanwhile.
     closure: AtomicU64,
-    closure_status: AtomicU32,
+    closure_polls: AtomicU32,
     /// The owner is in the system call that wakes a machine: it stands still, but not for long.
     waking: AtomicBool,
     /// Picks take long, or `sysmon` saw one poll at two looks.
@@ -274,7 +274,7 @@ impl Processor {
                 task: AtomicU64::new(0),
                 status: AtomicU32::new(0),
                 closure: AtomicU64::new(0),
-                closure_status: AtomicU32::new(0),
+                closure_polls: AtomicU32::new(0),
                 waking: AtomicBool::new(false),
                 slow: AtomicBool::new(false),
                 tries: AtomicBool::new(false),
@@ -435,16 +435,15 @@ impl Processor {
         status
     }
 
-    /// The next blocking call of the owner is a closure of this kind.
-    pub(crate) fn enters_closure(&self, kind: u64) {
+    /// What is polled is a blocking closure of this kind.
+    pub(crate) fn polls_closure(&self, kind: u64) {
         self.seen.closure.store(kind, Relaxed);
-        self.seen.closure_status.store(self.status().wrapping_add(1), Relaxed);
+        self.seen.closure_polls.store(self.polls(), Relaxed);
     }
 
-    /// The kind of closure that was the blocking call from which this thread has taken the processor, at `status`, if
-    /// it was one.
-    pub(crate) fn closure_at(&self, status: u32) -> Option<u64> {
-        (self.seen.closure_status.load(Relaxed) == status).then(|| self.seen.closure.load(Relaxed))
+    /// The kind of the blocking closure that is polled, if it is one, for who has taken the processor from that poll.
+    pub(crate) fn polled_closure(&self) -> Option<u64> {
+        (self.seen.closure_polls.load(Relaxed) == self.polls()).then(|| self.seen.closure.load(Relaxed))
     }
 
     /// The owner leaves the blocking call (Go: `exitsyscall`); `false` if the processor has been taken.

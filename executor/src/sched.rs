@@ -185,9 +185,9 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// Whether closures that are known to be brief may run on processors. There they count against no limit; a poll may
-    /// wait for one in its own queue, from which somebody has to be rescued; and one that waits for a task needs another
-    /// machine, where closures have a place of their own among few threads.
+    /// Whether closures that are known to be brief may run on processors. There they count against no limit. A poll may
+    /// wait for one in its own queue, out of which somebody has to rescue it. And one that waits for a task needs
+    /// another machine, where closures have a place of their own among few threads.
     fn may_be_brief(&self) -> bool {
         self.max_blocking.is_none() && self.max_stuck.is_some() && self.max_threads.is_none()
     }

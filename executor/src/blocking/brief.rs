@@ -211,8 +211,11 @@ impl<F: 'static> Closure<F> {
 
     /// Whether it is to be queued on the processor `p`, which this thread holds.
     pub(crate) fn is_brief_on(&self, p: &'static Processor) -> bool {
-        // A waker, in whose batch the processor cannot be given up, may wait for it.
-        self.may_run_on(p) && p.sched.sysmon.is_started() && !p.is_batching() && !p.queue.next.is_condemned()
+        let sched = p.sched;
+        // Where it blocks, another machine is needed. And a waker, in whose batch the processor cannot be given up, may
+        // wait for it.
+        let is_watched = sched.sysmon.is_started() && sched.threads.failures() == 0;
+        self.may_run_on(p) && is_watched && !p.is_batching() && !p.queue.next.is_condemned()
     }
 
     /// Whether it is brief, and time does not stand: time waits for the closure, which may wait for a timer, and on a
@@ -243,9 +246,11 @@ impl<F: FnOnce() -> R + 'static, R> Future for Closure<F> {
 }
 
 impl Pool {
-    /// `sysmon` has taken the processor from a closure of this kind.
-    pub(crate) fn lost_processor(&self, kind: u64) {
-        self.briefs.learn(Kind(kind), Known::cease);
+    /// `sysmon` has taken the processor `p` from its poll: if that is of a closure, its kind is not brief any more.
+    pub(crate) fn lost_processor(&self, p: &Processor) {
+        if let Some(kind) = p.polled_closure() {
+            self.briefs.learn(Kind(kind), Known::cease);
+        }
     }
 }
 
@@ -255,7 +260,7 @@ fn run_here<R>(p: &'static Processor, kind: Kind, f: impl FnOnce() -> R) -> R {
     p.counters().brief_closures.add(1);
     // Not in turn: those of a kind may come in step with that.
     let begun = (p.random() % MEASURED == 0).then(clock::now);
-    p.enters_closure(kind.0);
+    p.polls_closure(kind.0);
     let (output, was_kept) = in_place(p, f);
     if let Some(begun) = begun.filter(|_| was_kept) {
         let briefs = &sched.blocking.briefs;

@@ -241,6 +241,8 @@ impl Sched {
                 return None;
             }
             self.sysmon.rescues.add(1);
+            // The destructor of what it has returned may block, too.
+            self.blocking.lost_processor(p);
             let work;
             (stuck, work) = self.strip(p);
             Some(work)
@@ -272,9 +274,7 @@ impl Sched {
                 return None;
             }
             self.sysmon.retakes.add(1);
-            if let Some(kind) = p.closure_at(status) {
-                self.blocking.lost_processor(kind);
-            }
+            self.blocking.lost_processor(p);
             self.call_goes_on_without(p);
             // A lone task of its queue too: no spinner has to look at it, and no submitter will.
             Some(self.is_work_queued(p) || self.is_timer_due())
