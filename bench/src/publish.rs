@@ -106,6 +106,9 @@ fn markdown(machine: &Machine, plan: &Plan, rows: &[Row], notes: &[String], plot
     }
     let verdicts = verdict::verdicts(rows);
     summary(&mut out, plan, &verdicts);
+    if let Some(targets) = report::targets(rows) {
+        let _ = writeln!(out, "\n{targets}.");
+    }
     let _ = writeln!(out, "\n## Peers and their settings\n");
     for peer in &plan.peers {
         for &procs in &plan.procs {
@@ -170,7 +173,8 @@ fn scaling(out: &mut String, model: &Result<String, String>) {
     let _ = writeln!(
         out,
         "\n## Ceilings of locked instructions\n\nOf gmp's operations, with one processor, by callgrind; on the local path \
-         none is to be on a line that all processors share. Not measured by this run: the ceilings in `bench/gates.json`, \
+         none is to be on a line that all processors share. Those that are: where more tasks are made ready at once than \
+         a local queue holds they go to the global one, and a machine that finds none goes idle.\n\nNot measured by this run: the ceilings in `bench/gates.json`, \
          recorded by `--record-gates` with {rustc} and held by `.ci/run` where that is the compiler.\n\n| operation | \
          locked instructions, at most | of them on shared lines, at most |\n|---|---:|---:|"
     );

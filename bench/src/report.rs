@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use crate::alloc;
 use crate::cell::CellReport;
 use crate::machine::Machine;
+use crate::peer::Peer;
+use crate::peers::gmp::Gmp;
 use crate::run::{Plan, Row};
 use crate::scenarios::{self, Better, Info, Kind};
 use crate::stats::{self, Interval};
@@ -89,6 +91,24 @@ pub fn measured(info: &Info) -> String {
     format!("{}, {better} is better{target}", info.unit)
 }
 
+/// How gmp stands to its targets with one processor, by the median; its best batch in brackets.
+pub fn targets(rows: &[Row]) -> Option<String> {
+    let (mut met, mut missed) = (Vec::new(), Vec::new());
+    for row in rows.iter().filter(|row| row.procs == 1 && row.peer == Gmp::NAME) {
+        let (name, Some(target)) = (row.scenario.name, row.scenario.target) else { continue };
+        let Some(s) = summary(row, None) else {
+            missed.push(format!("{name} FAILED"));
+            continue;
+        };
+        let is_met = if row.scenario.better == Better::Less { s.median <= target } else { s.median >= target };
+        let text = format!("{name} {} ({}) of {target}", short(s.median), short(s.best));
+        if is_met { met.push(text) } else { missed.push(text) }
+    }
+    let list = |texts: Vec<String>| if texts.is_empty() { "none".to_owned() } else { texts.join(", ") };
+    let is_any = !(met.is_empty() && missed.is_empty());
+    is_any.then(|| format!("gmp's targets with 1P, by the median (best): missed: {}; met: {}", list(missed), list(met)))
+}
+
 /// The whole report as text.
 pub fn table(plan: &Plan, rows: &[Row]) -> String {
     let mut out = String::new();
@@ -147,6 +167,9 @@ pub fn table(plan: &Plan, rows: &[Row]) -> String {
         if let Some(mean) = verdict::mean(&verdicts, procs) {
             let _ = writeln!(out, "  {procs}P {}", mean.text());
         }
+    }
+    if let Some(targets) = targets(rows) {
+        let _ = writeln!(out, "\n{targets}");
     }
     if let Some(failed) = failed(rows) {
         let _ = writeln!(out, "\n{failed}");

@@ -229,8 +229,9 @@ impl Pool {
         Pool { state: Mutex::new(rank::LEAF, State::new()), briefs: Briefs::new() }
     }
 
-    /// Fresh for a runtime. With `briefs` closures that are known to be brief run on processors.
-    pub(crate) fn open(&self, limit: usize, briefs: bool, keep_alive: Duration) {
+    /// Fresh for a runtime. Closures that are known to be brief run on processors beside so many stuck threads at most;
+    /// `None`: none does.
+    pub(crate) fn open(&self, limit: usize, briefs: Option<usize>, keep_alive: Duration) {
         self.briefs.open(briefs);
         let mut state = self.state.lock();
         debug_assert_eq!(state.threads, 0, "a slot was recycled with threads of its pool");

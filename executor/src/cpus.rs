@@ -54,7 +54,7 @@ impl Cpus {
 }
 
 /// How many CPUs this thread may run on. Quotas do not count.
-pub(crate) fn affinity() -> usize {
+fn affinity() -> usize {
     match rustix::thread::sched_getaffinity(None) {
         Ok(cpus) if cpus.count() > 0 => cpus.count() as usize,
         // More CPUs than the set has bits.

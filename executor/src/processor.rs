@@ -441,7 +441,8 @@ impl Processor {
         self.seen.closure_polls.store(self.polls(), Relaxed);
     }
 
-    /// The kind of the blocking closure that is polled, if it is one, for who has taken the processor from that poll.
+    /// The kind of the blocking closure that is polled, if it is one, for who has taken the processor from that poll;
+    /// for others a hint.
     pub(crate) fn polled_closure(&self) -> Option<u64> {
         (self.seen.closure_polls.load(Relaxed) == self.polls()).then(|| self.seen.closure.load(Relaxed))
     }

@@ -528,7 +528,8 @@ where
 /// wait for that, some milliseconds later at most, and those like it go to other threads again. A poll that waits for
 /// such a closure as a thread does, and not by its handle, keeps it waiting until it is rescued. None runs there in a
 /// runtime with [`Builder::max_blocking`], [`Builder::max_threads`] or [`Builder::detect_deadlocks`], without
-/// [`Builder::rescue`], or while time is paused.
+/// [`Builder::rescue`], beside very many stuck threads, after a thread was refused, or while time is paused, and none
+/// that is larger than about 2 KiB.
 ///
 /// The others start in the order in which they are queued for threads, at most [`Builder::max_blocking`] at once.
 /// Inside, wakes and spawns work as everywhere, and so does [`block_on`], also for another blocking closure: one that

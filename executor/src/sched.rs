@@ -185,11 +185,13 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// Whether closures that are known to be brief may run on processors. There they count against no limit. A poll may
-    /// wait for one in its own queue, out of which somebody has to rescue it. And one that waits for a task needs
-    /// another machine, where closures have a place of their own among few threads.
-    fn may_be_brief(&self) -> bool {
-        self.max_blocking.is_none() && self.max_stuck.is_some() && self.max_threads.is_none()
+    /// Beside how many stuck threads closures that are known to be brief may run on processors; `None`: never. There
+    /// they count against no limit. A poll may wait for one in its own queue, out of which somebody has to rescue it.
+    /// And one that waits for a task needs another machine, where closures have a place of their own among few threads.
+    fn briefs_beside(&self) -> Option<usize> {
+        // Where leaks are looked for all tasks are in the registry.
+        let is_asked = self.max_blocking.is_some() || self.max_threads.is_some() || self.detect_deadlocks;
+        self.max_stuck.filter(|_| !is_asked).map(|limit| limit / 2)
     }
 }
 
@@ -303,7 +305,7 @@ impl Sched {
         let max_threads = config.max_threads.unwrap_or(threads::LIMIT);
         self.blocking.open(
             config.max_blocking.unwrap_or(blocking::LIMIT),
-            config.may_be_brief(),
+            config.briefs_beside(),
             keep_alive_of(&config),
         );
         let before = std::mem::replace(&mut *self.config.lock(), Arc::new(config));

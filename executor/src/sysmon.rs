@@ -135,7 +135,7 @@ struct Looked {
     acted: bool,
     /// There is work that nobody does.
     waiting: bool,
-    /// Work waits behind a thread that is blocked: in `block_in_place`, or in a poll.
+    /// Work waits behind a thread that is blocked: in `block_in_place`, in a closure, or in a poll.
     still: bool,
     /// The next timer, which is due in so many nanoseconds, will wait behind a thread that is blocked in a poll.
     due_in: Option<u64>,
@@ -515,10 +515,12 @@ impl Sched {
                 seen.suspect = None;
                 // One that is too many waits to be given up.
                 let waits = queued || common || p.attention() & QUIT != 0;
-                looked.still |= waits;
+                // Brief closures follow each other, and each look meets another one.
+                let runs = waits && p.polled_closure().is_some() && Suspect::of_thread(p.tid(), now).is_seen_to_run();
+                looked.still |= waits && !runs;
                 // The thread that is started for the processor has the same hook, which may block again.
                 let may = !p.is_in_hook() || self.threads.in_hooks() <= self.idle.procs() as usize;
-                if seen.blocking == Some(status) && waits && may && self.retake(p, status) {
+                if seen.blocking == Some(status) && waits && may && self.retake(p, status, !runs) {
                     looked.acted = true;
                 }
                 seen.blocking = Some(status);

@@ -5,16 +5,18 @@
 //! 1. What is known of a kind of closure, which is its type and where it is spawned, is a hint. It is read and written
 //!    without order, and a lesson that is lost is learnt the next time.
 //! 2. A kind is brief when more of its closures were brief than [`WEIGHT`] times those that were not. It is none any
-//!    more when one loses its processor, or several of those that are measured there last: then more of them have to be
-//!    brief, and twice as many each time. One that lasts is forgiven: its thread may have been without a CPU.
+//!    more when one blocks and loses its processor, or several last, of those that lose it and those that are measured:
+//!    then more of them have to be brief, and twice as many each time. One that lasts is forgiven: its thread may have
+//!    been without a CPU.
 //! 3. A closure that is queued on a processor when its kind is not brief any more does not start there: it goes to the
 //!    pool, and is the same task.
 //! 4. None runs on a processor that nobody would take from it, nor where that would not be enough for what the closure,
-//!    or the poll that spawns it, may wait for: see `Config::may_be_brief` and [`Closure::may_run_on`]. `sysmon` looks
+//!    or the poll that spawns it, may wait for: see `Config::briefs_beside` and [`Closure::may_run_on`]. `sysmon` looks
 //!    more often while some run.
 
 use std::any::TypeId;
 use std::hash::{Hash, Hasher};
+use std::num::NonZero;
 use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -22,10 +24,9 @@ use std::task::{Context, Poll};
 use super::Pool;
 use crate::clock;
 use crate::context;
-use crate::cpus;
 use crate::processor::Processor;
 use crate::runtime::in_place;
-use crate::sys::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use crate::sys::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// A closure that takes less, in nanoseconds, is brief: a thread that is woken for it takes longer to come.
 const BRIEF_NS: u64 = 20_000;
@@ -52,6 +53,8 @@ const KINDS: usize = 256;
 pub(super) struct Briefs {
     /// There may be brief ones.
     on: AtomicBool,
+    /// Beside so many stuck threads at most.
+    beside: AtomicUsize,
     /// CPUs that this process may use; 0 before anybody asked.
     cpus: AtomicU32,
     /// Each at the place that its key names; 0 is none.
@@ -93,6 +96,10 @@ impl Known {
 
     /// One has run on a processor, and was measured.
     fn ran_here(&mut self, brief: bool) {
+        if self.left > 0 {
+            // It has ceased to be brief since.
+            return;
+        }
         if !brief {
             self.strain += STRAIN;
             if self.strain > STRAIN_MAX {
@@ -108,8 +115,20 @@ impl Known {
         }
     }
 
-    /// The kind is not brief any more.
+    /// One has lost its processor.
+    fn lost_processor(&mut self, is_blocked: bool) {
+        if is_blocked {
+            self.cease();
+        } else {
+            self.ran_here(false);
+        }
+    }
+
+    /// The kind is not brief any more, if it was.
     fn cease(&mut self) {
+        if self.left > 0 {
+            return;
+        }
         let level = (self.level + 1).min(LEVEL_MAX);
         *self = Known { left: FIRST << level, level, ..Known::new(self.tag) };
     }
@@ -117,12 +136,18 @@ impl Known {
 
 impl Briefs {
     pub(super) const fn new() -> Self {
-        Briefs { on: AtomicBool::new(false), cpus: AtomicU32::new(0), kinds: [const { AtomicU64::new(0) }; KINDS] }
+        Briefs {
+            on: AtomicBool::new(false),
+            beside: AtomicUsize::new(0),
+            cpus: AtomicU32::new(0),
+            kinds: [const { AtomicU64::new(0) }; KINDS],
+        }
     }
 
-    /// Fresh for a runtime.
-    pub(super) fn open(&self, on: bool) {
-        self.on.store(on, Relaxed);
+    /// Fresh for a runtime. `None`: it has no brief ones.
+    pub(super) fn open(&self, beside: Option<usize>) {
+        self.on.store(beside.is_some(), Relaxed);
+        self.beside.store(beside.unwrap_or(0), Relaxed);
         self.cpus.store(0, Relaxed);
         self.kinds.iter().for_each(|kind| kind.store(0, Relaxed));
     }
@@ -143,7 +168,8 @@ impl Briefs {
             return ns < BRIEF_NS;
         }
         if self.cpus.load(Relaxed) == 0 {
-            self.cpus.store(cpus::affinity() as u32, Relaxed);
+            let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
+            self.cpus.store(cpus as u32, Relaxed);
         }
         procs >= self.cpus.load(Relaxed)
     }
@@ -211,11 +237,13 @@ impl<F: 'static> Closure<F> {
 
     /// Whether it is to be queued on the processor `p`, which this thread holds.
     pub(crate) fn is_brief_on(&self, p: &'static Processor) -> bool {
-        let sched = p.sched;
-        // Where it blocks, another machine is needed. And a waker, in whose batch the processor cannot be given up, may
-        // wait for it.
-        let is_watched = sched.sysmon.is_started() && sched.threads.failures() == 0;
-        self.may_run_on(p) && is_watched && !p.is_batching() && !p.queue.next.is_condemned()
+        let (sched, briefs) = (p.sched, &p.sched.blocking.briefs);
+        // Where it blocks another machine is needed, and may be refused. A poll that waits for it has to be rescued,
+        // and nobody is at the limit of stuck threads. A waker that waits for it is in a batch, in which the processor
+        // cannot be given up.
+        let are_threads_had = sched.threads.failures() == 0 && sched.threads.refusals() == 0;
+        let is_rescued = sched.sysmon.is_started() && sched.beside.threads() <= briefs.beside.load(Relaxed);
+        self.may_run_on(p) && are_threads_had && is_rescued && !p.is_batching() && !p.queue.next.is_condemned()
     }
 
     /// Whether it is brief, and time does not stand: time waits for the closure, which may wait for a timer, and on a
@@ -246,10 +274,11 @@ impl<F: FnOnce() -> R + 'static, R> Future for Closure<F> {
 }
 
 impl Pool {
-    /// `sysmon` has taken the processor `p` from its poll: if that is of a closure, its kind is not brief any more.
-    pub(crate) fn lost_processor(&self, p: &Processor) {
+    /// `sysmon` has taken the processor `p` from its poll. If that is of a closure that blocks, its kind is not brief
+    /// any more.
+    pub(crate) fn lost_processor(&self, p: &Processor, is_blocked: bool) {
         if let Some(kind) = p.polled_closure() {
-            self.briefs.learn(Kind(kind), Known::cease);
+            self.briefs.learn(Kind(kind), |known| known.lost_processor(is_blocked));
         }
     }
 }
@@ -290,7 +319,7 @@ mod tests {
 
     fn briefs() -> Briefs {
         let briefs = Briefs::new();
-        briefs.open(true);
+        briefs.open(Some(0));
         briefs
     }
 
@@ -320,7 +349,7 @@ mod tests {
         briefs.learn(other, |known| known.ran_in_pool(true));
         assert!(!briefs.is_brief(KIND));
         assert_eq!(until_brief(&briefs, |n| n > 0), u32::from(FIRST + WEIGHT) + 1);
-        briefs.open(true);
+        briefs.open(Some(0));
         let share = u32::from(WEIGHT) + 1;
         for _ in 0..1000 * share {
             briefs.learn(KIND, |known| known.ran_in_pool(false));
@@ -333,7 +362,9 @@ mod tests {
         let briefs = briefs();
         until_brief(&briefs, |_| true);
         let again = || {
-            briefs.learn(KIND, Known::cease);
+            briefs.learn(KIND, |known| known.lost_processor(true));
+            // Others of the kind were on other processors.
+            briefs.learn(KIND, |known| known.lost_processor(true));
             until_brief(&briefs, |_| true)
         };
         let needs: Vec<u32> = (0..10).map(|_| again()).collect();
@@ -358,6 +389,12 @@ mod tests {
         ran_here(&briefs, 1, false);
         assert!(briefs.is_brief(KIND));
         ran_here(&briefs, 1, false);
+        assert!(!briefs.is_brief(KIND));
+        // So it is with one whose thread had no CPU, or computed, when the processor was taken.
+        until_brief(&briefs, |_| true);
+        (0..2).for_each(|_| briefs.learn(KIND, |known| known.lost_processor(false)));
+        assert!(briefs.is_brief(KIND));
+        briefs.learn(KIND, |known| known.lost_processor(false));
         assert!(!briefs.is_brief(KIND));
     }
 

@@ -171,6 +171,11 @@ impl Suspect {
         self.cpu_last.is_some() && cpu_ns(self.tid) == self.cpu_last && is_blocked(self.tid) == Some(true)
     }
 
+    /// At the first look: whether the thread computes, or would if it had a CPU, as far as the system tells.
+    pub(crate) fn is_seen_to_run(&self) -> bool {
+        self.cpu_last.is_some() && cpu_ns(self.tid) != self.cpu_last || is_blocked(self.tid) == Some(false)
+    }
+
     /// A further look at the same poll.
     pub(crate) fn look(&mut self, now: u64) -> Verdict {
         let lasts = now - self.since;
@@ -242,7 +247,7 @@ impl Sched {
             }
             self.sysmon.rescues.add(1);
             // The destructor of what it has returned may block, too.
-            self.blocking.lost_processor(p);
+            self.blocking.lost_processor(p, suspect.was_blocked());
             let work;
             (stuck, work) = self.strip(p);
             Some(work)
@@ -266,15 +271,16 @@ impl Sched {
         (stuck, !self.inject.is_empty() || self.is_timer_due())
     }
 
-    /// Takes the processor of `slot` from a blocking call that stood at `status` for two looks.
-    pub(crate) fn retake(&'static self, p: &'static Processor, status: u32) -> bool {
+    /// Takes the processor of `slot` from a blocking call that stood at `status` for two looks. `is_blocked`: its
+    /// thread, if the call is a closure.
+    pub(crate) fn retake(&'static self, p: &'static Processor, status: u32, is_blocked: bool) -> bool {
         let slot = self.slot(p.index);
         let taken = self.idle.take_away(p.index, self, || {
             if !slot.is_current(p) || !p.retake(status) {
                 return None;
             }
             self.sysmon.retakes.add(1);
-            self.blocking.lost_processor(p);
+            self.blocking.lost_processor(p, is_blocked);
             self.call_goes_on_without(p);
             // A lone task of its queue too: no spinner has to look at it, and no submitter will.
             Some(self.is_work_queued(p) || self.is_timer_due())

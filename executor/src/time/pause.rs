@@ -27,9 +27,9 @@ fn sched() -> &'static Sched {
 /// ready. A task that waits for a socket that is not ready does not hold the clock, and neither does anything that
 /// threads of your own do: beside those a paused clock may jump before they come to wake a task. What waits in
 /// `block_on` does not hold it either, except inside `block_in_place`, where to wait for a sleep is to wait for ever;
-/// `block_on` needs none around it. (So does a closure of `spawn_blocking` that runs on a processor, but none begins to
-/// while time is paused.) And what waits in the `block_on` of another runtime holds the clock, unless it
-/// waits for this one inside of that, on the same thread.
+/// `block_on` needs none around it. The same holds inside a closure of `spawn_blocking` that was running on a processor
+/// when time was paused; none begins to run there while it is. And what waits in the `block_on` of another runtime
+/// holds the clock, unless it waits for this one inside of that, on the same thread.
 ///
 /// Each runtime has its clock; what is not a sleep, a time limit or an interval goes by the process's, such as
 /// [`std::time::Instant`] and the runtime's own watcher. With more than one processor time stands for all of them.
