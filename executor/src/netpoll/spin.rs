@@ -12,7 +12,8 @@
 //!    is rare a wait that sleeps is asked, and where all look, one in 128 sleeps to be asked.
 //! 4. Where what comes is far off nobody looks: the two waits before a look that is rare are asked how long they slept,
 //!    and if both did for longer than looks and a wake at either end, it is left out and later ones asked.
-//! 5. Where threads wait for a CPU nobody looks: a thread that sleeps is the first to run again, and one that looks has
+//! 5. Where all look, and find something so late that to sleep would be cheaper, nobody looks for a while.
+//! 6. Where threads wait for a CPU nobody looks: a thread that sleeps is the first to run again, and one that looks has
 //!    used up its turn. It was taken off the CPU, which the gap between two looks shows.
 
 use std::io;
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::sys::atomic::Ordering::Relaxed;
-use crate::sys::atomic::{AtomicBool, AtomicU32};
+use crate::sys::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 /// So long a wait looks at most, in nanoseconds, unless the user says otherwise: about what it takes to sleep and to be
 /// woken on a virtual machine.
@@ -39,6 +40,10 @@ const SLEEP_EVERY: u32 = 128;
 /// A wait that slept so much longer than looks last says that they would have found nothing, in nanoseconds: it takes
 /// a wake until the other side sends, and one until this one runs.
 const WAKES_NS: u64 = 100_000;
+
+/// So many finds are asked how long looks took: if that was more than half of their time on average, to sleep and to be
+/// woken is less, and not much later.
+const ASKED: u32 = 64;
 
 /// A gap between two looks, in nanoseconds, in which another thread must have had the CPU.
 const GAP_NS: u64 = 200_000;
@@ -60,6 +65,9 @@ pub(super) struct Spin {
     found: AtomicU32,
     /// The doublings of [`CONTENDED`].
     contended: AtomicU32,
+    /// How many finds of late, and how long the looks for them took together, in nanoseconds.
+    asked: AtomicU32,
+    spent: AtomicU64,
     /// The last wait that was asked slept for too long for looks to find anything.
     was_long: AtomicBool,
 }
@@ -88,6 +96,8 @@ impl Spin {
             left_out: AtomicU32::new(sleeps(RARE_MAX)),
             found: AtomicU32::new(0),
             contended: AtomicU32::new(0),
+            asked: AtomicU32::new(0),
+            spent: AtomicU64::new(0),
             was_long: AtomicBool::new(false),
         }
     }
@@ -121,7 +131,9 @@ impl Spin {
                 gap = gap.max(now - last);
                 last = now;
             }
-            self.learn(count > 0, gap);
+            if !(count > 0 && self.is_late(last - start)) {
+                self.learn(count > 0, gap);
+            }
             if count > 0 {
                 return Ok(count);
             }
@@ -166,7 +178,7 @@ impl Spin {
         // From a run on it counts in a circle, of which `SLEEP_EVERY` is a part.
         self.found.store(if finds == 2 * RUN { RUN } else { finds }, Relaxed);
         if gap >= GAP_NS {
-            return self.is_contended(finds);
+            return self.pause(finds);
         }
         let rare = self.rare.load(Relaxed);
         let rare = if found { rare.saturating_sub(1) } else { (rare + IN_VAIN).min(RARE_MAX) };
@@ -175,7 +187,25 @@ impl Spin {
         self.left_out.store(sleeps(rare).max(to_see), Relaxed);
     }
 
-    fn is_contended(&self, finds: u32) {
+    /// Looks have found something after so long, in nanoseconds. Where all waits look: whether that is too late on
+    /// average, and they do no more.
+    fn is_late(&self, looked: u64) -> bool {
+        if self.rare.load(Relaxed) > 0 {
+            return false;
+        }
+        let (asked, spent) = (self.asked.load(Relaxed) + 1, self.spent.load(Relaxed) + looked);
+        let is_over = asked == ASKED;
+        self.asked.store(if is_over { 0 } else { asked }, Relaxed);
+        self.spent.store(if is_over { 0 } else { spent }, Relaxed);
+        let is_late = is_over && spent > u64::from(ASKED) * (self.max_ns / 2);
+        if is_late {
+            self.pause(self.found.load(Relaxed));
+        }
+        is_late
+    }
+
+    /// Nobody looks for a while, which is longer each time that it comes again soon.
+    fn pause(&self, finds: u32) {
         let again = if finds < RUN { self.contended.load(Relaxed) } else { 0 };
         self.contended.store((again + 1).min(CONTENDED_MAX), Relaxed);
         self.found.store(0, Relaxed);
@@ -338,6 +368,20 @@ mod tests {
             }
             assert!(all > 5_000, "{all}, {run} of {of} from {at}");
         }
+    }
+
+    #[test]
+    fn r08_nobody_looks_where_it_takes_long_to_find_something() {
+        // Half of the time, and more.
+        let (early, late) = (11, 12);
+        let waits = paying();
+        assert!(waits.looking(10_000, early) > 9_000);
+        let share = waits.looking(10_000, late);
+        assert!(share < 1_500, "{share}");
+        // Some are late, most are not.
+        let waits = paying();
+        let all: u32 = (0..10_000).map(|i| waits.looking(1, if i % 4 == 0 { 18 } else { 5 })).sum();
+        assert!(all > 9_000, "{all}");
     }
 
     #[test]

@@ -285,9 +285,10 @@ impl Builder {
     /// the next request comes that soon after the last answer it takes half the time then. To sleep and to be woken
     /// costs CPU time too, about as much as 20 µs of looks on a virtual machine. Whether looks pay is learnt: only if
     /// two in three of them find something is there one before each sleep, else at most after each 64th; there are few
-    /// where sleep gathers the requests of many clients, and none where they come long after the last answer, or for a
-    /// while where other threads wait for the CPU. A runtime with nothing to do does not look, and neither does a wait
-    /// that a timer ends sooner than the looks would.
+    /// where sleep gathers the requests of many clients, or where looks find something but take more than half of this
+    /// time to, and none where they come long after the last answer, or for a while where other threads wait for the
+    /// CPU. A runtime with nothing to do does not look, and neither does a wait that a timer ends sooner than the looks
+    /// would.
     ///
     /// Zero: it sleeps at once. On other systems than Linux it always does.
     ///
