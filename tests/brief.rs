@@ -443,9 +443,11 @@ fn r14_shutdown_drops_brief_closures_that_have_not_started() {
                 drop(calls);
             });
             let open = told.recv().unwrap();
-            // Those that wait are on the processor at first, and then in the pool.
-            thread::sleep(Duration::from_millis([0, 1, 3, 8][round / 2 % 4]));
             let handle = runtime.handle();
+            if round / 2 % 2 == 1 {
+                // It runs when the processor was taken from the one that blocks: those behind that go to the pool then.
+                futures::executor::block_on(handle.spawn(async {})).unwrap();
+            }
             let opens = thread::spawn(move || {
                 // In every other round not before the runtime closes, and refuses tasks.
                 while round % 2 == 1 && futures::executor::block_on(handle.spawn(async {})).is_ok() {}

@@ -237,13 +237,16 @@ impl<F: 'static> Closure<F> {
 
     /// Whether it is to be queued on the processor `p`, which this thread holds.
     pub(crate) fn is_brief_on(&self, p: &'static Processor) -> bool {
+        if !self.may_run_on(p) {
+            return false;
+        }
         let (sched, briefs) = (p.sched, &p.sched.blocking.briefs);
         // Where it blocks another machine is needed, and may be refused. A poll that waits for it has to be rescued,
         // and nobody is at the limit of stuck threads. A waker that waits for it is in a batch, in which the processor
         // cannot be given up.
         let are_threads_had = sched.threads.failures() == 0 && sched.threads.refusals() == 0;
         let is_rescued = sched.sysmon.is_started() && sched.beside.threads() <= briefs.beside.load(Relaxed);
-        self.may_run_on(p) && are_threads_had && is_rescued && !p.is_batching() && !p.queue.next.is_condemned()
+        are_threads_had && is_rescued && !p.is_batching() && !p.queue.next.is_condemned()
     }
 
     /// Whether it is brief, and time does not stand: time waits for the closure, which may wait for a timer, and on a
