@@ -12,7 +12,7 @@ use gmp_bench::peers::Code;
 use gmp_bench::rate;
 use gmp_bench::run::{self, Plan};
 use gmp_bench::scenarios::{Info, Kind, http};
-use gmp_bench::{alloc, gates, load, locked, machine, model, peers, publish, report};
+use gmp_bench::{alloc, gates, load, locked, machine, model, peers, publish, report, verdict};
 use lexopt::{Arg, Parser, ValueExt};
 
 #[global_allocator]
@@ -27,6 +27,7 @@ usage: gmp-bench [options]
   --peer NAME,…      only these; may be repeated
   --procs N,…        numbers of threads that run tasks (default: 1, the CPUs, twice the CPUs; the last not in slow scenarios)
   --rounds N         rounds of the whole (default 7; a verdict wants 6)
+  --settle N         rounds in all of the rows that those leave undecided
   --json FILE        also write every round and the summaries to FILE
   --publish DIR      also write DIR/RESULTS.md and DIR/plots/*.svg; a run of everything removes the other plots there
   --quick            one round of tiny sizes: shows that all works, its figures mean nothing
@@ -103,7 +104,8 @@ enum Job {
 
 fn parse() -> Result<Job, Box<dyn Error>> {
     let (mut names, mut peer_names, mut procs) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut rounds, mut json, mut publish, mut quick, mut model, mut cell) = (None, None, None, false, false, None);
+    let (mut rounds, mut settle, mut json, mut publish) = (None, 0, None, None);
+    let (mut quick, mut model, mut cell) = (false, false, None);
     let split = |value: String| value.split(',').map(str::to_owned).collect::<Vec<_>>();
     let mut args = Parser::from_env();
     while let Some(arg) = args.next()? {
@@ -116,6 +118,7 @@ fn parse() -> Result<Job, Box<dyn Error>> {
                 }
             }
             Arg::Long("rounds") => rounds = Some(args.value()?.parse::<usize>()?),
+            Arg::Long("settle") => settle = args.value()?.parse::<usize>()?,
             Arg::Long("json") => json = Some(args.value()?.string()?),
             Arg::Long("publish") => publish = Some(PathBuf::from(args.value()?)),
             Arg::Long("quick") => quick = true,
@@ -193,7 +196,7 @@ fn parse() -> Result<Job, Box<dyn Error>> {
     }
     let whole = !chose && skipped.is_empty();
     Ok(Job::Compare {
-        plan: Plan { scenarios, peers, procs, slow_procs, rounds, quick, whole },
+        plan: Plan { scenarios, peers, procs, slow_procs, rounds, settle, quick, whole },
         json,
         publish,
         skipped,
@@ -256,7 +259,7 @@ fn compare(
     if cfg!(debug_assertions) && !plan.quick {
         tell("gmp-bench: this is a debug build: the figures say nothing");
     }
-    let rows = run::run(plan, tell);
+    let rows = run::run(plan, verdict::is_undecided, tell);
     // Each is written whatever became of the others, and the files first: they outlast who reads the table.
     let mut lost = Vec::new();
     if let Some(file) = json {

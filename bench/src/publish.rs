@@ -11,7 +11,7 @@ use crate::plot::{self, Plots};
 use crate::run::{Plan, Row};
 use crate::scenarios::{self, Kind};
 use crate::verdict::{self, Stand, Verdict};
-use crate::{alloc, gates, model, pin, report, stats};
+use crate::{alloc, gates, model, pin, report};
 
 /// What the plan of the suite asks for and is not run, or not so, with the reason: kept by hand, with the scenarios.
 const DIFFERS: &str = include_str!("differs.md");
@@ -84,8 +84,8 @@ fn markdown(machine: &Machine, plan: &Plan, rows: &[Row], notes: &[String], plot
         out,
         "- command: `{command}`\n- date: {date}, commit {commit}\n- machine: {system}\n- built by {rustc}: {settings}\n\
          - load average when it began: {load:.2} (well above zero: something else ran, and the figures say little)\n\
-         - {} rounds, peers in turn, the first of them rotated, a process a cell, allocator: {} (Go has its own)",
-        plan.rounds,
+         - {}, peers in turn, the first of them rotated, a process a cell, allocator: {} (Go has its own)",
+        report::rounds(plan),
         alloc::name(),
     );
     if !environment.is_empty() {
@@ -129,7 +129,7 @@ fn markdown(machine: &Machine, plan: &Plan, rows: &[Row], notes: &[String], plot
          batches to the best peer's, its median and in brackets the interval ({}); CPU: user and system, of the \
          measured process, with what hogs burn on purpose, and in a cold start since the process began; ctx: context \
          switches, voluntary + involuntary; `>` and `<`: a bound, for requests were left unanswered.",
-        stats::interval_over(plan.rounds)
+        report::intervals(plan)
     );
     let mut last = "";
     for rows in report::groups(rows) {
@@ -214,11 +214,12 @@ fn summary(out: &mut String, plan: &Plan, verdicts: &[Verdict]) {
             let _ = writeln!(out, "- {procs}P: {}", mean.text());
         }
     }
-    let _ = writeln!(out, "\n| scenario | P | best of the others | gmp is … times better | CPU time, times | |");
-    let _ = writeln!(out, "|---|---|---|---|---:|---|");
+    let _ =
+        writeln!(out, "\n| scenario | P | best of the others | gmp is … times better | CPU time, times | rounds | |");
+    let _ = writeln!(out, "|---|---|---|---|---:|---:|---|");
     for verdict in verdicts {
-        let (Verdict { scenario, procs, .. }, [other, times, cpu, word]) = (verdict, verdict.columns());
-        let _ = writeln!(out, "| {scenario} | {procs} | {other} | {times} | {cpu} | {word} |");
+        let (Verdict { scenario, procs, rounds, .. }, [other, times, cpu, word]) = (verdict, verdict.columns());
+        let _ = writeln!(out, "| {scenario} | {procs} | {other} | {times} | {cpu} | {rounds} | {word} |");
     }
 }
 
@@ -235,7 +236,7 @@ mod tests {
     fn plan() -> Plan {
         let (procs, slow_procs) = (vec![1], vec![1]);
         let (scenarios, peers) = (vec![YieldOne::INFO], peers::all());
-        Plan { scenarios, peers, procs, slow_procs, rounds: 6, quick: false, whole: false }
+        Plan { scenarios, peers, procs, slow_procs, rounds: 6, settle: 15, quick: false, whole: false }
     }
 
     #[test]
@@ -247,7 +248,7 @@ mod tests {
         assert_eq!(first, "**6 cells FAILED: yield-1 1P gmp (6 of 6 rounds: it took more than 30 s).**");
         assert!(text.find(first) < text.find("- command"), "{text}");
         assert!(text.contains("1 FAILED, in a cell of gmp's"), "{text}");
-        assert!(text.contains("| yield-1 | 1 | - | - | - | FAILED |"), "{text}");
+        assert!(text.contains("| yield-1 | 1 | - | - | - | 0 | FAILED |"), "{text}");
         let table = report::table(&plan(), &[]);
         assert!(!table.contains("FAILED"), "{table}");
     }

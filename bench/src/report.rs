@@ -109,6 +109,25 @@ pub fn targets(rows: &[Row]) -> Option<String> {
     is_any.then(|| format!("gmp's targets with 1P, by the median (best): missed: {}; met: {}", list(missed), list(met)))
 }
 
+/// How many rounds there are, in words.
+pub fn rounds(plan: &Plan) -> String {
+    let more = if plan.settle > plan.rounds {
+        format!(", {} of the rows that they leave undecided", plan.settle)
+    } else {
+        String::new()
+    };
+    format!("{} rounds{more}", plan.rounds)
+}
+
+/// What the intervals are, in words.
+pub fn intervals(plan: &Plan) -> String {
+    let mut text = stats::interval_over(plan.rounds);
+    if plan.settle > plan.rounds {
+        text += &format!("; where that is undecided, {}", stats::interval_over(plan.settle));
+    }
+    text
+}
+
 /// The whole report as text.
 pub fn table(plan: &Plan, rows: &[Row]) -> String {
     let mut out = String::new();
@@ -124,13 +143,13 @@ pub fn table(plan: &Plan, rows: &[Row]) -> String {
     }
     let _ = writeln!(
         out,
-        "Allocator: {} (Go has its own). {} rounds, peers interleaved, start rotated, a process a cell.\nmedian: of the rounds' \
+        "Allocator: {} (Go has its own). {}, peers interleaved, start rotated, a process a cell.\nmedian: of the rounds' \
          median batches; best: of all batches; x best: per-round ratio of median batches, its median and in \
          brackets the interval\n({}); CPU: user + system; ctx: context switches, voluntary + involuntary; > and <: a bound, \
          for requests were left unanswered.",
         alloc::name(),
-        plan.rounds,
-        stats::interval_over(plan.rounds)
+        rounds(plan),
+        intervals(plan)
     );
     let mut last = "";
     for rows in groups(rows) {
@@ -160,8 +179,9 @@ pub fn table(plan: &Plan, rows: &[Row]) -> String {
         let _ = writeln!(out, "\ngmp beside the best of the others: times better, CPU time in times the other's");
     }
     for verdict in &verdicts {
-        let (Verdict { scenario, procs, .. }, [other, times, cpu, word]) = (verdict, verdict.columns());
-        let _ = writeln!(out, "  {procs}P {scenario:<22} {other:<9} {times:<18} CPU {cpu:<12} {word}");
+        let (Verdict { scenario, procs, rounds, .. }, [other, times, cpu, word]) = (verdict, verdict.columns());
+        let _ =
+            writeln!(out, "  {procs}P {scenario:<22} {other:<9} {times:<18} CPU {cpu:<12} {rounds:>2} rounds  {word}");
     }
     for &procs in &plan.procs {
         if let Some(mean) = verdict::mean(&verdicts, procs) {
@@ -267,6 +287,7 @@ pub fn json(machine: &Machine, plan: &Plan, rows: &[Row], skipped: &[&str], note
     json!({
         "machine": machine,
         "rounds": plan.rounds,
+        "settle": plan.settle,
         "quick": plan.quick,
         "cpus": std::thread::available_parallelism().map_or(0, usize::from),
         "allocator": alloc::name(),

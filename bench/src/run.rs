@@ -4,6 +4,8 @@
 //! 1. Peers of one comparison run next to each other in time, and each round starts with another of them, so that a
 //!    slow moment of the machine, or the place in the row, falls on all alike.
 //! 2. A cell that fails or hangs is reported and loses nothing but itself.
+//! 3. Comparisons that the rounds have not settled get more of them, if the plan says so. They are looked at twice, then,
+//!    and no more: who looks again and again sees in the end what chance has in store.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
@@ -31,6 +33,8 @@ pub struct Plan {
     pub slow_procs: Vec<usize>,
     /// Rounds.
     pub rounds: usize,
+    /// Rounds of what is unsettled after those.
+    pub settle: usize,
     /// Whether sizes and times are cut down.
     pub quick: bool,
     /// Whether it is all of the suite, with the numbers of threads it has by itself.
@@ -54,8 +58,9 @@ pub struct Row {
     pub rounds: Vec<Result<CellReport, String>>,
 }
 
-/// Runs the plan; `progress` gets a line for each comparison of each round.
-pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Vec<Row> {
+/// Runs the plan; `is_unsettled` is asked of each comparison after the plan's rounds, and `progress` gets a line for each
+/// in each round.
+pub fn run(plan: &Plan, is_unsettled: impl Fn(&[Row]) -> bool, progress: impl FnMut(&str)) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for &scenario in &plan.scenarios {
         for &procs in if scenario.slow { &plan.slow_procs } else { &plan.procs } {
@@ -66,13 +71,30 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Vec<Row> {
             }));
         }
     }
+    measure(&mut rows, plan, is_unsettled, progress, cell);
+    rows
+}
+
+/// Runs the rounds of all rows, each cell by `cell`.
+fn measure(
+    rows: &mut [Row],
+    plan: &Plan,
+    is_unsettled: impl Fn(&[Row]) -> bool,
+    mut progress: impl FnMut(&str),
+    cell: impl Fn(&Info, &Entry, usize, bool) -> Result<CellReport, String>,
+) {
     let begun = Instant::now();
-    for round in 0..plan.rounds {
-        let compared = |a: &Row, b: &Row| a.scenario.name == b.scenario.name && a.procs == b.procs;
-        for rows in rows.chunk_by_mut(compared) {
+    let mut compared: Vec<_> =
+        rows.chunk_by_mut(|a, b| a.scenario.name == b.scenario.name && a.procs == b.procs).collect();
+    for round in 0..plan.rounds.max(plan.settle) {
+        if round == plan.rounds {
+            compared.retain(|rows| is_unsettled(rows));
+            progress(&format!("{} comparisons are unsettled, and run on", compared.len()));
+        }
+        for rows in &mut compared {
             let Row { scenario, procs, .. } = rows[0];
             let minutes = begun.elapsed().as_secs() / 60;
-            let (of, name) = (plan.rounds, scenario.name);
+            let (of, name) = (if round < plan.rounds { plan.rounds } else { plan.settle }, scenario.name);
             let mut line = format!("{minutes:>3} min  round {}/{of}  {procs}P {name:<16}", round + 1);
             for i in 0..rows.len() {
                 let n = rows.len();
@@ -91,7 +113,6 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Vec<Row> {
             progress(&line);
         }
     }
-    rows
 }
 
 /// Runs one cell in a child process, and checks what threads it used.
@@ -173,7 +194,57 @@ fn start(scenario: &Info, peer: &Entry, procs: usize, quick: bool) -> Result<Chi
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
+    use crate::peers;
+    use crate::scenarios::Batch;
+    use crate::scenarios::switch::{YieldMany, YieldOne};
+
+    #[test]
+    fn what_the_rounds_leave_unsettled_runs_on() {
+        let scenarios = vec![YieldOne::INFO, YieldMany::INFO];
+        let peers: Vec<_> = peers::all().into_iter().filter(|peer| ["gmp", "tokio"].contains(&peer.name)).collect();
+        let rows = |scenario| {
+            let of = |peer: &Entry| Row {
+                scenario,
+                procs: 1,
+                peer: peer.name,
+                ceiling: false,
+                absent: None,
+                rounds: Vec::new(),
+            };
+            peers.iter().map(of).collect::<Vec<_>>()
+        };
+        for (settle, more) in [(5, 5), (0, 2), (2, 2)] {
+            let mut rows: Vec<_> = scenarios.iter().copied().flat_map(rows).collect();
+            let (peers, procs) = (peers::all(), vec![1]);
+            let (scenarios, slow_procs) = (scenarios.clone(), procs.clone());
+            let plan = Plan { scenarios, peers, procs, slow_procs, rounds: 2, settle, quick: true, whole: false };
+            let order = RefCell::new(Vec::new());
+            let cell = |scenario: &Info, entry: &Entry, _, _| {
+                order.borrow_mut().push((scenario.name, entry.name));
+                Err(String::new())
+            };
+            let is_unsettled = |rows: &[Row]| {
+                assert!(rows.len() == 2 && rows.iter().all(|row| row.rounds.len() == 2));
+                rows[0].scenario.name == YieldMany::INFO.name
+            };
+            measure(&mut rows, &plan, is_unsettled, |_| (), cell);
+            assert_eq!(rows.iter().map(|row| row.rounds.len()).collect::<Vec<_>>(), [2, 2, more, more]);
+            // In turn, and in each round another first.
+            let many: Vec<_> = order
+                .into_inner()
+                .into_iter()
+                .filter(|(name, _)| *name == YieldMany::INFO.name)
+                .map(|(_, peer)| peer)
+                .collect();
+            assert!(
+                many.chunks(4).all(|two| two[0] != two[1] && two.get(2).is_none_or(|next| *next == two[1])),
+                "{many:?}"
+            );
+        }
+    }
 
     #[test]
     fn a_child_that_hangs_or_fails_is_an_error() {

@@ -1,13 +1,15 @@
 //! Medians, and how far a peer is from the best one. `laps`, `verdict` and `report` call it.
 //!
 //! 1. An interval goes from one of the sorted ratios to the one as far from the other end: the narrowest such that
-//!    holds the true median in at least 95 of 100 cases, else from the least to the greatest. How often it does follows
+//!    holds the true median in at least 98 of 100 cases, else from the least to the greatest. How often it does follows
 //!    from the number of rounds alone: that the `k` least of `n` are all above the median is as likely as that of `n`
-//!    throws of a coin at most `k - 1` are heads. With 6, 7 and 8 rounds it is least to greatest: 96.9, 98.4, 99.2.
-//! 2. A bootstrap promises 95 and holds the median less often: resampling 7 ratios gives the second to the sixth, 87.5.
+//!    throws of a coin at most `k - 1` are heads. Up to 10 rounds it is least to greatest: with 6 of them 96.9.
+//! 2. 98, so that who looks after 6 rounds, and where that settled nothing once more after 15, is right in 95 of 100:
+//!    3.1 and 0.7 of 100 are wrong at most.
+//! 3. A bootstrap promises 95 and holds the median less often: resampling 7 ratios gives the second to the sixth, 87.5.
 
 /// What an interval wants to hold the median in, if the rounds are enough.
-const WANTED: f64 = 0.95;
+const WANTED: f64 = 0.98;
 
 /// The middle value, or the mean of the two in the middle.
 ///
@@ -107,14 +109,14 @@ mod tests {
     fn interval_of_few_is_from_the_least_to_the_greatest() {
         let ratios = [1.1, 1.3, 1.2, 1.25, 1.15, 1.9, 1.2];
         assert_eq!(ratio(&ratios), Interval { median: 1.2, low: 1.1, high: 1.9 });
-        let many: Vec<f64> = (1..=9).map(f64::from).collect();
-        assert_eq!(ratio(&many), Interval { median: 5.0, low: 2.0, high: 8.0 });
+        let many: Vec<f64> = (1..=15).map(f64::from).collect();
+        assert_eq!(ratio(&many), Interval { median: 8.0, low: 3.0, high: 13.0 });
     }
 
     #[test]
     fn an_interval_holds_the_median_as_often_as_it_says() {
         let mut rng = fastrand::Rng::with_seed(1);
-        let said = [(5, 93.8), (6, 96.9), (7, 98.4), (8, 99.2), (9, 96.1), (10, 97.9), (15, 96.5)];
+        let said = [(5, 93.8), (6, 96.9), (7, 98.4), (8, 99.2), (10, 99.8), (11, 98.8), (15, 99.3)];
         for (rounds, percent) in said {
             assert!(interval_over(rounds).contains(&format!(" {percent:.1} of 100")), "{}", interval_over(rounds));
             let held = (0..20_000)
