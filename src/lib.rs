@@ -14,7 +14,7 @@
 //! - [`macro@main`] and [`macro@test`] run an `async fn`; [`block_on`] runs a future anywhere; [`Builder`] makes a
 //!   [`Runtime`].
 //! - [`task`]: spawning, joining, aborting, yielding; tasks that stay on one thread.
-//! - [`chan`]: channels. [`sync`]: a mutex.
+//! - [`chan`]: channels. [`sync`]: a mutex, and channels for one message.
 //! - [`time`]: sleeping, ticking, time limits.
 //! - [`net`]: sockets. [`signal`]: signals.
 //! - `rt`, with feature `hyper`: what hyper asks of a runtime.
@@ -90,9 +90,9 @@ pub mod net {
     pub use gmp_net::{Interest, Ready, TcpListener, TcpSocket, TcpStream, ToSocketAddrs, UdpSocket, lookup_host};
 }
 
-/// What tasks share: locks that a task waits for without blocking its thread.
+/// What tasks share: locks that a task waits for without blocking its thread, and channels for one message.
 pub mod sync {
-    pub use gmp_executor::sync::{Lock, Mutex, MutexGuard, OwnedMutexGuard, TryLockError};
+    pub use gmp_executor::sync::{Lock, Mutex, MutexGuard, OwnedMutexGuard, TryLockError, oneshot};
 }
 
 /// Signals, on the netpoller.

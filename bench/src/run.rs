@@ -4,7 +4,7 @@
 //! 1. Peers of one comparison run next to each other in time, and each round starts with another of them, so that a
 //!    slow moment of the machine, or the place in the row, falls on all alike.
 //! 2. A cell that fails or hangs is reported and loses nothing but itself.
-//! 3. Comparisons that the rounds have not settled get more of them, if the plan says so. They are looked at twice, then,
+//! 3. Comparisons that the rounds have not settled get more of them, if the plan says so. They are looked at twice then,
 //!    and no more: who looks again and again sees in the end what chance has in store.
 
 use std::io::Read;
@@ -58,8 +58,8 @@ pub struct Row {
     pub rounds: Vec<Result<CellReport, String>>,
 }
 
-/// Runs the plan; `is_unsettled` is asked of each comparison after the plan's rounds, and `progress` gets a line for each
-/// in each round.
+/// Runs the plan; `is_unsettled` is asked of each comparison after the plan's rounds, and `progress` gets a line for
+/// each in each round.
 pub fn run(plan: &Plan, is_unsettled: impl Fn(&[Row]) -> bool, progress: impl FnMut(&str)) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for &scenario in &plan.scenarios {

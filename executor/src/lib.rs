@@ -34,6 +34,7 @@ mod duty;
 mod gate;
 mod hchan;
 mod idle;
+mod oneshot;
 mod timers;
 
 #[doc(hidden)]

@@ -7,13 +7,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::channel::oneshot;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use gmp::chan::RecvError;
 use gmp::net::{TcpListener, TcpStream};
 use gmp::runtime::{Builder, Runtime};
+use gmp::sync::oneshot;
 use gmp::task::JoinHandle;
 
-use super::version;
 use crate::peer::Peer;
 
 /// A gmp runtime of its own, beside the default one.
@@ -54,15 +54,14 @@ impl Peer for Gmp {
     type Receiver = gmp::chan::Receiver<u64>;
     type OneSender = oneshot::Sender<()>;
     type OneReceiver = oneshot::Receiver<()>;
-    type Unsent = oneshot::Canceled;
+    type Unsent = RecvError;
     type Mutex = gmp::sync::Mutex<()>;
     type Listener = TcpListener;
     type Stream = TcpStream;
     type HttpIo = TcpStream;
 
     fn settings(procs: usize) -> String {
-        let (own, oneshot) = (env!("CARGO_PKG_VERSION"), version("futures-channel"));
-        format!("gmp {own}, procs = {procs}, other settings default, oneshots futures-channel {oneshot}")
+        format!("gmp {}, procs = {procs}, other settings default", env!("CARGO_PKG_VERSION"))
     }
 
     fn build(procs: usize) -> Self {
