@@ -4,8 +4,8 @@
 //! 1. Peers of one comparison run next to each other in time, and each round starts with another of them, so that a
 //!    slow moment of the machine, or the place in the row, falls on all alike.
 //! 2. A cell that fails or hangs is reported and loses nothing but itself.
-//! 3. Comparisons that the rounds have not settled get more of them, if the plan says so. They are looked at twice then,
-//!    and no more: who looks again and again sees in the end what chance has in store.
+//! 3. Comparisons that the rounds have not settled get more of them, if the plan says so. They are looked at twice
+//!    then, and no more: who looks again and again sees in the end what chance has in store.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
