@@ -268,7 +268,9 @@ impl<T> Shared<T> {
 /// Both sides are gone. So no waker is in its place any more: each side took its own back, or the other one had it.
 unsafe fn free<T>(shared: NonNull<Shared<T>>) {
     // SAFETY: it came from a box, and nobody else has it.
-    drop(unsafe { Box::from_raw(shared.as_ptr()) });
+    let shared = unsafe { Box::from_raw(shared.as_ptr()) };
+    // For the models, which do not see memory go: to free is to write.
+    shared.wakers.iter().for_each(|waker| waker.with_mut(drop));
 }
 
 #[cfg(all(test, gmp_loom))]
