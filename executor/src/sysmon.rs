@@ -144,6 +144,18 @@ struct Looked {
     brief_closures: bool,
 }
 
+impl Looked {
+    /// Until the next look, if `sysmon` acted lately or not, and so many looks in a row met threads that are blocked.
+    fn next_in(&self, lately: bool, looks_still: u32) -> Duration {
+        let look = match lately || self.brief_closures {
+            _ if (1..=LOOKS_STILL).contains(&looks_still) => LOOK_STILL,
+            true => LOOK_AFTER_ACT,
+            false => LOOK,
+        };
+        self.due_in.map_or(look, |ns| look.min(Duration::from_nanos(ns)))
+    }
+}
+
 impl Sysmon {
     pub(crate) const fn new() -> Self {
         Sysmon {
@@ -352,7 +364,7 @@ impl Sched {
         let (mut woken, mut watched) = (false, true);
         // Its alarm went off: the time until the look is over.
         let mut at_once = false;
-        let (mut due_in, mut brief_closures) = (None, false);
+        let mut looked = Looked::default();
         // Acquire: pairs with the Release in `Sysmon::end`.
         while !self.sysmon.ended.load(Acquire) {
             let now = clock::now();
@@ -408,21 +420,15 @@ impl Sched {
                 }
                 continue;
             }
-            let look = match lately || brief_closures {
-                _ if (1..=LOOKS_STILL).contains(&looks_still) => LOOK_STILL,
-                true => LOOK_AFTER_ACT,
-                false => LOOK,
-            };
-            let look = due_in.take().map_or(look, |ns| look.min(Duration::from_nanos(ns)));
             if !std::mem::take(&mut at_once) {
-                self.sysmon.parker.park_timeout(trace.cap(look, now));
+                self.sysmon.parker.park_timeout(trace.cap(looked.next_in(lately, looks_still), now));
             }
             // Acquire: as above.
             if self.sysmon.ended.load(Acquire) {
                 break;
             }
             seen.resize(self.idle.slots() as usize, Seen::default());
-            let looked = self.look_around(&mut seen, &mut ready, &mut warned);
+            looked = self.look_around(&mut seen, &mut ready, &mut warned);
             if after_rescue > 0 {
                 // Its poll may have armed a timer while it was made a husk, and told nobody.
                 self.attend_netpoller();
@@ -436,8 +442,6 @@ impl Sched {
                 looks_idle = 0;
                 watched = true;
             }
-            due_in = looked.due_in;
-            brief_closures = looked.brief_closures;
             after_rescue = if looked.rescued { LOOKS_AFTER_RESCUE } else { u32::saturating_sub(after_rescue, 1) };
             looks_still = if looked.still || after_rescue > 0 { looks_still + 1 } else { 0 };
             trace.print_if_due(self, clock::now());

@@ -316,7 +316,12 @@ fn run_in_pool<R>(kind: Kind, f: impl FnOnce() -> R) -> R {
 
 #[cfg(all(test, not(gmp_loom)))]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+
     use super::*;
+    use crate::runtime::Builder;
+    use crate::sched::threads;
 
     const KIND: Kind = Kind(1 << 40 | 7);
 
@@ -408,5 +413,59 @@ mod tests {
         let so = |ns, procs| briefs.is_so(ns, procs);
         assert!(so(BRIEF_BESIDE_NS - 1, 1) && !so(BRIEF_BESIDE_NS, 3) && so(BRIEF_BESIDE_NS, 4));
         assert!(so(BRIEF_NS - 1, 4) && !so(BRIEF_NS, 8));
+    }
+
+    /// What a closure waits for may need another thread, which may be refused.
+    #[test]
+    fn r16_none_runs_on_a_processor_after_a_thread_was_refused() {
+        let runtime = Builder::new().procs(1).build().unwrap();
+        let checks = runtime.spawn(async {
+            let closure = Closure::new(Location::caller(), || ());
+            let is_brief = || context::processor().is_some_and(|p| closure.is_brief_on(p));
+            let sched = context::runtime().unwrap().sched;
+            (0..FIRST).for_each(|_| sched.blocking.briefs.learn(closure.kind, |known| known.ran_in_pool(true)));
+            // The watcher is there after the first poll.
+            while !is_brief() {
+                crate::task::yield_now().await;
+            }
+            let taken = std::iter::from_fn(|| sched.threads.take(threads::Kind::Pinned, 1).then_some(())).count();
+            (0..taken).for_each(|_| sched.threads.give(threads::Kind::Pinned));
+            assert!(sched.threads.refusals() > 0);
+            assert!(!is_brief());
+        });
+        runtime.block_on(checks).unwrap();
+    }
+
+    /// Between the end of its poll on a processor and the pool's lock it is in no queue: who aborts it then finds it
+    /// nowhere, and all threads of the pool are busy.
+    #[test]
+    fn r15_an_abort_on_the_way_to_the_pool_does_not_wait_for_a_thread() {
+        let runtime = Builder::new().procs(1).max_blocking(1).build().unwrap();
+        let sched = runtime.spawn_blocking(|| context::runtime().unwrap().sched);
+        let sched = runtime.block_on(sched).unwrap();
+        let (open, gate) = channel::<()>();
+        let (begin, begun) = channel();
+        let busy = runtime.spawn_blocking(move || {
+            begin.send(()).unwrap();
+            gate.recv().unwrap_err();
+        });
+        begun.recv().unwrap();
+        let held = Arc::new(());
+        let of_closure = held.clone();
+        let closure = runtime.spawn_blocking(move || assert!(Arc::strong_count(&of_closure) == 0, "it ran"));
+        let unit = sched.blocking.pop().unwrap();
+        closure.abort();
+        assert_eq!(Arc::strong_count(&held), 2, "its destructor ran in `abort`");
+        sched.push_blocking(unit);
+        assert_eq!(runtime.metrics().blocking_queue, 0, "it waits for a thread of the pool");
+        assert!(runtime.block_on(closure).unwrap_err().is_cancelled());
+        assert_eq!(Arc::strong_count(&held), 1);
+        // One that nobody has aborted waits.
+        let closure = runtime.spawn_blocking(|| 7);
+        sched.push_blocking(sched.blocking.pop().unwrap());
+        assert_eq!(runtime.metrics().blocking_queue, 1);
+        drop(open);
+        runtime.block_on(busy).unwrap();
+        assert_eq!(runtime.block_on(closure).unwrap(), 7);
     }
 }

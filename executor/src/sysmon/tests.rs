@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::{LOOK, Looked, RARE_NS, Seen, Sysmon, UNSEEN_NS};
+use super::{LOOK, LOOK_AFTER_ACT, LOOK_STILL, LOOKS_STILL, Looked, RARE_NS, Seen, Sysmon, UNSEEN_NS};
 use crate::clock;
 use crate::processor::Processor;
 use crate::sched::{Config, Sched};
@@ -116,4 +116,41 @@ fn r03_a_poll_that_began_before_the_watcher_is_seen_twice_at_its_first_look() {
         look(sched, &mut seen);
         assert_eq!(p.is_slow(), begins_before);
     }
+}
+
+/// One of them that blocks after all keeps what is behind it waiting for two looks.
+#[test]
+fn r03_the_watcher_comes_sooner_while_brief_closures_run() {
+    let (sched, p) = watched();
+    p.taken(clock::now());
+    let mut seen = sched.first_sight();
+    let mut next_in = || look(sched, &mut seen).next_in(false, 0);
+    assert_eq!(next_in(), LOOK, "none has run");
+    for _ in 0..2 {
+        p.counters().brief_closures.add(1);
+        assert_eq!(next_in(), LOOK_AFTER_ACT);
+        assert_eq!(next_in(), LOOK, "none has run since");
+        // The look that sees another time slice begin forgets what it knew of the one before.
+        p.begin_slice();
+        assert_eq!(next_in(), LOOK, "none has run since");
+        p.counters().brief_closures.add(1);
+        p.begin_slice();
+        assert_eq!(next_in(), LOOK_AFTER_ACT);
+        p.begin_slice();
+        assert_eq!(next_in(), LOOK, "none has run since");
+    }
+}
+
+#[test]
+fn r03_the_watcher_comes_soonest_while_work_waits_behind_a_blocked_thread() {
+    for brief_closures in [false, true] {
+        let looked = Looked { brief_closures, ..Looked::default() };
+        for lately in [false, true] {
+            let beside = if lately || brief_closures { LOOK_AFTER_ACT } else { LOOK };
+            assert_eq!([1, LOOKS_STILL].map(|looks| looked.next_in(lately, looks)), [LOOK_STILL; 2]);
+            assert_eq!([0, LOOKS_STILL + 1].map(|looks| looked.next_in(lately, looks)), [beside; 2]);
+        }
+    }
+    let due = Looked { due_in: Some(7), ..Looked::default() };
+    assert_eq!(due.next_in(true, 1), Duration::from_nanos(7));
 }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
+use loom::sync::Mutex;
 use loom::sync::atomic::AtomicBool;
 use loom::thread;
 
@@ -500,5 +501,46 @@ fn r15_a_task_that_runs_is_not_queued() {
         assert!(!state.abort() && !state.is_queued());
         assert_eq!(state.complete(), Completed::Joined);
         assert!(!state.abort() && !state.is_queued());
+    });
+}
+
+/// A closure that is not for a processor any more, on its way from there to the pool, all of whose threads are busy for
+/// ever: its abort has it queued for a machine, wherever that finds it. Mirrors `task::run` with
+/// `Sched::push_blocking`, and `handles::abort` with `Sched::abort_blocking`.
+#[test]
+fn r15_an_abort_against_the_way_to_the_pool_finds_the_closure() {
+    loom::model(|| {
+        let cell = Cell::new(0, 1);
+        let pool = Arc::new(Mutex::new(false));
+        let its_pool = pool.clone();
+        let aborter = spawn(&cell, move |cell| {
+            if cell.state.abort() {
+                cell.push();
+            } else if cell.state.is_queued() {
+                let was_there = std::mem::take(&mut *its_pool.lock().unwrap());
+                if was_there {
+                    cell.push();
+                }
+            }
+        });
+        assert!(cell.queue.swap(false, Relaxed));
+        if cell.state.start() {
+            cell.finish();
+        } else {
+            assert!(!cell.state.wake() && cell.state.stop(), "it wakes itself");
+            let mut queue = pool.lock().unwrap();
+            if cell.state.is_aborted() {
+                drop(queue);
+                cell.push();
+            } else {
+                *queue = true;
+            }
+        }
+        aborter.join().unwrap();
+        assert!(!*pool.lock().unwrap(), "it waits for a thread of the pool");
+        cell.run_all();
+        assert!(cell.join(1), "it was not dropped");
+        cell.leave(true);
+        cell.assert_over();
     });
 }
