@@ -8,7 +8,8 @@
 //!    Wakes are the scheduler's own counters, with two processors.
 //! 3. The scheduler looks at its queues and sockets by the clock, which under valgrind, beside others, runs fast: of
 //!    several runs the one with the fewest instructions counts.
-//! 4. There is no rescue: under valgrind every long poll would be a stuck one.
+//! 4. There is no rescue: under valgrind every long poll would be a stuck one. Of brief closures, which are on threads
+//!    of their own without, no instructions are counted.
 //! 5. A count above its ceiling by 2 % fails. Instructions are those of the recorded compiler; with another one they
 //!    are printed and not compared, nor are the locked ones.
 
@@ -16,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::{fs, io};
+
+pub mod operations;
 
 use serde::{Deserialize, Serialize};
 
@@ -40,10 +43,20 @@ const RUNS: usize = 4;
 
 /// One operation whose counts are gated: its name, and how many make a run.
 pub struct Gate {
-    /// That of the scenario.
+    /// That of the scenario, if it is one.
     pub name: &'static str,
     ops: u64,
-    run: fn(Gmp, u64) -> Counts,
+    /// Threads that take part with one processor.
+    threads: usize,
+    /// Whether it executes as many instructions in each run with one.
+    instructions: bool,
+    /// Whether it wakes as many machines in each run with two.
+    wakes: bool,
+    /// Whether its waits for sockets are among its system calls.
+    waits: bool,
+    /// Whether it is closures, which are to run on processors.
+    brief: bool,
+    run: fn(usize, u64) -> Counts,
 }
 
 /// What a run of the program counts by itself.
@@ -51,6 +64,8 @@ pub struct Gate {
 pub struct Counts {
     allocs: u64,
     wakes: u64,
+    /// Closures that ran on processors.
+    brief: u64,
 }
 
 /// The counts of an operation.
@@ -65,18 +80,32 @@ struct Ceilings {
     ceilings: BTreeMap<String, Figures>,
 }
 
-fn counted<B: Batch>(peer: Gmp, ops: u64) -> Counts {
-    // Once before: what is made at the first use is made.
-    peer.runtime().block_on(async { gmp::spawn(B::batch::<Gmp>(B::OPS.1)).await }).expect("it does not panic");
-    let before = peer.runtime().metrics().wakes;
+/// Counts so many operations in a task, after so many that make what is made at the first use.
+fn counted_in<F>(peer: &Gmp, before: u64, ops: u64, batch: fn(u64) -> F) -> Counts
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let run = |ops| peer.runtime().block_on(async { gmp::spawn(batch(ops)).await }).expect("it does not panic");
+    run(before);
+    counted_while(peer, || run(ops))
+}
+
+fn counted_while(peer: &Gmp, run: impl FnOnce()) -> Counts {
+    let before = peer.runtime().metrics();
     alloc::start();
-    peer.runtime().block_on(async { gmp::spawn(B::batch::<Gmp>(ops)).await }).expect("it does not panic");
+    run();
     let allocs = alloc::stop().allocs;
-    Counts { allocs, wakes: peer.runtime().metrics().wakes - before }
+    let after = peer.runtime().metrics();
+    Counts { allocs, wakes: after.wakes - before.wakes, brief: after.blocking_brief - before.blocking_brief }
 }
 
 const fn gate<B: Batch>(ops: u64) -> Gate {
-    Gate { name: B::INFO.name, ops, run: counted::<B> }
+    let run = |procs, ops| counted_in(&Gmp::without_rescue(procs), B::OPS.1, ops, B::batch::<Gmp>);
+    own(B::INFO.name, ops, run)
+}
+
+const fn own(name: &'static str, ops: u64, run: fn(usize, u64) -> Counts) -> Gate {
+    Gate { name, ops, threads: 1, instructions: true, wakes: true, waits: true, brief: false, run }
 }
 
 impl Gate {
@@ -86,7 +115,7 @@ impl Gate {
     }
 }
 
-/// All of them.
+/// Those of which locked instructions are counted.
 pub fn all() -> Vec<Gate> {
     vec![
         gate::<spawn::Inside>(20_000),
@@ -99,13 +128,28 @@ pub fn all() -> Vec<Gate> {
         gate::<mutex::Contended>(25_600),
         gate::<timer::Churn>(20_000),
         gate::<blocking::InPlace>(50_000),
+        own("mpsc-bounded", 20_000, operations::bounded),
+        own("mpsc-unbounded", 20_000, operations::unbounded),
+        own("timer-fires", 20_000, operations::fires),
+        // How often the thread that waits, or the one that is held, looks around is in the instructions of both.
+        Gate { threads: 2, instructions: false, wakes: false, ..own("spawn-outside", 20_000, operations::outside) },
+    ]
+}
+
+/// Those of which no instructions are counted, not even the locked ones: both depend on the clock, by what the watcher
+/// does in a runtime with a rescue, and by how many sockets a wait finds ready.
+fn calls() -> Vec<Gate> {
+    let instructions = false;
+    vec![
+        Gate { instructions, brief: true, ..own("spawn-blocking", 20_000, operations::brief) },
+        Gate { instructions, waits: false, ..own("echo-inside", 3_200, operations::echo) },
     ]
 }
 
 /// One run, in this process: so many operations of the scenario; `None` if no gate has that name.
 pub fn count(scenario: &str, procs: usize, ops: u64) -> Option<Counts> {
-    let gate = all().into_iter().find(|gate| gate.name == scenario)?;
-    Some((gate.run)(Gmp::without_rescue(procs), ops))
+    let gate = all().into_iter().chain(calls()).find(|gate| gate.name == scenario)?;
+    Some((gate.run)(procs, ops))
 }
 
 /// Counts everything, prints it, and compares it with the ceilings in `file`, or writes them there. Whether all hold.
@@ -125,8 +169,9 @@ pub fn check(file: &Path, record: bool) -> io::Result<bool> {
     }
     let (mut ceilings, mut hold) = (BTreeMap::new(), true);
     let program = Program::this()?;
-    for gate in all() {
-        let figures = figures(&gate, &program)?;
+    let all = all().into_iter().map(|gate| (gate, Some(&program))).chain(calls().into_iter().map(|gate| (gate, None)));
+    for (gate, program) in all {
+        let figures = figures(&gate, program)?;
         let limits = recorded.as_ref().map(|recorded| recorded.ceilings.get(gate.name).cloned().unwrap_or_default());
         for (what, figure) in &figures {
             let mut line = format!("{:<16} {what:<30}{figure:>10.3}", gate.name);
@@ -165,21 +210,30 @@ pub fn recorded_locked() -> (String, Vec<(String, f64, f64)>) {
     (recorded.rustc, recorded.ceilings.into_iter().filter_map(of).collect())
 }
 
-fn figures(gate: &Gate, program: &Program) -> io::Result<Figures> {
+fn figures(gate: &Gate, program: Option<&Program>) -> io::Result<Figures> {
     let per_op = |once: u64, twice: u64| (twice as f64 - once as f64) / gate.ops as f64;
     let (once, twice) = (plain(gate, 1, 1)?, plain(gate, 1, 2)?);
     let mut figures = Figures::new();
     figures.insert("allocations".into(), per_op(once.allocs, twice.allocs).max(0.0));
-    let mut wakes = f64::INFINITY;
-    for _ in 0..RUNS {
-        let (once, twice) = (plain(gate, 2, 1)?, plain(gate, 2, 2)?);
-        wakes = wakes.min(per_op(once.wakes, twice.wakes).max(0.0));
+    if gate.wakes {
+        let mut wakes = f64::INFINITY;
+        for _ in 0..RUNS {
+            let (once, twice) = (plain(gate, 2, 1)?, plain(gate, 2, 2)?);
+            wakes = wakes.min(per_op(once.wakes, twice.wakes).max(0.0));
+        }
+        figures.insert("wakes, 2P".into(), wakes);
     }
-    figures.insert("wakes, 2P".into(), wakes);
-    figures.insert("instructions".into(), per_op(fewest_instructions(gate, 1)?, fewest_instructions(gate, 2)?));
-    let [locked, shared] = program.locked(gate)?;
-    figures.insert(LOCKED.into(), locked);
-    figures.insert(LOCKED_SHARED.into(), shared);
+    if gate.instructions {
+        figures.insert("instructions".into(), per_op(fewest_instructions(gate, 1)?, fewest_instructions(gate, 2)?));
+    }
+    if let Some(program) = program {
+        let [locked, shared] = program.locked(gate)?;
+        figures.insert(LOCKED.into(), locked);
+        figures.insert(LOCKED_SHARED.into(), shared);
+    }
+    if gate.brief {
+        figures.insert("closures in the pool".into(), (1.0 - per_op(once.brief, twice.brief)).max(0.0));
+    }
     figures.insert("system calls".into(), per_op(system_calls(gate, 1)?, system_calls(gate, 2)?).max(0.0));
     Ok(figures)
 }
@@ -244,11 +298,18 @@ fn fewest_instructions(gate: &Gate, times: u64) -> io::Result<u64> {
 /// valgrind is not there or fails.
 pub fn profile(gate: &Gate, times: u64) -> io::Result<String> {
     let profiles = callgrind(gate, times, &["--dump-instr=yes", "--compress-pos=no", "--compress-strings=no"])?;
-    Ok(profiles.into_iter().max_by_key(|text| total(text)).unwrap_or_default())
+    Ok(busiest(gate, profiles).join("\n"))
 }
 
 fn instructions(gate: &Gate, times: u64) -> io::Result<u64> {
-    Ok(callgrind(gate, times, &[])?.iter().map(|text| total(text)).max().unwrap_or(0))
+    Ok(busiest(gate, callgrind(gate, times, &[])?).iter().map(|text| total(text)).sum())
+}
+
+/// The profiles of the threads that take part.
+fn busiest(gate: &Gate, mut profiles: Vec<String>) -> Vec<String> {
+    profiles.sort_by_key(|text| std::cmp::Reverse(total(text)));
+    profiles.truncate(gate.threads);
+    profiles
 }
 
 fn total(profile: &str) -> u64 {
@@ -279,6 +340,7 @@ fn system_calls(gate: &Gate, times: u64) -> io::Result<u64> {
         .filter_map(thread)
         .collect();
     // A call that another thread interrupts is told of in two lines.
-    let calls = trace.lines().filter(|line| !line.contains(" resumed>"));
+    let counts = |line: &&str| !line.contains(" resumed>") && (gate.waits || !line.contains(" epoll_"));
+    let calls = trace.lines().filter(counts);
     Ok(calls.filter_map(thread).filter(|thread| !watchers.contains(thread)).count() as u64)
 }
