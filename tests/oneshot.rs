@@ -106,7 +106,7 @@ fn r19_a_sender_that_is_dropped_ends_the_wait() {
     assert!(poll_counted(receiver.as_mut(), &wakes).is_pending());
     drop(sender);
     assert_eq!(wakes.count(), 1);
-    assert!(!receiver.is_terminated());
+    assert!(!receiver.is_terminated() && receiver.is_empty());
     assert_eq!(poll(receiver.as_mut()), Poll::Ready(Err(RecvError)));
     assert!(receiver.is_terminated());
     assert_eq!(receiver.try_recv(), Err(TryRecvError::Closed));
@@ -156,15 +156,22 @@ fn r19_after_a_close_nothing_is_sent_and_what_was_is_received() {
     let (sender, mut receiver) = channel();
     sender.send("there").unwrap();
     receiver.close();
+    assert!(!receiver.is_empty());
     assert_eq!(receiver.try_recv(), Ok("there"));
     assert_eq!(receiver.try_recv(), Err(TryRecvError::Closed));
     receiver.close();
 
     // Closed while the sender lives: nothing is there, and nothing is waited for.
-    let (sender, mut receiver) = channel::<u32>();
-    receiver.close();
-    assert_eq!(receiver.try_recv(), Err(TryRecvError::Closed));
-    drop(sender);
+    for polled in [false, true] {
+        let (sender, mut receiver) = channel::<u32>();
+        receiver.close();
+        if polled {
+            assert_eq!(poll(pin!(receiver)), Poll::Ready(Err(RecvError)));
+        } else {
+            assert_eq!(receiver.try_recv(), Err(TryRecvError::Closed));
+        }
+        drop(sender);
+    }
 }
 
 #[test]

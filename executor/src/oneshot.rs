@@ -24,7 +24,7 @@ use std::task::{Poll, Waker};
 use crate::sys::UnsafeCell;
 use crate::sys::atomic::{
     AtomicU8,
-    Ordering::{AcqRel, Acquire, Relaxed},
+    Ordering::{AcqRel, Acquire},
 };
 use crate::wakers::{let_go, wake};
 
@@ -55,7 +55,7 @@ pub(crate) struct Half<T, const SENDS: bool> {
 
 // SAFETY: the message goes from one thread to another, and nobody has a reference to it.
 unsafe impl<T: Send, const SENDS: bool> Send for Half<T, SENDS> {}
-// SAFETY: as above; a shared reference reads the state alone.
+// SAFETY: as above; with a shared reference nobody does more than look.
 unsafe impl<T: Send, const SENDS: bool> Sync for Half<T, SENDS> {}
 
 /// What an end has done.
@@ -137,8 +137,8 @@ impl<T, const SENDS: bool> Half<T, SENDS> {
     #[inline]
     fn take_back(&self) -> Option<Waker> {
         let shared = self.shared();
-        // Relaxed: only this side sets and clears the bit. What the other one has taken is settled by its end.
-        if shared.state.load(Relaxed) & (Self::ME.waits | Self::OTHER.ended) != Self::ME.waits {
+        // Acquire: as in `is_ended`, of which it may be the first to see.
+        if shared.state.load(Acquire) & (Self::ME.waits | Self::OTHER.ended) != Self::ME.waits {
             return None;
         }
         // AcqRel: pairs with the AcqRel in `end`: it is that one's, or it is here.
@@ -169,6 +169,16 @@ impl<T, const SENDS: bool> Half<T, SENDS> {
         }
     }
 
+    /// The receiver's: the message, if the sender has sent one, once.
+    #[inline]
+    fn take_sent(&self) -> Option<T> {
+        if SENDS || !self.is_ended() {
+            return None;
+        }
+        // SAFETY: the sender has ended, and the receiver is not gone (invariant 3); who calls has its half to itself.
+        self.shared().message.with_mut(|message| unsafe { (*message).take() })
+    }
+
     /// Touches nothing any more, and frees if the other side does not either.
     ///
     /// # Safety
@@ -196,7 +206,7 @@ impl<T> Half<T, true> {
         if let End::Refused = ended {
             let message = place(None);
             let_go(own);
-            return message.map_or(Ok(()), Err);
+            return Err(message.expect("nobody else has it"));
         }
         let this = mem::ManuallyDrop::new(self);
         if let End::Wakes(waker) = ended {
@@ -213,11 +223,13 @@ impl<T> Half<T, false> {
     /// The message, if the sender has sent one, once.
     #[inline]
     pub(crate) fn take(&mut self) -> Option<T> {
-        if !self.is_ended() {
-            return None;
-        }
-        // SAFETY: the sender has ended, and this side is not gone (invariant 3).
-        self.shared().message.with_mut(|message| unsafe { (*message).take() })
+        self.take_sent()
+    }
+
+    /// Whether it is there.
+    pub(crate) fn has_message(&self) -> bool {
+        // SAFETY: the sender has ended, and to take it out somebody needs this half to itself (invariant 3).
+        self.is_ended() && self.shared().message.with(|message| unsafe { (*message).is_some() })
     }
 
     /// Whether nothing is to be waited for: the sender has ended, or this side.
@@ -239,6 +251,9 @@ impl<T, const SENDS: bool> Drop for Half<T, SENDS> {
     #[inline]
     fn drop(&mut self) {
         let own = self.take_back();
+        // A message goes with its receiver and not with a sender that is still about to wake it. One that comes from
+        // now on comes with a sender that is gone: it has nobody to wake.
+        let message = self.take_sent();
         match self.end(true, Self::OTHER.gone) {
             End::Done => {}
             // SAFETY: the other side is gone, and nothing is done with this one any more.
@@ -250,6 +265,7 @@ impl<T, const SENDS: bool> Drop for Half<T, SENDS> {
             }
         }
         let_go(own);
+        drop(message);
     }
 }
 

@@ -1,9 +1,9 @@
 //! Models of a oneshot: a message or the end beside a wait, and both sides that end at once.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
-use loom::thread;
+use loom::thread::{self, ThreadId};
 
 use super::{Half, halves};
 use crate::park::loom::{Sleeper, sleeper};
@@ -88,9 +88,38 @@ fn r19_who_waits_is_told_that_none_will_come() {
 fn r19_a_receiver_that_goes_away_leaves_nothing() {
     beside(
         |sender, message| drop(sender.send(message)),
-        |mut receiver| drop((receiver.poll_ended(Waker::noop()), receiver)),
-        |(), ()| (),
+        |mut receiver| {
+            let (sleeper, waker) = sleeper();
+            let _ = receiver.poll_ended(&waker);
+            drop((waker, receiver));
+            sleeper
+        },
+        |(), sleeper| is_let_go(sleeper),
     );
+}
+
+/// It is the receiver that drops a message that was sent to it, and not a sender that is about to wake it.
+#[test]
+fn r19_a_message_goes_with_its_receiver() {
+    struct Message(Arc<Mutex<Option<ThreadId>>>);
+
+    impl Drop for Message {
+        fn drop(&mut self) {
+            *self.0.lock().unwrap() = Some(thread::current().id());
+        }
+    }
+
+    bounded(3, || {
+        let (sender, mut receiver) = halves();
+        let dropped_by = Arc::new(Mutex::new(None));
+        let message = Message(dropped_by.clone());
+        let sends = thread::spawn(move || sender.send(message).is_ok());
+        let _ = receiver.poll_ended(Waker::noop());
+        drop(receiver);
+        let by = sends.thread().id();
+        let was_sent = sends.join().unwrap();
+        assert_eq!(dropped_by.lock().unwrap().unwrap() == by, !was_sent);
+    });
 }
 
 #[test]
@@ -98,11 +127,16 @@ fn r19_after_a_close_what_was_sent_is_there_and_no_more() {
     beside(
         |sender, message| sender.send(message).is_ok(),
         |mut receiver| {
-            let _ = receiver.poll_ended(Waker::noop());
+            let (sleeper, waker) = sleeper();
+            let _ = receiver.poll_ended(&waker);
             receiver.close();
-            receiver.take()
+            drop(waker);
+            (sleeper, receiver.take())
         },
-        |sent, message| assert_eq!(sent, message.is_some()),
+        |sent, (sleeper, message)| {
+            assert_eq!(sent, message.is_some());
+            is_let_go(sleeper);
+        },
     );
 }
 

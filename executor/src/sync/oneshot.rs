@@ -183,12 +183,11 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     ///
-    /// None will come.
+    /// None will come, or it is out.
     ///
     /// # Panics
     ///
-    /// As [`block_on`](crate::runtime::block_on), on a thread that is in a runtime; and as the future, when the message
-    /// is out.
+    /// As [`block_on`](crate::runtime::block_on), on a thread that is in a runtime.
     ///
     /// # Examples
     ///
@@ -199,8 +198,44 @@ impl<T> Receiver<T> {
     /// assert_eq!(thread.join().unwrap(), Ok("hello"));
     /// ```
     #[track_caller]
-    pub fn recv_blocking(self) -> Result<T, RecvError> {
-        cold::wait_for(self)
+    pub fn recv_blocking(mut self) -> Result<T, RecvError> {
+        match self.try_recv() {
+            Ok(message) => Ok(message),
+            Err(TryRecvError::Closed) => Err(RecvError),
+            Err(TryRecvError::Empty) => cold::wait_for(self),
+        }
+    }
+
+    /// Whether no message is there: not yet, or it never will be, or it is out.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let (sender, receiver) = gmp::sync::oneshot::channel();
+    /// assert!(receiver.is_empty());
+    /// sender.send(1).unwrap();
+    /// assert!(!receiver.is_empty());
+    /// ```
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.half.as_ref().is_some_and(Half::has_message)
+    }
+
+    /// Whether it has given the message, or that none will come: then it is not to be polled any more.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// gmp::block_on(async {
+    ///     let (sender, mut receiver) = gmp::sync::oneshot::channel::<u32>();
+    ///     drop(sender);
+    ///     assert!(!receiver.is_terminated());
+    ///     assert!((&mut receiver).await.is_err() && receiver.is_terminated());
+    /// });
+    /// ```
+    #[must_use]
+    pub fn is_terminated(&self) -> bool {
+        self.half.is_none()
     }
 
     /// Lets nothing be sent any more. A message that is there already is received as before.
@@ -243,7 +278,7 @@ impl<T> Future for Receiver<T> {
 
 impl<T> FusedFuture for Receiver<T> {
     fn is_terminated(&self) -> bool {
-        self.half.is_none()
+        self.is_terminated()
     }
 }
 
