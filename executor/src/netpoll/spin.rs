@@ -41,8 +41,8 @@ const SLEEP_EVERY: u32 = 128;
 /// a wake until the other side sends, and one until this one runs.
 const WAKES_NS: u64 = 100_000;
 
-/// So many finds are asked how long looks took: if that was more than half of their time on average, to sleep and to be
-/// woken is less, and not much later.
+/// So many finds are asked how long looks took: if that was more than half of [`MAX_NS`] on average, or of what the
+/// user asked for if that is more, to sleep and to be woken is less, and not much later.
 const ASKED: u32 = 64;
 
 /// A gap between two looks, in nanoseconds, in which another thread must have had the CPU.
@@ -65,7 +65,8 @@ pub(super) struct Spin {
     found: AtomicU32,
     /// The doublings of [`CONTENDED`].
     contended: AtomicU32,
-    /// How many finds of late, and how long the looks for them took together, in nanoseconds.
+    /// How many finds were asked since the last judgement or pause, and how long the looks for them took together, in
+    /// nanoseconds.
     asked: AtomicU32,
     spent: AtomicU64,
     /// The last wait that was asked slept for too long for looks to find anything.
@@ -131,7 +132,9 @@ impl Spin {
                 gap = gap.max(now - last);
                 last = now;
             }
-            if !(count > 0 && self.is_late(last - start)) {
+            // What came while this thread was off the CPU was not late.
+            let is_late = count > 0 && gap < GAP_NS && self.is_late(last - start);
+            if !is_late {
                 self.learn(count > 0, gap);
             }
             if count > 0 {
@@ -197,7 +200,7 @@ impl Spin {
         let is_over = asked == ASKED;
         self.asked.store(if is_over { 0 } else { asked }, Relaxed);
         self.spent.store(if is_over { 0 } else { spent }, Relaxed);
-        let is_late = is_over && spent > u64::from(ASKED) * (self.max_ns / 2);
+        let is_late = is_over && spent / u64::from(ASKED) > self.max_ns.max(MAX_NS) / 2;
         if is_late {
             self.pause(self.found.load(Relaxed));
         }
@@ -209,6 +212,8 @@ impl Spin {
         let again = if finds < RUN { self.contended.load(Relaxed) } else { 0 };
         self.contended.store((again + 1).min(CONTENDED_MAX), Relaxed);
         self.found.store(0, Relaxed);
+        self.asked.store(0, Relaxed);
+        self.spent.store(0, Relaxed);
         self.rare.store(RARE_MAX, Relaxed);
         self.left_out.store(CONTENDED << again, Relaxed);
     }
@@ -239,7 +244,11 @@ mod tests {
 
     impl Waits {
         fn new() -> Self {
-            Waits { spin: Spin::new(Some(MAX)), clock: Cell::new(0), step: 1_000, gathers: 1, sleep: LONG }
+            Waits::up_to(MAX)
+        }
+
+        fn up_to(max: Duration) -> Self {
+            Waits { spin: Spin::new(Some(max)), clock: Cell::new(0), step: 1_000, gathers: 1, sleep: LONG }
         }
 
         /// How many looks one wait makes, of which the `found_at`th finds something.
@@ -270,7 +279,11 @@ mod tests {
 
     /// All look.
     fn paying() -> Waits {
-        let waits = Waits::new();
+        paying_up_to(MAX)
+    }
+
+    fn paying_up_to(max: Duration) -> Waits {
+        let waits = Waits::up_to(max);
         waits.looking(2 * (64 + 32 + 16 + 8 + 4 + 2), 2);
         waits
     }
@@ -372,16 +385,37 @@ mod tests {
 
     #[test]
     fn r08_nobody_looks_where_it_takes_long_to_find_something() {
-        // Half of the time, and more.
-        let (early, late) = (11, 12);
-        let waits = paying();
-        assert!(waits.looking(10_000, early) > 9_000);
-        let share = waits.looking(10_000, late);
-        assert!(share < 1_500, "{share}");
+        // Half of the time, and more, and never of less than looks take by themselves.
+        for (max, early, late) in [(100, 51, Some(52)), (50, 26, Some(27)), (20, 20, None)] {
+            let waits = paying_up_to(Duration::from_micros(max));
+            assert!(waits.looking(10_000, early) > 9_000);
+            if let Some(late) = late {
+                let share = waits.looking(10_000, late);
+                assert!(share < 1_500, "{share}");
+            }
+        }
         // Some are late, most are not.
-        let waits = paying();
-        let all: u32 = (0..10_000).map(|i| waits.looking(1, if i % 4 == 0 { 18 } else { 5 })).sum();
+        let waits = paying_up_to(Duration::from_micros(50));
+        let all: u32 = (0..10_000).map(|i| waits.looking(1, if i % 4 == 0 { 45 } else { 13 })).sum();
         assert!(all > 9_000, "{all}");
+    }
+
+    #[test]
+    fn r08_looks_may_be_as_long_as_can_be() {
+        let waits = paying_up_to(Duration::MAX);
+        assert!(waits.looking(1_000, 40) > 900);
+    }
+
+    #[test]
+    fn r08_what_comes_while_a_thread_is_off_the_cpu_is_not_late() {
+        let mut waits = paying_up_to(Duration::from_micros(50));
+        waits.step = 4_000_000;
+        assert_eq!(waits.one(2), 2);
+        waits.step = 1_000;
+        assert_eq!(waits.looking(CONTENDED, 2), 0);
+        // Once, and not once more when those of before are counted too.
+        waits.looking(2 * (64 + 32 + 16 + 8 + 4 + 2) + ASKED, 2);
+        assert!(waits.looking(100, 2) >= 99);
     }
 
     #[test]

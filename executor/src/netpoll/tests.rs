@@ -412,6 +412,9 @@ fn r01_an_event_and_a_break_end_a_wait_that_looks() {
     let ends = waiting(netpoll, Wait::Forever);
     there.write_all(&[7]).unwrap();
     assert_eq!((ends(), woken.get()), (1, 1));
+    // Another one, as what the first has found makes it sleep for some waits.
+    let netpoll = looking_for_an_hour();
+    assert_eq!(netpoll.sleeps_before_a_look(), 0);
     let ends = waiting(netpoll, Wait::Forever);
     netpoll.wake_blocked();
     assert_eq!(ends(), 0);

@@ -284,11 +284,11 @@ impl Builder {
     /// For how long, at most, the thread that is about to sleep until there is I/O looks for it first (50 µs). Where
     /// the next request comes that soon after the last answer it takes half the time then. To sleep and to be woken
     /// costs CPU time too, about as much as 20 µs of looks on a virtual machine. Whether looks pay is learnt: only if
-    /// two in three of them find something is there one before each sleep, else at most after each 64th; there are few
-    /// where sleep gathers the requests of many clients, or where looks find something but take more than half of this
-    /// time to, and none where they come long after the last answer, or for a while where other threads wait for the
-    /// CPU. A runtime with nothing to do does not look, and neither does a wait that a timer ends sooner than the looks
-    /// would.
+    /// two in three of them find something is there one before each sleep, else fewer, down to one after 64; there are
+    /// few where sleep gathers the requests of many clients, or where looks find something but take more than 25 µs to
+    /// on average (half of this time, if it is set to more), and none where requests come long after the last answer,
+    /// or for a while where other threads wait for the CPU. A runtime with nothing to do does not look, unless this is
+    /// set to a time as long as its waits, and neither does a wait that a timer ends sooner than the looks would.
     ///
     /// Zero: it sleeps at once. On other systems than Linux it always does.
     ///
