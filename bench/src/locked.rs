@@ -7,14 +7,15 @@
 //!    a theft is among those it was inlined from. The others are on lines of a task, a processor, or a shard, or are
 //!    fences.
 //! 3. The bench's own counting of allocations is left out.
-//! 4. As with the other counts, those of `n` operations and of `2 n` are taken in processes of their own.
+//! 4. As with the other counts, those of `n` operations and of `2 n` are taken in processes of their own, of several
+//!    of which the one with the fewest instructions counts.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::gates::{self, Gate};
+use crate::gates::{self, Gate, Profile};
 
 /// Modules, and functions, that are about what all processors share.
 const SHARED: [&str; 4] = ["::inject::", "::idle::", "::netpoll::", "::steal"];
@@ -24,6 +25,8 @@ const FRAMES: usize = 3;
 
 /// Places of which so many are named.
 const NAMED: usize = 12;
+/// Those that fewer operations come to are not.
+const RARE: f64 = 0.005;
 
 /// Whose an instruction is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,11 +47,12 @@ type Places = Vec<(Owner, f64)>;
 /// valgrind, objdump or addr2line is not there or fails.
 pub fn print() -> io::Result<()> {
     let program = Program::this()?;
-    for gate in gates::all() {
-        let places = program.places(&gate)?;
+    for gate in gates::all().into_iter().filter(|gate| gate.locked) {
+        let [once, twice] = gates::profiles(&gate)?;
+        let places = program.places(&gate, &once, &twice)?;
         let [all, shared] = sums(&places);
-        println!("{:<16} {all:>7.2} an operation, {shared:>7.2} of them on shared lines", gate.name);
-        for (i, (Owner { shared, name }, times)) in places.iter().enumerate() {
+        println!("{:<18} {all:>7.2} an operation, {shared:>7.2} of them on shared lines", gate.name);
+        for (i, (Owner { shared, name }, times)) in places.iter().filter(|(_, times)| *times >= RARE).enumerate() {
             if i < NAMED || *shared {
                 println!("    {times:>7.2}  {}{name}", if *shared { "SHARED " } else { "" });
             }
@@ -84,17 +88,14 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// valgrind or addr2line is not there or fails.
-    pub fn locked(&self, gate: &Gate) -> io::Result<[f64; 2]> {
-        Ok(sums(&self.places(gate)?))
+    /// addr2line is not there or fails.
+    pub fn locked(&self, gate: &Gate, once: &Profile, twice: &Profile) -> io::Result<[f64; 2]> {
+        Ok(sums(&self.places(gate, once, twice)?))
     }
 
-    fn places(&self, gate: &Gate) -> io::Result<Places> {
-        let [once, twice] = [1, 2].map(|times| {
-            let profile = gates::profile(gate, times)?;
-            Ok::<_, io::Error>(executed(&profile, &self.path.to_string_lossy(), &self.locked))
-        });
-        let (once, twice) = (once?, twice?);
+    fn places(&self, gate: &Gate, once: &Profile, twice: &Profile) -> io::Result<Places> {
+        let path = self.path.to_string_lossy();
+        let [once, twice] = [once, twice].map(|profile| executed(&profile.text, &path, &self.locked));
         let mut addresses: Vec<u64> = twice.keys().copied().collect();
         addresses.sort_unstable();
         let arguments = addresses.iter().map(|address| format!("{address:#x}"));
@@ -106,7 +107,7 @@ impl Program {
             *sums.entry(names.get(&address).cloned().unwrap_or_default()).or_default() += times;
         }
         let own = |owner: &Owner| owner.name.contains("gmp_bench::alloc");
-        let mut places: Places = sums.into_iter().filter(|(owner, times)| *times >= 0.005 && !own(owner)).collect();
+        let mut places: Places = sums.into_iter().filter(|(owner, _)| !own(owner)).collect();
         places.sort_by(|(_, a), (_, b)| b.total_cmp(a));
         Ok(places)
     }

@@ -26,7 +26,7 @@ usage: gmp-bench [options]
   --scenario NAME,…  only these (a name that ends in - means all that start so); may be repeated
   --peer NAME,…      only these; may be repeated
   --procs N,…        numbers of threads that run tasks (default: 1, the CPUs, twice the CPUs; the last not in slow scenarios)
-  --rounds N         rounds of the whole (default 7; a verdict wants 6)
+  --rounds N         rounds of the whole (default 7; a verdict wants 6, and one odd round counts in it up to 10)
   --settle N         rounds in all of the rows that those leave undecided
   --json FILE        also write every round and the summaries to FILE
   --publish DIR      also write DIR/RESULTS.md and DIR/plots/*.svg; a run of everything removes the other plots there
@@ -177,6 +177,9 @@ fn parse() -> Result<Job, Box<dyn Error>> {
     let rounds = rounds.unwrap_or(if quick { 1 } else { 7 });
     if procs.contains(&0) || rounds == 0 {
         return Err("--procs and --rounds want numbers from 1".into());
+    }
+    if settle > 0 && (rounds < verdict::ROUNDS || settle <= rounds) {
+        return Err(format!("--settle wants --rounds of {} or more, and more than those", verdict::ROUNDS).into());
     }
     let means = |name: &str, wanted: &str| name == wanted || wanted.ends_with('-') && name.starts_with(wanted);
     let chosen = |name: &str, wanted: &[String]| wanted.is_empty() || wanted.iter().any(|w| means(name, w));

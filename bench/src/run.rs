@@ -4,7 +4,7 @@
 //! 1. Peers of one comparison run next to each other in time, and each round starts with another of them, so that a
 //!    slow moment of the machine, or the place in the row, falls on all alike.
 //! 2. A cell that fails or hangs is reported and loses nothing but itself.
-//! 3. Comparisons that the rounds have not settled get more of them, if the plan says so. They are looked at twice
+//! 3. Comparisons that the rounds leave undecided get more of them, if the plan says so. They are looked at twice
 //!    then, and no more: who looks again and again sees in the end what chance has in store.
 
 use std::io::Read;
@@ -33,7 +33,7 @@ pub struct Plan {
     pub slow_procs: Vec<usize>,
     /// Rounds.
     pub rounds: usize,
-    /// Rounds of what is unsettled after those.
+    /// Rounds in all of what those leave undecided.
     pub settle: usize,
     /// Whether sizes and times are cut down.
     pub quick: bool,
@@ -58,9 +58,9 @@ pub struct Row {
     pub rounds: Vec<Result<CellReport, String>>,
 }
 
-/// Runs the plan; `is_unsettled` is asked of each comparison after the plan's rounds, and `progress` gets a line for
+/// Runs the plan; `is_undecided` is asked of each comparison after the plan's rounds, and `progress` gets a line for
 /// each in each round.
-pub fn run(plan: &Plan, is_unsettled: impl Fn(&[Row]) -> bool, progress: impl FnMut(&str)) -> Vec<Row> {
+pub fn run(plan: &Plan, is_undecided: impl Fn(&[Row]) -> bool, progress: impl FnMut(&str)) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for &scenario in &plan.scenarios {
         for &procs in if scenario.slow { &plan.slow_procs } else { &plan.procs } {
@@ -71,7 +71,7 @@ pub fn run(plan: &Plan, is_unsettled: impl Fn(&[Row]) -> bool, progress: impl Fn
             }));
         }
     }
-    measure(&mut rows, plan, is_unsettled, progress, cell);
+    measure(&mut rows, plan, is_undecided, progress, cell);
     rows
 }
 
@@ -79,7 +79,7 @@ pub fn run(plan: &Plan, is_unsettled: impl Fn(&[Row]) -> bool, progress: impl Fn
 fn measure(
     rows: &mut [Row],
     plan: &Plan,
-    is_unsettled: impl Fn(&[Row]) -> bool,
+    is_undecided: impl Fn(&[Row]) -> bool,
     mut progress: impl FnMut(&str),
     cell: impl Fn(&Info, &Entry, usize, bool) -> Result<CellReport, String>,
 ) {
@@ -88,8 +88,8 @@ fn measure(
         rows.chunk_by_mut(|a, b| a.scenario.name == b.scenario.name && a.procs == b.procs).collect();
     for round in 0..plan.rounds.max(plan.settle) {
         if round == plan.rounds {
-            compared.retain(|rows| is_unsettled(rows));
-            progress(&format!("{} comparisons are unsettled, and run on", compared.len()));
+            compared.retain(|rows| is_undecided(rows));
+            progress(&format!("{} comparisons are undecided, and run on", compared.len()));
         }
         for rows in &mut compared {
             let Row { scenario, procs, .. } = rows[0];
@@ -202,7 +202,7 @@ mod tests {
     use crate::scenarios::switch::{YieldMany, YieldOne};
 
     #[test]
-    fn what_the_rounds_leave_unsettled_runs_on() {
+    fn what_the_rounds_leave_undecided_runs_on() {
         let scenarios = vec![YieldOne::INFO, YieldMany::INFO];
         let peers: Vec<_> = peers::all().into_iter().filter(|peer| ["gmp", "tokio"].contains(&peer.name)).collect();
         let rows = |scenario| {
@@ -226,11 +226,11 @@ mod tests {
                 order.borrow_mut().push((scenario.name, entry.name));
                 Err(String::new())
             };
-            let is_unsettled = |rows: &[Row]| {
+            let is_undecided = |rows: &[Row]| {
                 assert!(rows.len() == 2 && rows.iter().all(|row| row.rounds.len() == 2));
                 rows[0].scenario.name == YieldMany::INFO.name
             };
-            measure(&mut rows, &plan, is_unsettled, |_| (), cell);
+            measure(&mut rows, &plan, is_undecided, |_| (), cell);
             assert_eq!(rows.iter().map(|row| row.rounds.len()).collect::<Vec<_>>(), [2, 2, more, more]);
             // In turn, and in each round another first.
             let many: Vec<_> = order

@@ -27,8 +27,8 @@ use crate::stats::{self, Interval};
 /// gmp may use so many times the CPU time of the other and still be ahead.
 const DEARER: f64 = 1.1;
 
-/// Rounds that an interval needs.
-const ROUNDS: usize = 6;
+/// Rounds that a verdict needs.
+pub const ROUNDS: usize = 6;
 
 /// An interval within so many times of 1 says that both are even; a wider one that holds 1 says nothing.
 const EVEN: f64 = 1.1;
@@ -205,9 +205,14 @@ pub fn verdict(rows: &[Row]) -> Option<Verdict> {
     })
 }
 
-/// Whether more rounds may say more.
+/// Whether more rounds may say more: the interval says nothing, or there is none, as some of the best other's failed.
 pub fn is_undecided(rows: &[Row]) -> bool {
-    verdict(rows).is_some_and(|verdict| verdict.stand == Stand::Undecided)
+    let says_nothing = |verdict: Verdict| match verdict.stand {
+        Stand::Undecided => true,
+        Stand::PeerFailed => (1..ROUNDS).contains(&verdict.rounds),
+        _ => false,
+    };
+    verdict(rows).is_some_and(says_nothing)
 }
 
 /// What enough rounds say.
@@ -432,6 +437,7 @@ mod tests {
         // One of seven leaves six to compare with; of the best other two are too many, of another not.
         fail(&mut rows[1], 1);
         assert_eq!(verdict(&rows).unwrap().columns()[3], "ahead");
+        assert!(!is_undecided(&rows));
         fail(&mut rows[2], 2);
         assert_eq!(verdict(&rows).unwrap().columns()[3], "ahead");
         rows[2] = of("other", 60.0);
@@ -439,6 +445,7 @@ mod tests {
             fail(&mut rows[1], failed);
             let verdict = verdict(&rows).unwrap();
             assert_eq!((verdict.stand, verdict.columns()[3].as_str()), (Stand::PeerFailed, "no verdict, best failed"));
+            assert_eq!(is_undecided(&rows), failed == 2, "{failed}");
             let mean = mean(&[well.clone(), verdict], 1).unwrap();
             assert!((mean.times.unwrap() - 1.5).abs() < 1e-9 && mean.left_out == [YieldOne::INFO.name]);
         }

@@ -131,7 +131,9 @@ fn help_names_all_that_needs_wrk() {
 
 #[test]
 fn wrong_arguments_are_named() {
-    for args in [["--scenario", "nonsense"], ["--peer", "nonsense"], ["--procs", "0"], ["--rounds", "none"]] {
+    for args in
+        [["--scenario", "nonsense"], ["--peer", "nonsense"], ["--procs", "0"], ["--rounds", "none"], ["--settle", "7"]]
+    {
         let output = Command::new(env!("CARGO_BIN_EXE_gmp-bench")).args(args).output().expect("the program starts");
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("usage: gmp-bench"), "{args:?}");
