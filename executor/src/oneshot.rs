@@ -14,7 +14,7 @@
 //! 2. The waker in a place belongs to its side until the other one ends and finds `waits`: then it belongs to that one,
 //!    which reads it out, once. Its own side may compare it with another meanwhile, and never writes over it: it takes
 //!    `waits` back first, and has the waker only if the other side had not ended.
-//! 3. The message is the sender's until it has ended, then the receiver's until that is gone, then whose frees.
+//! 3. The message is the sender's until it has ended, then the receiver's until that is gone. Who frees drops it.
 //! 4. Who sets `gone` last frees; who finds the other gone needs no exchange for it. A waker is woken after that.
 
 use std::mem::{self, MaybeUninit};
@@ -169,13 +169,13 @@ impl<T, const SENDS: bool> Half<T, SENDS> {
         }
     }
 
-    /// The receiver's: the message, if the sender has sent one, once.
+    /// The message, if this is the receiver's half and the sender has sent one, once.
     #[inline]
-    fn take_sent(&self) -> Option<T> {
+    pub(crate) fn take(&mut self) -> Option<T> {
         if SENDS || !self.is_ended() {
             return None;
         }
-        // SAFETY: the sender has ended, and the receiver is not gone (invariant 3); who calls has its half to itself.
+        // SAFETY: the sender has ended, and the receiver, which this is, is not gone (invariant 3).
         self.shared().message.with_mut(|message| unsafe { (*message).take() })
     }
 
@@ -220,13 +220,7 @@ impl<T> Half<T, true> {
 }
 
 impl<T> Half<T, false> {
-    /// The message, if the sender has sent one, once.
-    #[inline]
-    pub(crate) fn take(&mut self) -> Option<T> {
-        self.take_sent()
-    }
-
-    /// Whether it is there.
+    /// Whether the message is there.
     pub(crate) fn has_message(&self) -> bool {
         // SAFETY: the sender has ended, and to take it out somebody needs this half to itself (invariant 3).
         self.is_ended() && self.shared().message.with(|message| unsafe { (*message).is_some() })
@@ -253,7 +247,7 @@ impl<T, const SENDS: bool> Drop for Half<T, SENDS> {
         let own = self.take_back();
         // A message goes with its receiver and not with a sender that is still about to wake it. One that comes from
         // now on comes with a sender that is gone: it has nobody to wake.
-        let message = self.take_sent();
+        let message = self.take();
         match self.end(true, Self::OTHER.gone) {
             End::Done => {}
             // SAFETY: the other side is gone, and nothing is done with this one any more.
