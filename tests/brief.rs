@@ -61,12 +61,18 @@ fn r16_brief_closures_run_where_tasks_do() {
             let first = gmp::spawn_blocking(thread_name).await.unwrap();
             assert!(first.starts_with("gmp-block-"), "{first}");
             make_brief().await;
-            // On the very thread of the task that called it, which has waited meanwhile: no other has the processor.
+            // On the very thread of the task that called it, which has waited meanwhile: no other has the processor,
+            // unless that is taken from a thread which a busy machine gives no CPU.
+            let taken = || {
+                let metrics = Handle::current().metrics();
+                metrics.retakes + metrics.rescues
+            };
             let (tell, told) = channel();
-            let before = runs_on_processors();
+            let before = (runs_on_processors(), taken());
             call(move || tell.send(thread::current().id()).unwrap()).await.unwrap();
             let ran_at = told.recv().unwrap();
-            assert!(runs_on_processors() == before || ran_at == thread::current().id());
+            let (is_brief, was_taken) = (runs_on_processors() != before.0, taken() != before.1);
+            assert!(!is_brief || was_taken || ran_at == thread::current().id());
         });
     });
 }

@@ -43,6 +43,8 @@ struct Current {
     released_by: Cell<Option<&'static Sched>>,
     /// See [`shared_arena`].
     shared_arena: Cell<usize>,
+    /// See [`Polling`].
+    polling: Cell<usize>,
 }
 
 thread_local! {
@@ -56,6 +58,7 @@ thread_local! {
             away: Cell::new(0),
             released_by: Cell::new(None),
             shared_arena: Cell::new(0),
+            polling: Cell::new(0),
         }
     };
 }
@@ -155,6 +158,40 @@ pub(crate) fn shared_arena() -> usize {
 #[cold]
 pub(crate) fn leave_shared_arena() {
     CURRENT.with(|c| c.shared_arena.set(c.shared_arena.get().wrapping_add(1)));
+}
+
+/// This thread is in the poll of a task, until [`Polling::ends`]. Polls nest: a task may be in a `block_on` in which
+/// this thread polls others.
+pub(crate) struct Polling {
+    task: usize,
+    /// What was there before: the task in whose poll this one is, 0 for none; one more if it has woken itself.
+    outer: usize,
+}
+
+impl Polling {
+    /// `task` is the address of its cell: not 0, nor odd.
+    #[inline]
+    pub(crate) fn begins(task: usize) -> Polling {
+        Polling { task, outer: CURRENT.with(|c| c.polling.replace(task)) }
+    }
+
+    /// Tells whether the task has woken itself meanwhile.
+    #[inline]
+    pub(crate) fn ends(self) -> bool {
+        CURRENT.with(|c| c.polling.replace(self.outer)) != self.task
+    }
+}
+
+/// A task is woken. If this thread is in its poll that is noted, and true: the poll that ends sees to the rest.
+#[inline]
+pub(crate) fn wakes_itself(task: usize) -> bool {
+    CURRENT.with(|c| {
+        let is_so = c.polling.get() & !1 == task;
+        if is_so {
+            c.polling.set(task | 1);
+        }
+        is_so
+    })
 }
 
 /// Sets the runtime that counts this thread as stuck without a processor, and gives the one before.
@@ -318,5 +355,28 @@ pub(crate) fn timer_is_earliest(home: &'static Timers, deadline: u64) {
     let sched = here.or_else(|| runtime::all_slots().into_iter().find(|sched| is_of(sched)));
     if let Some(sched) = sched {
         sched.timer_is_earliest(deadline);
+    }
+}
+
+#[cfg(all(test, not(gmp_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r01_a_wake_of_itself_is_that_of_the_innermost_poll() {
+        const OUTER: usize = 16;
+        const INNER: usize = 32;
+        assert!(!wakes_itself(OUTER), "it is in no poll");
+        let outer = Polling::begins(OUTER);
+        assert!(wakes_itself(OUTER) && wakes_itself(OUTER) && !wakes_itself(INNER));
+        let inner = Polling::begins(INNER);
+        assert!(!wakes_itself(OUTER), "nobody would tell who queues it");
+        assert!(!inner.ends());
+        let inner = Polling::begins(INNER);
+        assert!(wakes_itself(INNER));
+        assert!(inner.ends());
+        assert!(outer.ends(), "it woke itself before");
+        let again = Polling::begins(OUTER);
+        assert!(!again.ends(), "that was before");
     }
 }

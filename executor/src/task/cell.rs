@@ -22,7 +22,7 @@ use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 use super::arena::Arena;
 use super::state::{Completed, State, Woken};
 use super::{BLOCKING, FLAGS, Failure, IN_ARENA, Id, Outcome, Output, caught, registry, swallow};
-use crate::context;
+use crate::context::{self, Polling};
 use crate::processor::Processor;
 use crate::runq::Unit;
 use crate::sched::{How, RuntimeRef, Sched};
@@ -368,7 +368,8 @@ impl Task {
     }
 }
 
-/// Polls the task once. Tells whether it was woken meanwhile; the caller then has the unit again, and queues it.
+/// Polls the task once. Tells whether it was woken meanwhile, by itself or others; the caller then has the unit again,
+/// and queues it.
 ///
 /// # Safety
 ///
@@ -382,8 +383,13 @@ pub(super) unsafe fn run(task: Task, sched: &'static Sched) -> bool {
         let header = task.header();
         if header.state.start() {
             (header.vtable.abandon)(task, Failure::ABORTED);
-        } else if !(header.vtable.poll)(task) {
-            return header.state.stop();
+        } else {
+            let polling = Polling::begins(task.address());
+            let ended = (header.vtable.poll)(task);
+            let has_woken_itself = polling.ends();
+            if !ended {
+                return has_woken_itself || header.state.stop();
+            }
         }
         finish(task, sched);
     }
@@ -633,6 +639,9 @@ unsafe fn wake(data: *const ()) {
 unsafe fn wake_by_ref(data: *const ()) {
     // SAFETY: passed on.
     let task = unsafe { of_waker(data) };
+    if context::wakes_itself(task.address()) {
+        return;
+    }
     // SAFETY: the waker has a reference; the unit is ours if the word says so.
     unsafe {
         if task.header().state.wake() {

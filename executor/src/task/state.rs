@@ -4,13 +4,16 @@
 //! **0 means: free memory, no task.** Whoever looks at the word of memory that may be free, or be given to another task
 //! at that moment, goes by that ([`State::try_ref`]).
 //!
-//! | phase            | SCHEDULED | RUNNING | ALIVE | COMPLETE | who leaves it                                                   |
-//! |------------------|-----------|---------|-------|----------|-----------------------------------------------------------------|
-//! | idle             |     0     |    0    |   1   |    0     | `wake`, `wake_and_let_go`, `abort`: → queued, and they queue it |
-//! | queued           |     1     |    0    |   1   |    0     | `start`, by who has the unit: → running                         |
-//! | running          |     0     |    1    |   1   |    0     | `stop`: → idle · a wake: → running, woken · `complete`, `end`   |
-//! | running, woken   |     1     |    1    |   1   |    0     | `stop`: → queued, and the poller queues it · `complete`, `end`  |
-//! | complete         |    any    |    0    |   0   |    1     | the last reference: → free                                      |
+//! | phase       | HELD | WOKEN | ALIVE | COMPLETE | who leaves it                                                 |
+//! |-------------|------|-------|-------|----------|---------------------------------------------------------------|
+//! | idle        |  0   |   0   |   1   |    0     | `wake`, `wake_and_let_go`, `abort`: → held, and they queue it |
+//! | held        |  1   |   0   |   1   |    0     | `stop`: → idle · a wake: → held, woken · `complete`, `end`    |
+//! | held, woken |  1   |   1   |   1   |    0     | `start`: → held · `complete`, `end`; not `stop`               |
+//! | complete    |  0   |  any  |   0   |    1     | the last reference: → free                                    |
+//!
+//! Held says that somebody has the unit: it is in a queue, or its task in a poll. The word does not say which, and so
+//! the way from one to the other changes nothing in it. Nor does a task that wakes itself in its poll: the poll
+//! (`context::Polling`) tells so to who queues it.
 //!
 //! | flag       | says                                                                | set by                  | cleared by                        |
 //! |------------|---------------------------------------------------------------------|-------------------------|-----------------------------------|
@@ -21,10 +24,12 @@
 //! A reference each have: ALIVE, JOIN, every waker, every abort handle. The unit and the poll have none: only who
 //! polls, or drops the future in place of a poll, ends ALIVE, so the cell cannot go before they have done.
 //!
-//! 1. Of the wakes between two starts one queues the task. A wake is a read-modify-write also where it changes nothing:
-//!    the coming poll must see what its waker wrote. Each of them is Release and `start` is Acquire; as the word is
-//!    only ever changed by read-modify-writes, from `new` to the last reference, `start` sees everything that came
-//!    before any of them: the wakes, the poll before on another thread, the abort.
+//! 1. Of the wakes between two starts one queues the task, at most: that which finds it idle. What was done before the
+//!    unit was queued is handed over by the queue, Release and Acquire in each: what that waker wrote, and the state of
+//!    the word, so that `start` can go by a load. What a wake wrote that queues nothing is handed over by the word:
+//!    such a wake is a read-modify-write also where it changes nothing, each of them is Release, and `start` Acquire.
+//!    As the word is only ever changed by read-modify-writes, from `new` to the last reference, `start` sees what came
+//!    before any of them: the other wakes, the poll before on another thread, the abort.
 //! 2. The future belongs to who has the unit, from `start` to `stop`, `complete` or `end`.
 //! 3. The outcome is written before `complete`. If JOIN is set there, in that very step, it is the handle's, which
 //!    takes it or drops it; else it is still the completer's, and dropped before ALIVE ends (`Completed::Unwanted`,
@@ -42,8 +47,8 @@ use crate::sys::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
-const SCHEDULED: usize = 1;
-const RUNNING: usize = 2;
+const HELD: usize = 1;
+const WOKEN: usize = 2;
 const ALIVE: usize = 4;
 const COMPLETE: usize = 8;
 const JOIN: usize = 16;
@@ -56,7 +61,7 @@ const REFERENCE: usize = 128;
 const REFERENCES_MAX: usize = isize::MAX as usize;
 
 /// From a poll, or a drop in its place, to the end of the future.
-const COMPLETED: usize = COMPLETE.wrapping_sub(RUNNING + ALIVE);
+const COMPLETED: usize = COMPLETE.wrapping_sub(HELD + ALIVE);
 
 /// See the head of the file.
 #[derive(Debug)]
@@ -104,9 +109,16 @@ fn is_last(word: usize) -> bool {
     word < 2 * REFERENCE
 }
 
+/// After a wake: an idle task is held, one that is held was woken.
+#[inline]
+fn woken(word: usize) -> usize {
+    const { assert!(HELD == 1 && WOKEN == HELD << 1) };
+    word | HELD << (word & HELD)
+}
+
 impl State {
     /// The word of a new task, which is queued and has a handle. Stored by [`State::publish`].
-    const NEW: usize = SCHEDULED | ALIVE | JOIN | (2 * REFERENCE);
+    const NEW: usize = HELD | ALIVE | JOIN | (2 * REFERENCE);
 
     /// The rest of the cell is written: from here on [`State::try_ref`] finds the task.
     #[inline]
@@ -122,23 +134,33 @@ impl State {
         self.0.store(0, Relaxed);
     }
 
-    /// Queued → running. Tells whether the task was aborted. Only who has the unit may call it.
+    /// A poll begins. Tells whether the task was aborted. Only who has the unit may call it.
     #[inline]
     #[must_use]
     pub(super) fn start(&self) -> bool {
-        // Acquire: pairs with the Release of each change before (invariant 1).
-        let before = self.0.fetch_add(RUNNING - SCHEDULED, Acquire);
-        debug_assert_eq!(before & (SCHEDULED | RUNNING | ALIVE), SCHEDULED | ALIVE, "a task ran that was not queued");
-        before & ABORTED != 0
+        // Acquire, both: pairs with the Release of each change before (invariant 1).
+        let mut word = self.0.load(Acquire);
+        debug_assert!(word & HELD != 0 && word & ALIVE != 0, "a task ran that was not queued");
+        if word & WOKEN != 0 {
+            word = self.0.fetch_sub(WOKEN, Acquire);
+        }
+        word & ABORTED != 0
     }
 
-    /// The poll was not ready: running → idle, or → queued if it was woken meanwhile. Tells whether the caller has to
-    /// queue it; if not, the task is not the caller's any more.
+    /// The poll was not ready: held → idle, unless the task was woken meanwhile. Tells whether it was, and the caller
+    /// has to queue it; if not, the task is not the caller's any more.
     #[inline]
     #[must_use]
     pub(super) fn stop(&self) -> bool {
-        // Release: pairs with the Acquire in `start`, which may be another thread's (invariant 1).
-        self.0.fetch_sub(RUNNING, Release) & SCHEDULED != 0
+        let mut word = self.0.load(Relaxed);
+        while word & WOKEN == 0 {
+            // Release: pairs with the Acquire in `start`, which may be another thread's (invariant 1).
+            match self.0.compare_exchange_weak(word, word - HELD, Release, Relaxed) {
+                Ok(_) => return false,
+                Err(now) => word = now,
+            }
+        }
+        true
     }
 
     /// A wake. Tells whether the caller has the unit now, and has to queue it.
@@ -159,8 +181,8 @@ impl State {
         let mut word = self.0.load(Relaxed);
         while word & ALIVE != 0 {
             // Release: pairs with the Acquire in `start` (invariant 1).
-            match self.0.compare_exchange_weak(word, word | SCHEDULED | flags, Release, Relaxed) {
-                Ok(_) => return word & (SCHEDULED | RUNNING) == 0,
+            match self.0.compare_exchange_weak(word, woken(word) | flags, Release, Relaxed) {
+                Ok(_) => return word & HELD == 0,
                 Err(now) => word = now,
             }
         }
@@ -173,18 +195,13 @@ impl State {
         let mut word = self.0.load(Relaxed);
         while word & ALIVE != 0 {
             // Release: as in `schedule`; and what was done with the reference comes before the memory goes.
-            match self.0.compare_exchange_weak(word, (word | SCHEDULED) - REFERENCE, Release, Relaxed) {
-                Ok(_) if word & (SCHEDULED | RUNNING) == 0 => return Woken::Queue,
+            match self.0.compare_exchange_weak(word, woken(word) - REFERENCE, Release, Relaxed) {
+                Ok(_) if word & HELD == 0 => return Woken::Queue,
                 Ok(_) => return Woken::Nothing,
                 Err(now) => word = now,
             }
         }
         if self.let_go() { Woken::Free } else { Woken::Nothing }
-    }
-
-    /// Whether the task is queued, and no poll of it goes on. It may change at any moment.
-    pub(super) fn is_queued(&self) -> bool {
-        self.0.load(Relaxed) & (SCHEDULED | RUNNING | ALIVE) == SCHEDULED | ALIVE
     }
 
     /// Whether the coming poll is to drop the future.

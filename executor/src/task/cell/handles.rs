@@ -193,7 +193,7 @@ unsafe fn abort(task: Task) {
         let header = task.header();
         if header.state.abort() {
             task.ready();
-        } else if header.word.load(Relaxed) & BLOCKING != 0 && header.state.is_queued() {
+        } else if header.word.load(Relaxed) & BLOCKING != 0 && header.state.is_alive() {
             task.sched().abort_blocking(task.address());
         }
     }

@@ -28,13 +28,15 @@ struct Cell {
     /// The numbers of the joiners woken, added up.
     woken: AtomicUsize,
     frees: AtomicUsize,
-    /// The unit, if it is queued. Relaxed: the word alone has to order what is done by it.
+    /// The unit, if it is queued. Release and Acquire, as all queues: invariant 1.
     queue: AtomicBool,
-    /// What the future waits for, both of it. Relaxed: the same.
+    /// What the future waits for, both of it. Relaxed: the word alone has to order it for a wake that queues nothing.
     event: AtomicBool,
     other_event: AtomicBool,
     /// After how many polls it ends without the event.
     ends_after: usize,
+    /// In so many polls it wakes itself.
+    yields: usize,
 }
 
 // SAFETY: loom checks what the protocol promises.
@@ -45,6 +47,10 @@ unsafe impl Sync for Cell {}
 impl Cell {
     /// Queued, with its handle, and so many wakers besides.
     fn new(wakers: usize, ends_after: usize) -> Arc<Cell> {
+        Self::yielding(wakers, ends_after, 0)
+    }
+
+    fn yielding(wakers: usize, ends_after: usize, yields: usize) -> Arc<Cell> {
         let cell = Cell {
             state: State(AtomicUsize::new(0)),
             memory: UnsafeCell::new(()),
@@ -58,6 +64,7 @@ impl Cell {
             event: AtomicBool::new(false),
             other_event: AtomicBool::new(true),
             ends_after,
+            yields,
         };
         cell.state.publish();
         (0..wakers).for_each(|_| cell.state.add_ref());
@@ -78,12 +85,12 @@ impl Cell {
 
     fn push(&self) {
         self.touch();
-        assert!(!self.queue.swap(true, Relaxed), "there are two units of a task");
+        assert!(!self.queue.swap(true, Release), "there are two units of a task");
     }
 
     /// Takes the unit, if it is queued, and polls the task.
     fn run(&self) {
-        if !self.queue.swap(false, Relaxed) {
+        if !self.queue.swap(false, Acquire) {
             return;
         }
         self.touch();
@@ -94,7 +101,7 @@ impl Cell {
                 *polls
             });
             if !(self.event.load(Relaxed) && self.other_event.load(Relaxed)) && polls < self.ends_after {
-                if self.state.stop() {
+                if polls <= self.yields || self.state.stop() {
                     self.push();
                 }
                 return;
@@ -235,6 +242,50 @@ fn r01_a_wake_against_the_end_of_a_poll_is_not_lost() {
         waker.join().unwrap();
         cell.run_all();
         assert!(cell.join(1), "the wake was lost");
+        cell.leave(true);
+        cell.assert_over();
+    });
+}
+
+/// The same of a task that yields: the wake comes before it does, while it is queued, or in the poll after that. The
+/// first of its polls is over on another thread.
+#[test]
+fn r01_a_wake_of_a_task_that_yields_is_not_lost() {
+    for yields in [1, 2] {
+        loom::model(move || {
+            let cell = Cell::yielding(1, usize::MAX, yields);
+            let waker = spawn(&cell, |cell| {
+                cell.event.store(true, Relaxed);
+                cell.wake_by_value();
+            });
+            let machine = spawn(&cell, Cell::run);
+            cell.run();
+            machine.join().unwrap();
+            waker.join().unwrap();
+            cell.run_all();
+            assert!(cell.join(1), "the wake was lost");
+            cell.leave(true);
+            cell.assert_over();
+        });
+    }
+}
+
+/// Nor is its abort, beside a wake.
+#[test]
+fn r15_an_abort_against_a_task_that_yields_is_not_lost() {
+    loom::model(|| {
+        let cell = Cell::yielding(1, usize::MAX, 1);
+        let waker = spawn(&cell, Cell::wake_by_value);
+        let aborter = spawn(&cell, |cell| {
+            if cell.state.abort() {
+                cell.push();
+            }
+        });
+        cell.run();
+        waker.join().unwrap();
+        aborter.join().unwrap();
+        cell.run_all();
+        assert!(cell.join(1), "the abort was lost");
         cell.leave(true);
         cell.assert_over();
     });
@@ -490,17 +541,21 @@ fn r14_a_task_that_nobody_can_wake_is_found_at_shutdown() {
     });
 }
 
-/// Only one that is queued is looked for in the queue when it is aborted.
+/// Wakes of a task that is queued, or in a poll, are for one poll: the coming one.
 #[test]
-fn r15_a_task_that_runs_is_not_queued() {
+fn r02_wakes_that_queue_nothing_give_one_poll() {
     loom::model(|| {
         let state = State(AtomicUsize::new(0));
         state.publish();
-        assert!(!state.abort() && state.is_queued());
-        assert!(state.start());
-        assert!(!state.abort() && !state.is_queued());
-        assert_eq!(state.complete(), Completed::Joined);
-        assert!(!state.abort() && !state.is_queued());
+        assert!(!state.wake() && !state.wake(), "it is queued");
+        assert!(!state.start());
+        assert!(!state.stop(), "both were for the poll that has ended");
+        assert!(state.wake() && !state.wake());
+        assert!(!state.start());
+        assert!(!state.wake() && !state.wake(), "it is in its poll");
+        assert!(state.stop());
+        assert!(!state.start());
+        assert!(!state.stop());
     });
 }
 
@@ -516,7 +571,7 @@ fn r15_an_abort_against_the_way_to_the_pool_finds_the_closure() {
         let aborter = spawn(&cell, move |cell| {
             if cell.state.abort() {
                 cell.push();
-            } else if cell.state.is_queued() {
+            } else if cell.state.is_alive() {
                 let was_there = std::mem::take(&mut *its_pool.lock().unwrap());
                 if was_there {
                     cell.push();
@@ -527,7 +582,7 @@ fn r15_an_abort_against_the_way_to_the_pool_finds_the_closure() {
         if cell.state.start() {
             cell.finish();
         } else {
-            assert!(!cell.state.wake() && cell.state.stop(), "it wakes itself");
+            // It has woken itself.
             let mut queue = pool.lock().unwrap();
             if cell.state.is_aborted() {
                 drop(queue);
