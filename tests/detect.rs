@@ -103,6 +103,7 @@ fn r24_a_body_without_a_waker_is_reported_at_once() {
             let at = here(1);
             let report = report_of(|| runtime.block_on(pending::<()>()));
             assert!(report.starts_with(&format!("deadlock: the future in the `block_on` at {at}")), "{report}");
+            assert!(report.ends_with("no task waits, and no other thread"), "{report}");
             // Its waker goes later, on another thread.
             let (give, given) = channel::<Waker>();
             let keeper = thread::spawn(move || drop(given.recv().unwrap()));

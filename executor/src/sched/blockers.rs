@@ -288,7 +288,8 @@ impl Blockers {
         }
     }
 
-    /// Those polls that have lasted for long and were not told of.
+    /// Those polls that have lasted for long and were not told of. Each was one of so many that are stuck now, or were a
+    /// moment ago.
     pub(crate) fn untold(&self, now: u64, stuck_threads: usize) -> Vec<StuckPoll> {
         let mut polls = self.polls.lock();
         let late = polls.iter_mut().filter(|poll| !poll.told && now.saturating_sub(poll.since) >= poll.tell_after);
@@ -302,7 +303,7 @@ impl Blockers {
         drop(polls);
         late.into_iter()
             .map(|(polled, tid, ns)| {
-                StuckPoll::new(polled, (thread_name(tid), Duration::from_nanos(ns)), true, stuck_threads)
+                StuckPoll::new(polled, (thread_name(tid), Duration::from_nanos(ns)), true, stuck_threads.max(1))
             })
             .collect()
     }
@@ -361,6 +362,19 @@ mod tests {
 
     fn forget(blockers: &Blockers, task: Id) {
         blockers.judge(task, 0, Some(0));
+    }
+
+    /// The thread may have come back by the time it is told of.
+    #[test]
+    fn r03_a_poll_that_is_told_of_was_one_of_those_that_are_stuck() {
+        let blockers = Blockers::new();
+        let told = |stuck| {
+            let begun = blockers.begin(Polled::BlockOn);
+            let told = blockers.untold(u64::MAX, stuck);
+            begun.leave(&mut blockers.polls.lock());
+            told.into_iter().map(|poll| poll.stuck_threads).collect::<Vec<_>>()
+        };
+        assert_eq!((told(0), told(3)), (vec![1], vec![3]));
     }
 
     /// Else each poll would pay for the question.

@@ -116,7 +116,10 @@ impl Sched {
         let list = lines.concat();
         let and_more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
         let leaked = tasks.iter().filter(|task| task.leaked).count();
-        let count = format!("{} tasks wait, {leaked} of them leaked; {} threads wait", tasks.len(), threads.len());
+        let count = match (tasks.len(), threads.len()) {
+            (0, 0) => "no task waits, and no other thread".to_owned(),
+            (tasks, threads) => format!("{tasks} tasks wait, {leaked} of them leaked; {threads} threads wait"),
+        };
         match why {
             Why::Leak(at) => format!(
                 "deadlock: the future in the `block_on` at {at} waits, and no waker of it is left: it can never go on\n\

@@ -112,8 +112,8 @@ fn is_last(word: usize) -> bool {
 /// After a wake: an idle task is held, one that is held was woken.
 #[inline]
 fn woken(word: usize) -> usize {
-    const { assert!(HELD == 1 && WOKEN == HELD << 1) };
-    word | HELD << (word & HELD)
+    const { assert!(WOKEN == 2 * HELD) };
+    word | HELD | 2 * (word & HELD)
 }
 
 impl State {
