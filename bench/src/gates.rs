@@ -159,7 +159,9 @@ pub fn check(file: &Path, record: bool) -> io::Result<bool> {
         return Err(io::Error::other("the ceilings are those of the system's allocator: build without `mimalloc`"));
     }
     let rustc = env!("GMP_BENCH_RUSTC").to_owned();
-    let recorded: Option<Ceilings> = if record { None } else { Some(serde_json::from_slice(&fs::read(file)?)?) };
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
+    let read = || serde_json::from_slice(&fs::read(file)?).map_err(io::Error::from);
+    let recorded: Option<Ceilings> = if record { None } else { Some(read().map_err(named)?) };
     let same = recorded.as_ref().is_none_or(|recorded| recorded.rustc == rustc);
     if let Some(recorded) = recorded.as_ref().filter(|_| !same) {
         println!("SKIPPED: instructions are not compared: recorded with {}, built by {rustc}", recorded.rustc);
@@ -200,7 +202,7 @@ pub fn check(file: &Path, record: bool) -> io::Result<bool> {
         // Three digits are as many as are the same in the next run.
         let round = |figure: &mut f64| *figure = (*figure * 1e3).round() / 1e3;
         ceilings.values_mut().flat_map(BTreeMap::values_mut).for_each(round);
-        fs::write(file, serde_json::to_string_pretty(&Ceilings { rustc, ceilings })? + "\n")?;
+        fs::write(file, serde_json::to_string_pretty(&Ceilings { rustc, ceilings })? + "\n").map_err(named)?;
     }
     Ok(hold)
 }

@@ -51,6 +51,9 @@ fn usage() -> String {
     format!("{USAGE}{}.", names.join(", "))
 }
 
+/// More processors gmp does not take.
+const PROCS_MAX: usize = 1024;
+
 enum Job {
     Help,
     List,
@@ -113,12 +116,15 @@ fn parse() -> Result<Job, Box<dyn Error>> {
             Arg::Long("scenario") => names.extend(split(args.value()?.string()?)),
             Arg::Long("peer") => peer_names.extend(split(args.value()?.string()?)),
             Arg::Long("procs") => {
-                for number in split(args.value()?.string()?) {
-                    procs.push(number.parse::<usize>().map_err(|error| format!("--procs {number}: {error}"))?);
+                for given in split(args.value()?.string()?) {
+                    let asked = number("procs", &given)?;
+                    if !procs.contains(&asked) {
+                        procs.push(asked);
+                    }
                 }
             }
-            Arg::Long("rounds") => rounds = Some(args.value()?.parse::<usize>()?),
-            Arg::Long("settle") => settle = args.value()?.parse::<usize>()?,
+            Arg::Long("rounds") => rounds = Some(number("rounds", &args.value()?.string()?)?),
+            Arg::Long("settle") => settle = number("settle", &args.value()?.string()?)?,
             Arg::Long("json") => json = Some(args.value()?.string()?),
             Arg::Long("publish") => publish = Some(PathBuf::from(args.value()?)),
             Arg::Long("quick") => quick = true,
@@ -175,8 +181,8 @@ fn parse() -> Result<Job, Box<dyn Error>> {
         procs.dedup();
     }
     let rounds = rounds.unwrap_or(if quick { 1 } else { 7 });
-    if procs.contains(&0) || rounds == 0 {
-        return Err("--procs and --rounds want numbers from 1".into());
+    if rounds == 0 || procs.iter().any(|procs| !(1..=PROCS_MAX).contains(procs)) {
+        return Err(format!("--rounds wants a number from 1, --procs numbers from 1 to {PROCS_MAX}").into());
     }
     if settle > 0 && (rounds < verdict::ROUNDS || settle <= rounds) {
         return Err(format!("--settle wants --rounds of {} or more, and more than those", verdict::ROUNDS).into());
@@ -192,6 +198,13 @@ fn parse() -> Result<Job, Box<dyn Error>> {
     }
     scenarios.retain(|scenario| chosen(scenario.name, &names));
     peers.retain(|peer| chosen(peer.name, &peer_names));
+    let is_run = |scenario: &Info| {
+        let procs = if scenario.slow { &slow_procs } else { &procs };
+        procs.iter().any(|&procs| peers.iter().any(|peer| (peer.takes_part)(scenario, procs)))
+    };
+    if !scenarios.iter().any(is_run) {
+        return Err("none of these peers takes part in one of these scenarios".into());
+    }
     let mut skipped = Vec::new();
     if scenarios.iter().any(http::needs_wrk) && !http::has_wrk() {
         skipped = scenarios.iter().filter(|scenario| http::needs_wrk(scenario)).map(|scenario| scenario.name).collect();
@@ -204,6 +217,11 @@ fn parse() -> Result<Job, Box<dyn Error>> {
         publish,
         skipped,
     })
+}
+
+/// The number that an option was given.
+fn number(option: &str, given: &str) -> Result<usize, String> {
+    given.parse().map_err(|error| format!("--{option} {given}: {error}"))
 }
 
 /// What a reader has to know of this run before it begins: what is left out, and what is not as it should be.
@@ -286,14 +304,19 @@ fn compare(
     Ok(if failed || !lost.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let job = match parse() {
-        Ok(job) => job,
-        Err(error) => {
-            eprintln!("gmp-bench: {error}\n\n{}", usage());
-            return Ok(ExitCode::from(2));
-        }
+fn main() -> ExitCode {
+    let (error, code) = match parse() {
+        Ok(job) => match run_job(job) {
+            Ok(code) => return code,
+            Err(error) => (error.to_string(), ExitCode::FAILURE),
+        },
+        Err(error) => (format!("{error}\n--help prints the options"), ExitCode::from(2)),
     };
+    tell(&format!("gmp-bench: {error}"));
+    code
+}
+
+fn run_job(job: Job) -> Result<ExitCode, Box<dyn Error>> {
     match job {
         Job::Help => println!("{}", usage()),
         Job::List => {

@@ -1,6 +1,6 @@
 //! Every scenario on every peer, in tiny sizes, through the program itself.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -131,11 +131,33 @@ fn help_names_all_that_needs_wrk() {
 
 #[test]
 fn wrong_arguments_are_named() {
-    for args in
-        [["--scenario", "nonsense"], ["--peer", "nonsense"], ["--procs", "0"], ["--rounds", "none"], ["--settle", "7"]]
-    {
-        let output = Command::new(env!("CARGO_BIN_EXE_gmp-bench")).args(args).output().expect("the program starts");
-        assert_eq!(output.status.code(), Some(2), "{args:?}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains("usage: gmp-bench"), "{args:?}");
+    for (args, said) in [
+        ("--scenario nonsense", "no scenario is called nonsense"),
+        ("--peer nonsense", "no peer is called nonsense"),
+        ("--procs 0", "--procs numbers from 1 to 1024"),
+        ("--procs 2000", "--procs numbers from 1 to 1024"),
+        ("--procs two", "--procs two: invalid digit"),
+        ("--rounds none", "--rounds none: invalid digit"),
+        ("--settle 7", "--settle wants"),
+        ("--settle", "missing argument"),
+        ("--peer monoio --scenario yield-200", "none of these peers takes part"),
+    ] {
+        let output = bench(args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args}: {stderr}");
+        assert!(stderr.contains(said) && stderr.ends_with("--help prints the options\n"), "{args}: {stderr}");
     }
+    let output = bench("--gates /nowhere/gates.json");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.starts_with("gmp-bench: /nowhere/gates.json: "), "{stderr}");
+    // Else the second one looks like another peer.
+    let output = bench("--quick --peer gmp --scenario yield-1 --procs 1,1");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(stdout.lines().filter(|line| line.contains("1P gmp")).count(), 1, "{stdout}");
+}
+
+fn bench(args: &str) -> Output {
+    let args = args.split(' ');
+    Command::new(env!("CARGO_BIN_EXE_gmp-bench")).args(args).output().expect("the program starts")
 }

@@ -1,5 +1,6 @@
-//! What a thread is to the runtime right now: (runtime, processor or none). A worker, a `block_on`, an `enter()` guard
-//! and shutdown each put theirs in and put the former one back, so that they nest like a stack.
+//! What a thread is to the runtime right now: (runtime, processor or none), and whose poll it is in. A worker, a
+//! `block_on`, an `enter()` guard and shutdown each put theirs in and put the former one back, so that they nest like a
+//! stack.
 //!
 //! 1. The cell has no destructor and is never borrowed, so that wakes in the destructor of another thread-local work.
 //! 2. `processor` is set if and only if this thread holds that processor. Nothing puts a former one back but the code
@@ -376,7 +377,8 @@ mod tests {
         assert!(wakes_itself(INNER));
         assert!(inner.ends());
         assert!(outer.ends(), "it woke itself before");
-        let again = Polling::begins(OUTER);
-        assert!(!again.ends(), "that was before");
+        let outer = Polling::begins(OUTER);
+        assert!(!Polling::begins(INNER).ends());
+        assert!(!outer.ends(), "that was before");
     }
 }

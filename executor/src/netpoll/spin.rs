@@ -132,8 +132,7 @@ impl Spin {
                 gap = gap.max(now - last);
                 last = now;
             }
-            // What came while this thread was off the CPU was not late.
-            let is_late = count > 0 && gap < GAP_NS && self.is_late(last - start);
+            let is_late = count > 0 && self.is_late(last - start);
             if !is_late {
                 self.learn(count > 0, gap);
             }
@@ -207,7 +206,8 @@ impl Spin {
         is_late
     }
 
-    /// Nobody looks for a while, which is longer each time that it comes again soon.
+    /// Nobody looks for a while, which is longer each time that it comes again soon. What was asked is forgotten: what
+    /// came while a thread had no CPU was not late.
     fn pause(&self, finds: u32) {
         let again = if finds < RUN { self.contended.load(Relaxed) } else { 0 };
         self.contended.store((again + 1).min(CONTENDED_MAX), Relaxed);

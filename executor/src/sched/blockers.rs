@@ -288,8 +288,8 @@ impl Blockers {
         }
     }
 
-    /// Those polls that have lasted for long and were not told of. Each is one of so many that are stuck now, or was one
-    /// a moment ago.
+    /// Those polls that have lasted for long and were not told of. Each is one of so many that are stuck now, or was
+    /// one a moment ago.
     pub(crate) fn untold(&self, now: u64, stuck_threads: usize) -> Vec<StuckPoll> {
         let mut polls = self.polls.lock();
         let late = polls.iter_mut().filter(|poll| !poll.told && now.saturating_sub(poll.since) >= poll.tell_after);

@@ -2,11 +2,11 @@
 //! header, which is the same for all, and the future, which its outcome replaces. `task` makes, runs and discards
 //! cells, wakers and handles lead to them; who may do what, and when the memory goes, is `state`'s.
 //!
-//! 1. The header is written before the state says that there is a task, and only the id of a task in the registry after
-//!    that, by who has the unit, before it is first queued.
+//! 1. The header is written before the state says that there is a task. After that only its word is, by who has the
+//!    unit: the id of a task in the registry, before it is first queued, and that a closure is in no queue any more.
 //! 2. What a step needs of the cell is read before the change of the word that lets it go, and before a push:
 //!    afterwards another thread may run the task to its end and free it.
-//! 3. A wake only pushes. Nothing here runs the user's code but [`poll`], [`abandon`], the drop of an outcome and the
+//! 3. A wake only pushes, or tells the poll in which the task wakes itself. Nothing here runs the user's code but [`poll`], [`abandon`], the drop of an outcome and the
 //!    clone, wake and drop of the waker in the cell, which is that of who waits for the task.
 //! 4. All tasks have one waker vtable, so that `Waker::will_wake` knows two wakers of a task, and one indirect call
 //!    polls.
@@ -408,6 +408,8 @@ pub(super) unsafe fn run_closure(task: Task, sched: &'static Sched) -> Option<Wa
         if header.state.start() {
             (header.vtable.abandon)(task, Failure::ABORTED);
         } else {
+            // Who aborts it from here on need not look for it.
+            header.word.store(header.word.load(Relaxed) & !BLOCKING, Relaxed);
             let ended = (header.vtable.poll)(task);
             debug_assert!(ended, "a closure was not ready");
         }

@@ -194,6 +194,7 @@ unsafe fn abort(task: Task) {
         if header.state.abort() {
             task.ready();
         } else if header.word.load(Relaxed) & BLOCKING != 0 && header.state.is_alive() {
+            // It may be in the queue of the pool.
             task.sched().abort_blocking(task.address());
         }
     }
