@@ -113,7 +113,7 @@ fn is_last(word: usize) -> bool {
 #[inline]
 fn woken(word: usize) -> usize {
     const { assert!(WOKEN == 2 * HELD) };
-    word | HELD | 2 * (word & HELD)
+    word | HELD | (2 * (word & HELD))
 }
 
 impl State {
