@@ -6,8 +6,9 @@
 //!    unit: the id of a task in the registry, before it is first queued, and that a closure is in no queue any more.
 //! 2. What a step needs of the cell is read before the change of the word that lets it go, and before a push:
 //!    afterwards another thread may run the task to its end and free it.
-//! 3. A wake only pushes, or tells the poll in which the task wakes itself. Nothing here runs the user's code but [`poll`], [`abandon`], the drop of an outcome and the
-//!    clone, wake and drop of the waker in the cell, which is that of who waits for the task.
+//! 3. A wake only pushes, or tells the poll in which the task wakes itself. Nothing here runs the user's code but
+//!    [`poll`], [`abandon`], the drop of an outcome and the clone, wake and drop of the waker in the cell, which is
+//!    that of who waits for the task.
 //! 4. All tasks have one waker vtable, so that `Waker::will_wake` knows two wakers of a task, and one indirect call
 //!    polls.
 
