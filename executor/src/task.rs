@@ -31,7 +31,7 @@
 //! |--------|-----------------------------------------------------------------------------------------|
 //! | 63     | nothing here; a flag of `bound`                                                         |
 //! | 62     | the memory is that of an arena, which shutdown walks; the task is in no registry        |
-//! | 61     | a blocking closure: queued for the pool, or on a processor                              |
+//! | 61     | a blocking closure that no thread of the pool has begun                                 |
 //! | 53–60  | shard of the registry; the last one stands for all local sets, which number on their own, the one before for all arenas, where a runtime counts |
 //! | 26–52  | index in the shard                                                                      |
 //! | 0–25   | how many tasks the shard had seen before, so that ids of live tasks and their like differ |

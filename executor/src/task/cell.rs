@@ -2,8 +2,9 @@
 //! header, which is the same for all, and the future, which its outcome replaces. `task` makes, runs and discards
 //! cells, wakers and handles lead to them; who may do what, and when the memory goes, is `state`'s.
 //!
-//! 1. The header is written before the state says that there is a task. After that only its word is, by who has the
-//!    unit: the id of a task in the registry, before it is first queued, and that a closure is in no queue any more.
+//! 1. The header is written before the state says that there is a task. After that, besides what `state` guards, only
+//!    its `word` is, by who has the unit: the id of a task in the registry, before it is first queued, and that a
+//!    thread of the pool has begun a closure.
 //! 2. What a step needs of the cell is read before the change of the word that lets it go, and before a push:
 //!    afterwards another thread may run the task to its end and free it.
 //! 3. A wake only pushes, or tells the poll in which the task wakes itself. Nothing here runs the user's code but
@@ -43,7 +44,7 @@ struct Header {
     vtable: &'static Vtable,
     /// Where the task was spawned.
     location: &'static Location<'static>,
-    /// The id and the kind: see `task`. Written before the task is queued.
+    /// The id and the kind: see `task`, and invariant 1.
     word: AtomicU64,
     /// Of who waits for the task. Guarded by the word: invariant 4 of `state`.
     waker: UnsafeCell<MaybeUninit<Waker>>,

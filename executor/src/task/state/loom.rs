@@ -270,27 +270,6 @@ fn r01_a_wake_of_a_task_that_yields_is_not_lost() {
     }
 }
 
-/// Nor is its abort, beside a wake.
-#[test]
-fn r15_an_abort_against_a_task_that_yields_is_not_lost() {
-    loom::model(|| {
-        let cell = Cell::yielding(1, usize::MAX, 1);
-        let waker = spawn(&cell, Cell::wake_by_value);
-        let aborter = spawn(&cell, |cell| {
-            if cell.state.abort() {
-                cell.push();
-            }
-        });
-        cell.run();
-        waker.join().unwrap();
-        aborter.join().unwrap();
-        cell.run_all();
-        assert!(cell.join(1), "the abort was lost");
-        cell.leave(true);
-        cell.assert_over();
-    });
-}
-
 /// Two wake at once, one of them by reference, and one of the wakes finds the other's. The poll that is going on, or
 /// the next one, sees what both wrote.
 #[test]
@@ -440,25 +419,27 @@ fn r02_a_wake_of_a_task_that_ends_queues_nothing() {
     });
 }
 
-/// The abort ends a task that waits, or comes too late; it is queued once, and its handle told.
+/// The abort ends a task that waits, or has yielded, or comes too late; it is queued once, and its handle told.
 #[test]
 fn r15_an_abort_against_a_poll_and_a_wake() {
-    loom::model(|| {
-        let cell = Cell::new(1, usize::MAX);
-        let waker = spawn(&cell, Cell::wake_by_value);
-        let aborter = spawn(&cell, |cell| {
-            if cell.state.abort() {
-                cell.push();
-            }
+    for yields in [0, 1] {
+        loom::model(move || {
+            let cell = Cell::yielding(1, usize::MAX, yields);
+            let waker = spawn(&cell, Cell::wake_by_value);
+            let aborter = spawn(&cell, |cell| {
+                if cell.state.abort() {
+                    cell.push();
+                }
+            });
+            cell.run();
+            waker.join().unwrap();
+            aborter.join().unwrap();
+            cell.run_all();
+            assert!(cell.join(1), "the abort was lost");
+            cell.leave(true);
+            cell.assert_over();
         });
-        cell.run();
-        waker.join().unwrap();
-        aborter.join().unwrap();
-        cell.run_all();
-        assert!(cell.join(1), "the abort was lost");
-        cell.leave(true);
-        cell.assert_over();
-    });
+    }
 }
 
 /// Shutdown looks at a cell whose task ends, and at the next task in the same memory: it has a reference to one that is
