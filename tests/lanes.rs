@@ -119,6 +119,79 @@ fn r03_a_task_that_computes_in_each_poll_keeps_nobody_waiting() {
     });
 }
 
+/// Many at once, with one processor for all, and each computes until all of them are in a poll. When the watcher has
+/// found two the others are left to lanes, and what else there is goes on.
+#[test]
+fn r03_tasks_spawned_where_tasks_compute_for_long_are_left_to_lanes() {
+    const TASKS: u64 = 16;
+    alone(|| {
+        let runtime = builder().build().unwrap();
+        let _light = Light::on(&runtime);
+        // On a machine that is busy lanes may get no CPU for a while, and no place is known for a second then.
+        loop {
+            let before = runtime.metrics();
+            let begun = Arc::new(AtomicU64::new(0));
+            let tasks: Vec<_> = (0..TASKS)
+                .map(|_| {
+                    let begun = begun.clone();
+                    runtime.spawn(async move {
+                        begun.fetch_add(1, Relaxed);
+                        while begun.load(Relaxed) < TASKS {
+                            std::hint::spin_loop();
+                        }
+                    })
+                })
+                .collect();
+            tasks.into_iter().for_each(|task| runtime.block_on(task).unwrap());
+            let after = runtime.metrics();
+            let (rescues, on_lanes) = (after.rescues - before.rescues, after.lane_polls - before.lane_polls);
+            if rescues <= 4 && on_lanes >= TASKS - 4 {
+                break;
+            }
+        }
+    });
+}
+
+/// A program may spawn all that it has by one line. Two others of it are behind many that compute until both were
+/// polled: the first is tried before those that are known by then, and the second goes the way of the first.
+#[test]
+fn r03_one_spawned_where_many_compute_does_not_wait_for_all_of_them() {
+    const TASKS: u64 = 16;
+    fn spawn(runtime: &Runtime, future: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        runtime.spawn(future)
+    }
+    alone(|| {
+        loop {
+            // A new one, which knows of none of them.
+            let runtime = builder().build().unwrap();
+            let (begun, light) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+            let mut tasks = Vec::new();
+            for _ in 0..TASKS {
+                let (begun, light) = (begun.clone(), light.clone());
+                tasks.push(spawn(&runtime, async move {
+                    begun.fetch_add(1, Relaxed);
+                    while light.load(Relaxed) < 2 {
+                        std::hint::spin_loop();
+                    }
+                }));
+            }
+            let before_last = Arc::new(AtomicU64::new(0));
+            for _ in 0..2 {
+                let (begun, light, before_last) = (begun.clone(), light.clone(), before_last.clone());
+                tasks.push(spawn(&runtime, async move {
+                    before_last.store(begun.load(Relaxed), Relaxed);
+                    light.fetch_add(1, Relaxed);
+                }));
+            }
+            tasks.into_iter().for_each(|task| runtime.block_on(task).unwrap());
+            // On a machine that is busy it may take a while until a lane gets a CPU, and hogs come to others.
+            if before_last.load(Relaxed) <= TASKS / 2 {
+                break;
+            }
+        }
+    });
+}
+
 #[test]
 fn r03_a_task_that_computes_no_more_is_like_the_others() {
     alone(|| {

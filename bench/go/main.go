@@ -126,6 +126,7 @@ var scenarios = map[string]func(c *cell) outcome{
 	"hello-pipelined":        func(c *cell) outcome { return httpHello(c, serveByHand, "-c64", true) },
 	"late-block":             func(c *cell) outcome { return lateTimer(c, block) },
 	"late-burn":              func(c *cell) outcome { return lateTimer(c, burn) },
+	"late-burst":             lateBurst,
 	"late-block-echo":        func(c *cell) outcome { return lateEcho(c, block) },
 	"late-burn-echo":         func(c *cell) outcome { return lateEcho(c, burn) },
 	"http-steady":            func(c *cell) outcome { return httpRate(c, 0, nil, 0) },

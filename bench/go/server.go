@@ -71,13 +71,64 @@ func holdTime(c *cell) time.Duration {
 
 func lateTimer(c *cell, hold func(time.Duration)) outcome {
 	each := holdTime(c)
-	type beats struct{ late, worst []float64 }
+	heart := beat(6 * each)
+	before := used()
+	var beside hogs
+	beside.start(c.procs, hold, each)
+	all := <-heart
+	cost := used().since(before)
+	beside.end()
+	return all.outcome(cost)
+}
+
+func lateBurst(c *cell) outcome {
+	steps := pick(c, 12_000_000, 120_000)
+	lasting, every := pick(c, 5*stretch, 4*period), pick(c, stretch, 2*period)
+	heart := beat(lasting)
+	before := used()
+	var bursts sync.WaitGroup
+	bursts.Go(func() {
+		start := time.Now()
+		for number := time.Duration(0); ; number++ {
+			time.Sleep(number*every - time.Since(start))
+			if time.Since(start) >= lasting {
+				return
+			}
+			var burst sync.WaitGroup
+			for range 8 * c.procs {
+				burst.Go(func() { compute(steps) })
+			}
+			burst.Wait()
+		}
+	})
+	all := <-heart
+	cost := used().since(before)
+	bursts.Wait()
+	return all.outcome(cost)
+}
+
+var computed atomic.Uint64
+
+func compute(steps int) {
+	number := uint64(1)
+	for range steps {
+		number ^= number << 13
+		number ^= number >> 7
+		number ^= number << 17
+	}
+	computed.Store(number)
+}
+
+// beats is how late each came, in milliseconds, and the worst of each stretch.
+type beats struct{ late, worst []float64 }
+
+func beat(lasting time.Duration) <-chan beats {
 	const none = -1.0
 	heart := make(chan beats)
 	go func() {
 		// What is left of the time after the last whole stretch belongs to it.
-		all := beats{worst: slices.Repeat([]float64{none}, int(max(1, 6*each/stretch)))}
-		for start := time.Now(); time.Since(start) < 6*each; {
+		all := beats{worst: slices.Repeat([]float64{none}, int(max(1, lasting/stretch)))}
+		for start := time.Now(); time.Since(start) < lasting; {
 			due := time.Now().Add(period)
 			time.Sleep(period)
 			late := max(0, time.Since(due).Seconds()*1e3)
@@ -89,12 +140,10 @@ func lateTimer(c *cell, hold func(time.Duration)) outcome {
 		all.worst = slices.DeleteFunc(all.worst, func(worst float64) bool { return worst == none })
 		heart <- all
 	}()
-	before := used()
-	var beside hogs
-	beside.start(c.procs, hold, each)
-	all := <-heart
-	cost := used().since(before)
-	beside.end()
+	return heart
+}
+
+func (all beats) outcome(cost usage) outcome {
 	return lateOutcome(median(all.worst), quantiles(all.late), cost, []extra{{"beats", "", float64(len(all.late))}})
 }
 

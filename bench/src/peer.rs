@@ -67,7 +67,8 @@ pub trait Peer: Sized + Send + Sync + 'static {
         F: Future + Send + 'static,
         F::Output: Send + 'static;
 
-    /// Spawns from inside a task.
+    /// Spawns from inside a task, for the caller: a runtime may tell tasks apart by where they were spawned.
+    #[track_caller]
     fn spawn<F>(future: F) -> Self::Join<F::Output>
     where
         F: Future + Send + 'static,

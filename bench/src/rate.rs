@@ -30,7 +30,7 @@ use crate::stats;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Of each such stretch, by when requests were due, the p99.9 is taken.
-const STRETCH: Duration = Duration::from_millis(250);
+pub const STRETCH: Duration = Duration::from_millis(250);
 
 /// What is still awaited after the last request was due.
 const DRAIN: Duration = Duration::from_millis(300);

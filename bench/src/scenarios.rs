@@ -205,6 +205,7 @@ pub fn all<P: Peer>() -> Vec<Scenario<P>> {
         inside(idle::TICKING, idle::ticking),
         inside(late::BLOCK, late::block),
         inside(late::BURN, late::burn),
+        inside(late::BURST, late::burst),
         inside(late::BLOCK_ECHO, late::block_echo),
         inside(late::BURN_ECHO, late::burn_echo),
         inside(tail::BURN, tail::burn),

@@ -228,7 +228,8 @@ pub struct Metrics {
     pub rescues: u64,
     /// Polls of tasks that are known to block: their processor went on without them before they began.
     pub blocker_polls: u64,
-    /// Polls of tasks that are known to compute for long: on a thread beside the processors.
+    /// Polls of tasks that are known to compute for long, or were spawned where tasks do: on a thread beside the
+    /// processors.
     pub lane_polls: u64,
     /// Times `sysmon` took a processor from a blocking call.
     pub retakes: u64,

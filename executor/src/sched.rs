@@ -81,6 +81,7 @@ mod known;
 pub(crate) mod lanes;
 mod memory;
 pub(crate) mod paused;
+mod places;
 mod procs;
 mod quiet;
 mod ready;

@@ -611,6 +611,12 @@ impl Sched {
         let (polled, thread) = (p.polled(), suspect.thread());
         let is_limit = self.beside.threads() >= self.max_stuck();
         let threads = if is_limit { None } else { self.rescue(p, suspect) };
+        // Before it is told of: the machine that gets the processor comes to the next task, which may be another such.
+        match (threads, polled) {
+            (Some(_), Polled::Task(task, _)) if suspect.was_blocked() => self.blockers.learn(task, now),
+            (Some(_), Polled::Task(_, location)) => self.blockers.learn_place(location, now),
+            _ => {}
+        }
         // Not rescued, and below the limit: the poll ended at the last moment.
         if threads.is_none() && (!is_limit || suspect.is_told()) {
             return false;
@@ -618,9 +624,6 @@ impl Sched {
         let rescued = threads.is_some();
         let threads = threads.unwrap_or_else(|| self.beside.threads());
         let stuck = StuckPoll::new(polled, (thread, suspect.polling_for(now)), rescued, threads);
-        if let (true, true, Polled::Task(task, _)) = (rescued, suspect.was_blocked(), polled) {
-            self.blockers.learn(task, now);
-        }
         self.tell(&stuck, now, warned);
         rescued
     }

@@ -386,6 +386,14 @@ pub(crate) fn polled(unit: &Unit) -> Polled {
     unsafe { Polled::Task(task.id(), task.location()) }
 }
 
+/// Where it was spawned, and a number for the type of its future; `None` if it is a blocking closure, of which more is
+/// known by its kind.
+pub(crate) fn spawned_as(unit: &Unit) -> Option<(&'static Location<'static>, usize)> {
+    let task = Task::of_unit(unit);
+    // SAFETY: the unit keeps the task.
+    unsafe { (!task.is_closure()).then(|| (task.location(), task.type_number())) }
+}
+
 /// Polls the task once on `p`, which this thread holds.
 #[inline]
 pub(crate) fn run(unit: Unit, p: &Processor) {

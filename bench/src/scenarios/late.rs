@@ -1,7 +1,9 @@
 //! S14 and S15 in small: how late a heartbeat comes, or the answer to one byte string, beside a task for each thread
-//! that holds it for 200 ms in every poll. Each quarter of a second has a poll that begins, so the worst of each is
-//! taken, and the median of these is compared, not one moment of the machine; the worst of all is printed beside it.
+//! that holds it for 200 ms in every poll, or beside many that compute for as long in all. Each quarter of a second has
+//! a poll that begins, or the many, so the worst of each is taken, and the median of these is compared, not one moment
+//! of the machine; the worst of all is printed beside it.
 
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -27,6 +29,12 @@ pub const BLOCK: Info = info(
 pub const BURN: Info = info(
     "late-burn",
     "usual worst of a quarter second, delay of a 5 ms heartbeat; a task a thread computes 200 ms a poll",
+);
+
+/// A timer beside tasks that are many, and each compute in their only poll.
+pub const BURST: Info = info(
+    "late-burst",
+    "usual worst of a quarter second, delay of a 5 ms heartbeat; 8 tasks a thread, spawned in it at once, compute 25 ms",
 );
 
 /// A TCP echo beside tasks that sleep inside `poll`.
@@ -56,6 +64,46 @@ pub fn burn<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
     timer(peer, cell, server::burn)
 }
 
+/// Runs [`BURST`].
+pub fn burst<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
+    /// A task of it, in steps of [`compute`]: some 25 ms on the machine of the README.
+    const STEPS: u32 = 12_000_000;
+    let (tasks, steps) = (8 * cell.procs, cell.pick(STEPS, STEPS / 100));
+    let (lasting, every) = cell.pick((5 * rate::STRETCH, rate::STRETCH), (4 * PERIOD, 2 * PERIOD));
+    peer.block_on_inside(async move {
+        let heart = P::spawn(beat::<P>(lasting));
+        let start = Usage::now();
+        let bursts = P::spawn(async move {
+            let start = Instant::now();
+            for number in 0.. {
+                P::sleep((number * every).saturating_sub(start.elapsed())).await;
+                if start.elapsed() >= lasting {
+                    return;
+                }
+                let burst: Vec<_> = (0..tasks).map(|_| P::spawn(async move { compute(steps) })).collect();
+                for task in burst {
+                    task.await;
+                }
+            }
+        });
+        let late_ms = heart.await;
+        let usage = Usage::now() - start;
+        bursts.await;
+        beats(late_ms, lasting, usage)
+    })
+}
+
+/// As much work for whoever does it, however many share the CPUs.
+fn compute(steps: u32) {
+    let mut number = black_box(1_u64);
+    for _ in 0..steps {
+        number ^= number << 13;
+        number ^= number >> 7;
+        number ^= number << 17;
+    }
+    black_box(number);
+}
+
 /// Runs [`BLOCK_ECHO`].
 pub fn block_echo<P: Peer>(peer: &P, cell: &Cell) -> Outcome {
     echo(peer, cell, std::thread::sleep)
@@ -75,16 +123,7 @@ fn timer<P: Peer>(peer: &P, cell: &Cell, hold: fn(Duration)) -> Outcome {
     let lasting = hogs.time * 6;
     peer.block_on_inside(async move {
         let stop = Arc::new(AtomicBool::new(false));
-        let heart = P::spawn(async move {
-            let start = Instant::now();
-            let mut late_ms = Vec::new();
-            while start.elapsed() < lasting {
-                let due = Instant::now() + PERIOD;
-                P::sleep(PERIOD).await;
-                late_ms.push((due - start, due.elapsed().as_secs_f64() * 1e3));
-            }
-            late_ms
-        });
+        let heart = P::spawn(beat::<P>(lasting));
         let usage = Usage::now();
         let tasks = hogs.spawn::<P>(&stop, &Arc::new(AtomicU64::new(0)));
         let late_ms = heart.await;
@@ -93,12 +132,28 @@ fn timer<P: Peer>(peer: &P, cell: &Cell, hold: fn(Duration)) -> Outcome {
         for task in tasks {
             task.await;
         }
-        let beats = Extra::new("beats", late_ms.len() as f64, "");
-        let usual = rate::usual_p999(&late_ms, lasting);
-        let mut late_ms: Vec<f64> = late_ms.into_iter().map(|(_, ms)| ms).collect();
-        late_ms.sort_by(f64::total_cmp);
-        outcome(usual, rate::quantiles(&late_ms), usage, [beats])
+        beats(late_ms, lasting, usage)
     })
+}
+
+/// How late each beat came: from the start, and in milliseconds.
+async fn beat<P: Peer>(lasting: Duration) -> Vec<(Duration, f64)> {
+    let start = Instant::now();
+    let mut late_ms = Vec::new();
+    while start.elapsed() < lasting {
+        let due = Instant::now() + PERIOD;
+        P::sleep(PERIOD).await;
+        late_ms.push((due - start, due.elapsed().as_secs_f64() * 1e3));
+    }
+    late_ms
+}
+
+fn beats(late_ms: Vec<(Duration, f64)>, lasting: Duration, usage: Usage) -> Outcome {
+    let beats = Extra::new("beats", late_ms.len() as f64, "");
+    let usual = rate::usual_p999(&late_ms, lasting);
+    let mut late_ms: Vec<f64> = late_ms.into_iter().map(|(_, ms)| ms).collect();
+    late_ms.sort_by(f64::total_cmp);
+    outcome(usual, rate::quantiles(&late_ms), usage, [beats])
 }
 
 /// Unlike the heartbeat, whose next beat counts from when the last one came, an echo is due every 5 ms in any case.

@@ -175,7 +175,8 @@ impl Builder {
     }
 
     /// How many threads may be stuck in a poll while their processor goes on without them (512). At the limit a stuck
-    /// poll keeps its processor, and the tasks behind it wait for it. 0 is `rescue(None)`.
+    /// poll keeps its processor, and the tasks behind it wait for it. So many polls may last for long, too, on the
+    /// threads for tasks that are known to compute for long. 0 is `rescue(None)`.
     pub fn max_stuck(mut self, threads: usize) -> Self {
         self.config.max_stuck = (threads > 0).then_some(threads);
         self

@@ -8,12 +8,13 @@
 //! `block_in_place` or a `block_on`, says nothing of the rest. It is suspected when a machine that looks around after
 //! each pick finds that one poll of it took long; the next poll of a suspect is measured, and one that computes for
 //! long while others wait or may come becomes a burner. It stays one until its polls have not computed for
-//! [`STILL_NS`] during [`SHORT_FOR_NS`].
+//! [`STILL_NS`] during [`SHORT_FOR_NS`]. Of a task that was never polled the place may be known where it was spawned
+//! (see `places`).
 //!
 //! 1. What is known is a hint: entries are read without order, and where a set is full, one more is not known, unless
 //!    one of them was not found to block for [`STAYS_NS`]. They are written under the lock of `polls`, and the filter
 //!    with them: it has the bit of each that is known and no others, so a poll of one that is not mostly costs no more
-//!    than a look at it.
+//!    than a look at it. While any place is known it has all bits.
 //! 2. Before a poll of a blocker the machine does to its own processor what a rescue does (see `stuck`), between two
 //!    polls, under the scheduler lock: of it and `sysmon` one finds the processor to be the table's no more. From there
 //!    on it polls on a husk.
@@ -22,10 +23,12 @@
 //! 4. Too many burners are none, for [`CROWDED_NS`] and more: of many that compute alike, some would have threads of
 //!    their own and the others share the processors.
 
+use std::panic::Location;
 use std::time::Duration;
 
 use super::Sched;
 use super::known::{Known, Noted, bit};
+use super::places::{Kind, Places};
 use super::stuck::{BLOCKED_NS, StuckPoll, cpu_ns, thread_name};
 use crate::blocking;
 use crate::clock;
@@ -62,6 +65,17 @@ const SHORT_FOR_NS: u64 = 20_000_000;
 /// A poll of a burner that lasts for so long, in nanoseconds, is told of, and counts as no lane's any more.
 pub(super) const LASTS_NS: u64 = 10_000_000;
 
+/// Why nobody is to be a burner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// There are too many.
+    Crowded,
+    /// No thread is to be had for a lane.
+    NoThread,
+    /// No lane comes to those that wait.
+    Stalled,
+}
+
 /// Who is known, and who of them is being polled.
 pub(crate) struct Blockers {
     /// A bit for each that is known, several may share one: what is asked before each poll.
@@ -69,6 +83,7 @@ pub(crate) struct Blockers {
     blocks: Known,
     burns: Known,
     suspects: Known,
+    places: Places,
     /// How many suspects in a row were none, and until when nobody is suspected after that.
     acquitted: AtomicU32,
     trusted_until: AtomicU64,
@@ -98,6 +113,7 @@ impl Blockers {
             blocks: Known::new(),
             burns: Known::new(),
             suspects: Known::new(),
+            places: Places::new(),
             acquitted: AtomicU32::new(0),
             trusted_until: AtomicU64::new(0),
             crowded_until: AtomicU64::new(0),
@@ -124,6 +140,26 @@ impl Blockers {
 
     pub(crate) fn suspects(&self, task: Id) -> bool {
         self.suspects.has(task)
+    }
+
+    /// Whether tasks of that kind compute for long.
+    pub(super) fn burn_as(&self, kind: Kind) -> bool {
+        self.places.has(kind)
+    }
+
+    /// A task of that kind is left to a lane. Tells whether it is the first one of a kind that is known.
+    pub(super) fn tries(&self, kind: Kind, now: u64) -> bool {
+        self.places.has(kind) && {
+            let _polls = self.polls.lock();
+            self.places.tries(kind, now)
+        }
+    }
+
+    /// The others were rescued from a task that was spawned at `location` and computed.
+    pub(crate) fn learn_place(&self, location: &'static Location<'static>, now: u64) {
+        let _polls = self.polls.lock();
+        self.places.learn(location, now);
+        self.filter_again();
     }
 
     /// A poll of `task` took long.
@@ -177,17 +213,21 @@ impl Blockers {
         noted != Noted::NoRoom && self.burns.count() <= most
     }
 
-    /// There are too many burners, or no threads for them: nobody is one for a while, which is longer each time. Not if
-    /// their lanes have only `stalled`, perhaps because they get no CPU.
-    pub(super) fn end_burners(&self, now: u64, stalled: bool) {
+    /// Nobody is a burner for a while, which is longer each time. Not if their lanes have only stalled, perhaps because
+    /// they get no CPU.
+    pub(super) fn end_burners(&self, now: u64, why: Why) {
         let _polls = self.polls.lock();
+        if why != Why::Crowded {
+            self.places.bar(now);
+            self.filter_again();
+        }
         let until = self.crowded_until.load(Relaxed);
         if now < until {
             // Several have found it at once.
             return;
         }
         // The last time was just over, or long ago.
-        let is_new = stalled || now.saturating_sub(until) >= CROWDED_NS;
+        let is_new = why == Why::Stalled || now.saturating_sub(until) >= CROWDED_NS;
         let last = if is_new { 0 } else { self.crowded_for.load(Relaxed) };
         let next = (2 * last).clamp(CROWDED_NS, CROWDED_MAX_NS);
         self.crowded_for.store(next, Relaxed);
@@ -202,13 +242,26 @@ impl Blockers {
         self.begin_and_tell_after(polled, LASTS_NS)
     }
 
-    /// That poll of `task` is over. With `ends` it is no burner any more, whatever it used.
-    pub(super) fn end_burner(&self, task: Id, begun: Begun, ends: bool) {
+    /// That poll of `task`, which is of that `kind`, is over. If it has spawned others it was not for its own
+    /// sake that it was long. Then, and if it has ended, it is no burner any more. Tells whether those of its kind are
+    /// like the others from here on.
+    pub(super) fn end_burner(
+        &self,
+        (task, kind): (Id, Option<Kind>),
+        begun: Begun,
+        has_ended: bool,
+        spawns: bool,
+    ) -> bool {
         let now = clock::now();
         let used = begun.used().unwrap_or(now - begun.since);
         let mut polls = self.polls.lock();
         begun.leave(&mut polls);
-        self.judge_burner(task, now, if ends { None } else { Some(used) });
+        let acquits = kind.is_some_and(|kind| self.places.judge(kind, now, if spawns { 0 } else { used }));
+        if acquits {
+            self.filter_again();
+        }
+        self.judge_burner(task, now, if has_ended || spawns { None } else { Some(used) });
+        acquits
     }
 
     /// A burner has used so much CPU time in a poll, in nanoseconds, or is to be none. Under the lock.
@@ -226,7 +279,8 @@ impl Blockers {
 
     /// Under the lock.
     fn filter_again(&self) {
-        self.filter.store(self.blocks.bits() | self.burns.bits() | self.suspects.bits(), Relaxed);
+        let bits = self.blocks.bits() | self.burns.bits() | self.suspects.bits();
+        self.filter.store(if self.places.is_any_known() { u64::MAX } else { bits }, Relaxed);
     }
 
     /// Forgets those who were not found to block or to compute for long.
@@ -237,6 +291,7 @@ impl Blockers {
             self.blocks.forget(is_over);
             self.burns.forget(is_over);
             self.suspects.forget(|_, at| now.saturating_sub(at) >= STAYS_NS);
+            self.places.forget_old(now);
             self.filter_again();
         }
     }
@@ -251,6 +306,7 @@ impl Blockers {
         self.blocks.forget(|_, _| true);
         self.burns.forget(|_, _| true);
         self.suspects.forget(|_, _| true);
+        self.places.reset();
         self.filter_again();
     }
 
@@ -355,6 +411,7 @@ impl Sched {
 mod tests {
     use super::super::known::{SETS, WAYS};
     use super::*;
+    use crate::processor::LONG_NS;
 
     fn is_asked_of(blockers: &Blockers, task: Id) -> bool {
         blockers.may_know(|| task) && blockers.blocks(task)
@@ -492,7 +549,7 @@ mod tests {
         assert!(blockers.learn_burner(task, 1, 1));
         blockers.suspect(task, 1);
         assert!(!is_suspect());
-        blockers.end_burners(1, true);
+        blockers.end_burners(1, Why::Stalled);
         blockers.suspect(task, CROWDED_NS);
         assert!(!is_suspect());
         blockers.suspect(task, 1 + CROWDED_NS);
@@ -511,17 +568,45 @@ mod tests {
         let mut now = 1;
         for pause in [CROWDED_NS, 2 * CROWDED_NS, 4 * CROWDED_NS] {
             assert!(learn(MOST, now) && !learn(MOST + 1, now));
-            blockers.end_burners(now, false);
+            blockers.end_burners(now, Why::Crowded);
             assert!(!are_any());
             assert!(learn(MOST + 1, now + pause - 1) && !are_any());
             now += pause;
         }
-        blockers.end_burners(now, true);
+        blockers.end_burners(now, Why::Stalled);
         now += CROWDED_NS;
         assert!(learn(1, now) && are_any(), "they had only stalled");
         now += CROWDED_NS;
-        blockers.end_burners(now, false);
+        blockers.end_burners(now, Why::Crowded);
         assert!(!are_any() && learn(1, now + CROWDED_NS) && are_any(), "it was long ago");
+    }
+
+    /// Any task may be of a place that is known. Burners that crowd each other say nothing of places.
+    #[test]
+    fn r03_all_are_asked_for_while_a_place_is_known() {
+        let (blockers, at) = (Blockers::new(), Location::caller());
+        let kind = Kind::new((at, 1));
+        let all_are = || blockers.filter.load(Relaxed) == u64::MAX;
+        let learn = |now| (0..2).for_each(|_| blockers.learn_place(at, now));
+        learn(1);
+        assert!(all_are() && blockers.burn_as(kind));
+        blockers.end_burners(2, Why::Crowded);
+        assert!(all_are() && blockers.burn_as(kind));
+        // A poll that has gone on since the clock was first read.
+        while clock::now() < LONG_NS {}
+        let long = || Begun { since: 0, cpu: None, ..blockers.begin_burner(Polled::BlockOn) };
+        let task = Id::from_bits(1);
+        blockers.end_burner((task, Some(kind)), long(), true, false);
+        assert!(all_are(), "it was long");
+        blockers.end_burner((task, Some(kind)), long(), false, true);
+        assert!(!blockers.burn_as(kind), "it has spawned others");
+        for why in [Why::Stalled, Why::NoThread] {
+            blockers.reset();
+            learn(1);
+            assert!(blockers.learn_burner(task, 1, 1));
+            blockers.end_burners(2, why);
+            assert!(!blockers.may_know(|| task) && !blockers.burn_as(kind));
+        }
     }
 
     #[test]

@@ -242,6 +242,16 @@ impl Task {
         unsafe { self.header() }.location
     }
 
+    /// That of futures of one type is mostly the same, and that of two types mostly is not.
+    ///
+    /// # Safety
+    ///
+    /// The cell is kept.
+    pub(super) unsafe fn type_number(self) -> usize {
+        // SAFETY: passed on.
+        std::ptr::from_ref(unsafe { self.header() }.vtable).addr()
+    }
+
     /// # Safety
     ///
     /// The cell is kept.

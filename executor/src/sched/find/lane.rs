@@ -9,6 +9,7 @@ use crate::context;
 use crate::processor::{CLOSING, SPAWNS_MAX};
 use crate::runq::Unit;
 use crate::sched::lanes::Next;
+use crate::sched::places::Kind;
 use crate::task;
 
 /// A lane would have the CPU for so long at a time, in nanoseconds, or for twice as long as a thread of this process
@@ -41,7 +42,7 @@ impl Worker {
     }
 
     fn poll_on_lane(&mut self, unit: Unit) -> Next {
-        let (sched, task) = (self.sched, task::id(&unit));
+        let (sched, task) = (self.sched, (task::id(&unit), Kind::of(&unit)));
         sched.lanes.polls.add(1);
         let begun = sched.blockers.begin_burner(task::polled(&unit));
         // Any slot's; this one is never dead.
@@ -61,7 +62,10 @@ impl Worker {
         let is_whole = self.processor().is_some_and(|now| std::ptr::eq(now, p));
         let spawns = is_whole && p.counters().spawned.get().wrapping_sub(spawned) > SPAWNS_MAX;
         let has_ended = self.processor().is_some_and(|now| now.last_polled().is_none());
-        sched.blockers.end_burner(task, begun, has_ended || spawns);
+        if sched.blockers.end_burner(task, begun, has_ended, spawns) {
+            // Others of the kind may wait behind those that compute.
+            sched.empty_lanes();
+        }
         sched.end_release();
         match self.processor() {
             Some(p) if p.queue.next.is_condemned() => {
