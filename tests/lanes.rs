@@ -161,7 +161,9 @@ fn r03_one_spawned_where_many_compute_does_not_wait_for_all_of_them() {
         runtime.spawn(future)
     }
     alone(|| {
-        loop {
+        // Three in a row: by luck one of the lanes may be so quick that it needs neither.
+        let mut good = 0;
+        while good < 3 {
             // A new one, which knows of none of them.
             let runtime = builder().build().unwrap();
             let (begun, light) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
@@ -185,9 +187,7 @@ fn r03_one_spawned_where_many_compute_does_not_wait_for_all_of_them() {
             }
             tasks.into_iter().for_each(|task| runtime.block_on(task).unwrap());
             // On a machine that is busy it may take a while until a lane gets a CPU, and hogs come to others.
-            if before_last.load(Relaxed) <= TASKS / 2 {
-                break;
-            }
+            good = if before_last.load(Relaxed) <= TASKS / 2 { good + 1 } else { 0 };
         }
     });
 }

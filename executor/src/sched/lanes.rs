@@ -4,9 +4,11 @@
 //! rescues from long polls too, but each time anew and not before 2 ms: one that computes for 2 ms in each poll would
 //! cost the others as much each time.
 //!
-//! 1. A task that is left here is polled by one lane, or goes to the global queue: when the runtime closes, when no
-//!    thread can be had, and when no lane has taken one for [`STALLED_NS`]. In the last two cases nobody is a burner
-//!    for a while, so machines poll them and `sysmon` rescues from them.
+//! 1. A task that is left here is polled by one lane, or goes to the global queue: when the runtime closes, when it is
+//!    like the others by then, when no thread can be had, and when no lane has taken one for [`STALLED_NS`]. In the
+//!    last two cases nobody is a burner for a while, so machines poll them and `sysmon` rescues from them. That a task
+//!    is like the others is known before the lock is taken under which the queue is sifted, and asked for under it
+//!    before a task is put there, so none stays behind others that are not.
 //! 2. A lane's poll begins on a husk: what the task wakes and spawns goes to the global queue, and what it does besides
 //!    goes as in a poll that the others were rescued from (see `stuck`), which may come back from a wait with a
 //!    processor. A burner that yields on the husk, with some of its budget left, stays here.
@@ -182,10 +184,11 @@ impl Sched {
         Room { most: self.idle.procs() as usize, late: may_be_stuck.min(LATE_MOST) }
     }
 
-    /// Whether the task is of a kind that computes for long where it was spawned, and not known to block.
-    pub(super) fn burns_by_place(&self, unit: &Unit) -> bool {
-        let is_one = Kind::of(unit).is_some_and(|kind| self.blockers.burn_as(kind));
-        is_one && !self.blockers.blocks(task::id(unit))
+    /// Whether the task is a burner, or of a kind that computes for long where it was spawned, and not known to block.
+    pub(super) fn burns(&self, unit: &Unit) -> bool {
+        let (blockers, task) = (&self.blockers, task::id(unit));
+        let is_of_place = || Kind::of(unit).is_some_and(|kind| blockers.burn_as(kind));
+        blockers.burns(task) || is_of_place() && !blockers.blocks(task)
     }
 
     /// A poll of `task` took long: the next one is measured.
@@ -203,12 +206,12 @@ impl Sched {
         }
     }
 
-    /// Leaves a burner to a lane. It comes back if the runtime closes.
+    /// Leaves a burner to a lane. It comes back if the runtime closes, or it is like the others by now.
     pub(super) fn leave_to_lane(&'static self, unit: Unit) -> Result<(), Unit> {
         let (now, room) = (clock::now(), self.room_for_lanes());
         let is_tried = Kind::of(&unit).is_some_and(|kind| self.blockers.tries(kind, now));
         let mut state = self.lanes.state.lock();
-        if state.closed {
+        if state.closed || !self.burns(&unit) {
             return Err(unit);
         }
         // Counted before it is there to be taken, and until it is queued elsewhere or its husk is back.
@@ -239,37 +242,40 @@ impl Sched {
     /// Machines poll what waits for a lane, and what follows.
     fn end_burners(&'static self, why: Why) {
         self.blockers.end_burners(clock::now(), why);
-        self.empty_lanes();
+        self.sift_lanes();
     }
 
-    /// What waits for a lane goes to the global queue: machines leave here again what is to be polled here.
-    pub(super) fn empty_lanes(&'static self) {
-        let queue = std::mem::take(&mut self.lanes.state.lock().queue);
-        let emptied = self.inject.push_batch(queue.into_iter());
-        if emptied > 0 {
+    /// What waits for a lane and is like the others by now goes to the global queue.
+    pub(super) fn sift_lanes(&'static self) {
+        let mut state = self.lanes.state.lock();
+        let (stay, leave) = std::mem::take(&mut state.queue).into_iter().partition(|unit| self.burns(unit));
+        state.queue = stay;
+        drop(state);
+        self.leave_lanes(leave);
+    }
+
+    /// What waited here goes to the global queue.
+    fn leave_lanes(&'static self, units: VecDeque<Unit>) {
+        let tasks = self.inject.push_batch(units.into_iter());
+        if tasks > 0 {
             self.queued_globally();
-            self.left_lanes(emptied);
+            self.beside.burners_go(tasks);
+            self.agent_left();
+            self.clock_may_advance();
         }
-    }
-
-    /// So many tasks that waited here are queued elsewhere.
-    fn left_lanes(&'static self, tasks: usize) {
-        self.beside.burners_go(tasks);
-        self.agent_left();
-        self.clock_may_advance();
     }
 
     /// The runtime closes: lanes begin no further poll, and end.
     pub(crate) fn close_lanes(&'static self) {
         let mut state = self.lanes.state.lock();
         state.closed = true;
-        let idle = std::mem::take(&mut state.idle);
+        let (idle, queue) = (std::mem::take(&mut state.idle), std::mem::take(&mut state.queue));
         state.coming += idle.len();
         drop(state);
         for lane in idle {
             lane.parker.unpark();
         }
-        self.empty_lanes();
+        self.leave_lanes(queue);
     }
 
     /// A lane has come. What it does now.
@@ -289,18 +295,13 @@ impl Sched {
 
     /// What became ready on a lane's husk, in order: burners stay here.
     pub(super) fn keep_burners(&'static self, ready: Vec<Unit>) {
-        let (burners, others): (Vec<_>, Vec<_>) =
-            ready.into_iter().partition(|unit| self.blockers.burns(task::id(unit)) || self.burns_by_place(unit));
-        self.inject.push_batch(others.into_iter());
         let now = clock::now();
         let mut state = self.lanes.state.lock();
-        if state.closed {
-            drop(state);
-            self.inject.push_batch(burners.into_iter());
-        } else {
-            self.beside.burners_come(burners.len());
-            burners.into_iter().for_each(|unit| state.push(unit, false, now));
-        }
+        let (burners, others): (Vec<_>, Vec<_>) = ready.into_iter().partition(|unit| !state.closed && self.burns(unit));
+        self.beside.burners_come(burners.len());
+        burners.into_iter().for_each(|unit| state.push(unit, false, now));
+        drop(state);
+        self.inject.push_batch(others.into_iter());
     }
 
     /// The poll of a lane is over, and its husk is back. What it does next.

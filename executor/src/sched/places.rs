@@ -53,8 +53,8 @@ impl Kind {
 
     pub(super) fn new((location, type_number): (&'static Location<'static>, usize)) -> Kind {
         let place = place(location);
-        // Both are addresses: a sum would often be that of another pair.
-        Kind { place, both: Id::from_bits(place.to_bits() ^ (type_number as u64).rotate_left(32)) }
+        // Both are addresses, of which some bits differ: those of types are to count where [`Known`] has its sets.
+        Kind { place, both: Id::from_bits(place.to_bits() ^ (type_number as u64).rotate_left(20)) }
     }
 }
 
@@ -211,6 +211,15 @@ mod tests {
         places.learn(at, 4);
         assert!(places.tries(kind, 4), "it begins anew");
         assert!(places.judge(kind, 4, 0) && !places.tries(kind, 4), "it is light");
+    }
+
+    /// Their numbers are addresses of what lies side by side.
+    #[test]
+    fn r03_a_place_has_room_for_several_types_that_are_light() {
+        let (places, at, _) = learnt();
+        let kinds = (0..8).map(|number| Kind::new((at, 0x5555_0000 + 48 * number)));
+        assert!(kinds.clone().all(|kind| places.tries(kind, 3)));
+        assert!(kinds.clone().all(|kind| places.judge(kind, 3, 0)) && places.is_any_known());
     }
 
     #[test]

@@ -23,7 +23,7 @@ impl Worker {
     #[cold]
     pub(super) fn run_known(&mut self, p: &'static Processor, mut unit: Unit) {
         let (blockers, task) = (&self.sched.blockers, task::id(&unit));
-        if blockers.burns(task) || self.sched.burns_by_place(&unit) {
+        if self.sched.burns(&unit) {
             match self.sched.leave_to_lane(unit) {
                 // Nothing was polled: if it took long to bring the lane, that is no task's doing.
                 Ok(()) => return p.polls_block_on(),

@@ -64,7 +64,7 @@ impl Worker {
         let has_ended = self.processor().is_some_and(|now| now.last_polled().is_none());
         if sched.blockers.end_burner(task, begun, has_ended, spawns) {
             // Others of the kind may wait behind those that compute.
-            sched.empty_lanes();
+            sched.sift_lanes();
         }
         sched.end_release();
         match self.processor() {
