@@ -409,3 +409,78 @@ fn r13_wakers_that_panic_while_a_runtime_closes() {
         }
     });
 }
+
+/// What [`Own`] does at the end of its first poll.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Then {
+    Yield,
+    Wait,
+    End,
+}
+
+/// Makes so many wakers of its own in its first poll and drops some of them there. Its second poll is the last.
+struct Own {
+    made: usize,
+    dropped: usize,
+    then: Then,
+    kept: Arc<Mutex<Vec<Waker>>>,
+    polls: Arc<AtomicUsize>,
+}
+
+impl Future for Own {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.polls.fetch_add(1, Ordering::Relaxed) > 0 {
+            return Poll::Ready(());
+        }
+        let mut made: Vec<_> = (0..self.made).map(|_| cx.waker().clone()).collect();
+        made.truncate(self.made - self.dropped);
+        *self.kept.lock().unwrap() = made;
+        match self.then {
+            Then::Yield => cx.waker().wake_by_ref(),
+            Then::Wait => {}
+            Then::End => return Poll::Ready(()),
+        }
+        Poll::Pending
+    }
+}
+
+/// The memory of a task that has ended is not another's as long as a waker is left, however the poll ended that made
+/// it: a wake would be the other's.
+#[test]
+fn r23_a_waker_keeps_the_memory_of_its_task_however_its_poll_ended() {
+    let runtime = runtime(1);
+    let own = |made, dropped, then| {
+        let (kept, polls) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
+        let future = Own { made, dropped, then, kept: kept.clone(), polls: polls.clone() };
+        (gmp::spawn(future), kept, polls)
+    };
+    let all = (1..6).flat_map(|made| (0..made).map(move |dropped| (made, dropped)));
+    let all = all.flat_map(|(made, dropped)| [Then::Yield, Then::Wait, Then::End].map(|then| (made, dropped, then)));
+    let test = runtime.spawn(async move {
+        for (made, dropped, then) in all {
+            let (task, kept, polls) = own(made, dropped, then);
+            while polls.load(Ordering::Relaxed) == 0 {
+                yield_now().await;
+            }
+            if then == Then::Wait {
+                kept.lock().unwrap()[0].wake_by_ref();
+            }
+            task.await.unwrap();
+            let others: Vec<_> = (0..8).map(|_| own(0, 0, Then::Wait)).collect();
+            while others.iter().any(|(_, _, polls)| polls.load(Ordering::Relaxed) == 0) {
+                yield_now().await;
+            }
+            kept.lock().unwrap().drain(..).for_each(Waker::wake);
+            for _ in 0..4 {
+                yield_now().await;
+            }
+            for (other, _, polls) in others {
+                assert_eq!(polls.load(Ordering::Relaxed), 1, "{made} {dropped} {then:?}");
+                other.abort();
+            }
+        }
+    });
+    runtime.block_on(test).unwrap();
+}

@@ -164,34 +164,67 @@ pub(crate) fn leave_shared_arena() {
 /// This thread is in the poll of a task, until [`Polling::ends`]. Polls nest: a task may be in a `block_on` in which
 /// this thread polls others.
 pub(crate) struct Polling {
-    task: usize,
-    /// What was there before: the task in whose poll this one is, 0 for none; one more if it has woken itself.
+    /// What was there before: the task in whose poll this one is, 0 for none, and its marks.
     outer: usize,
 }
 
+/// What a task has done to itself in a poll.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Noted {
+    pub(crate) has_woken_itself: bool,
+    /// How many wakers of its own it has made and not dropped, as far as they were noted.
+    pub(crate) wakers: usize,
+}
+
+/// The marks beside the address of a cell, which is a multiple of so many: that the task has woken itself, and the
+/// number of wakers that it has made.
+pub(crate) const MARKS: usize = 8;
+const WOKEN: usize = 1;
+const WAKER: usize = 2;
+const WAKERS: usize = 6;
+
 impl Polling {
-    /// `task` is the address of its cell: not 0, nor odd.
+    /// `task` is the address of its cell: not 0, and a multiple of [`MARKS`].
     #[inline]
     pub(crate) fn begins(task: usize) -> Polling {
-        Polling { task, outer: CURRENT.with(|c| c.polling.replace(task)) }
+        Polling { outer: CURRENT.with(|c| c.polling.replace(task)) }
     }
 
-    /// Tells whether the task has woken itself meanwhile.
     #[inline]
-    pub(crate) fn ends(self) -> bool {
-        CURRENT.with(|c| c.polling.replace(self.outer)) != self.task
+    pub(crate) fn ends(self) -> Noted {
+        let word = CURRENT.with(|c| c.polling.replace(self.outer));
+        Noted { has_woken_itself: word & WOKEN != 0, wakers: (word & WAKERS) / WAKER }
     }
 }
 
 /// A task is woken. If this thread is in its poll that is noted, and true: the poll that ends sees to the rest.
 #[inline]
 pub(crate) fn wakes_itself(task: usize) -> bool {
+    notes(task, |word| Some(word | WOKEN))
+}
+
+/// A waker of a task is cloned. If this thread is in its poll, and room for that, it is noted, and true, as above.
+#[inline]
+pub(crate) fn clones_own_waker(task: usize) -> bool {
+    notes(task, |word| (word & WAKERS != WAKERS).then_some(word + WAKER))
+}
+
+/// A waker of a task is dropped. If one was noted that the task has made in its poll, it is no more, and true.
+#[inline]
+pub(crate) fn drops_own_waker(task: usize) -> bool {
+    notes(task, |word| (word & WAKERS != 0).then(|| word - WAKER))
+}
+
+/// If this thread is in a poll of `task` and `change` gives the word with other marks: takes it. Tells whether it did.
+#[inline]
+fn notes(task: usize, change: impl FnOnce(usize) -> Option<usize>) -> bool {
     CURRENT.with(|c| {
-        let is_so = c.polling.get() & !1 == task;
-        if is_so {
-            c.polling.set(task | 1);
+        let word = c.polling.get();
+        let changed = if word & !(MARKS - 1) == task { change(word) } else { None };
+        if let Some(word) = changed {
+            c.polling.set(word);
         }
-        is_so
+        changed.is_some()
     })
 }
 
@@ -363,22 +396,42 @@ pub(crate) fn timer_is_earliest(home: &'static Timers, deadline: u64) {
 mod tests {
     use super::*;
 
+    const OUTER: usize = 16;
+    const INNER: usize = 24;
+
+    fn noted(has_woken_itself: bool, wakers: usize) -> Noted {
+        Noted { has_woken_itself, wakers }
+    }
+
     #[test]
     fn r01_a_wake_of_itself_is_that_of_the_innermost_poll() {
-        const OUTER: usize = 16;
-        const INNER: usize = 32;
         assert!(!wakes_itself(OUTER), "it is in no poll");
         let outer = Polling::begins(OUTER);
         assert!(wakes_itself(OUTER) && wakes_itself(OUTER) && !wakes_itself(INNER));
         let inner = Polling::begins(INNER);
         assert!(!wakes_itself(OUTER), "nobody would tell who queues it");
-        assert!(!inner.ends());
+        assert_eq!(inner.ends(), noted(false, 0));
         let inner = Polling::begins(INNER);
         assert!(wakes_itself(INNER));
-        assert!(inner.ends());
-        assert!(outer.ends(), "it woke itself before");
+        assert_eq!(inner.ends(), noted(true, 0));
+        assert_eq!(outer.ends(), noted(true, 0), "it woke itself before");
         let outer = Polling::begins(OUTER);
-        assert!(!Polling::begins(INNER).ends());
-        assert!(!outer.ends(), "that was before");
+        assert_eq!(Polling::begins(INNER).ends(), noted(false, 0));
+        assert_eq!(outer.ends(), noted(false, 0), "that was before");
+    }
+
+    #[test]
+    fn r01_wakers_that_a_task_makes_are_noted_in_its_innermost_poll_as_far_as_there_is_room() {
+        assert!(!clones_own_waker(OUTER) && !drops_own_waker(OUTER), "it is in no poll");
+        let outer = Polling::begins(OUTER);
+        assert!(!drops_own_waker(OUTER), "it was made before");
+        assert!(clones_own_waker(OUTER) && !clones_own_waker(INNER));
+        let inner = Polling::begins(INNER);
+        assert!(!clones_own_waker(OUTER) && !drops_own_waker(OUTER), "the other poll goes on");
+        assert!((0..3).all(|_| clones_own_waker(INNER)) && !clones_own_waker(INNER));
+        assert!(wakes_itself(INNER) && drops_own_waker(INNER));
+        assert_eq!(inner.ends(), noted(true, 2));
+        assert!(clones_own_waker(OUTER) && drops_own_waker(OUTER));
+        assert_eq!(outer.ends(), noted(false, 1));
     }
 }

@@ -37,7 +37,7 @@ mod handles;
 
 /// What is the same in all cells. A task that waits pays for it. The runtime is not in it: the arena knows it, and a
 /// cell in memory of its own has it in the word before.
-#[repr(C)]
+#[repr(C, align(8))]
 struct Header {
     /// At the beginning: `state` says why.
     state: State,
@@ -51,6 +51,7 @@ struct Header {
 }
 
 const _: () = assert!(size_of::<Header>() <= 48 && offset_of!(Header, state) == 0);
+const _: () = assert!(align_of::<Header>() >= context::MARKS);
 
 /// What differs from one type of future to the next.
 struct Vtable {
@@ -393,17 +394,23 @@ pub(super) unsafe fn run(task: Task, sched: &'static Sched) -> bool {
     // `finish`, or until `stop` says that it is not ours any more.
     unsafe {
         let header = task.header();
+        let mut wakers = 0;
         if header.state.start() {
             (header.vtable.abandon)(task, Failure::ABORTED);
         } else {
             let polling = Polling::begins(task.address());
             let ended = (header.vtable.poll)(task);
-            let has_woken_itself = polling.ends();
+            let noted = polling.ends();
+            wakers = noted.wakers;
+            if !ended && noted.has_woken_itself {
+                header.state.add_refs(wakers);
+                return true;
+            }
             if !ended {
-                return has_woken_itself || header.state.stop();
+                return header.state.stop(wakers);
             }
         }
-        finish(task, sched);
+        finish(task, sched, wakers);
     }
     false
 }
@@ -425,7 +432,7 @@ pub(super) unsafe fn run_closure(task: Task, sched: &'static Sched) -> Option<Wa
             let ended = (header.vtable.poll)(task);
             debug_assert!(ended, "a closure was not ready");
         }
-        hand_over(task, sched)
+        hand_over(task, sched, 0)
     }
 }
 
@@ -441,19 +448,20 @@ pub(super) unsafe fn discard(task: Task) {
         let sched = task.sched();
         let _ = header.state.start();
         (header.vtable.abandon)(task, Failure::SHUTDOWN);
-        finish(task, sched);
+        finish(task, sched, 0);
     }
 }
 
-/// The future is gone and the outcome in the cell: hands it over, and wakes who waits for it.
+/// The future is gone and the outcome in the cell: hands it over, and wakes who waits for it. The last poll has made so
+/// many `wakers`.
 ///
 /// # Safety
 ///
 /// The caller had the unit of a task of this runtime.
 #[inline]
-unsafe fn finish(task: Task, sched: &'static Sched) {
+unsafe fn finish(task: Task, sched: &'static Sched, wakers: usize) {
     // SAFETY: passed on.
-    if let Some(joiner) = unsafe { hand_over(task, sched) } {
+    if let Some(joiner) = unsafe { hand_over(task, sched, wakers) } {
         assert_no_lock_held();
         // It is the user's, and whoever ended the task has nothing to do with its panic.
         swallow(|| joiner.wake());
@@ -466,7 +474,7 @@ unsafe fn finish(task: Task, sched: &'static Sched) {
 ///
 /// As [`finish`].
 #[inline]
-unsafe fn hand_over(task: Task, sched: &'static Sched) -> Option<Waker> {
+unsafe fn hand_over(task: Task, sched: &'static Sched, wakers: usize) -> Option<Waker> {
     // SAFETY: ALIVE is still set, and its reference ours to end; after `complete` the cell is kept where it says so.
     unsafe {
         let header = task.header();
@@ -475,7 +483,7 @@ unsafe fn hand_over(task: Task, sched: &'static Sched) -> Option<Waker> {
             // Before who waits for it is woken, which asks for that.
             sched.ends_task(in_arena);
         }
-        let joiner = match header.state.complete() {
+        let joiner = match header.state.complete(wakers) {
             Completed::Joined => None,
             Completed::Wake => {
                 // ALIVE's reference kept the cell for us.
@@ -487,7 +495,7 @@ unsafe fn hand_over(task: Task, sched: &'static Sched) -> Option<Waker> {
             }
             Completed::Unwanted => {
                 (header.vtable.drop_outcome)(task);
-                if header.state.end() {
+                if header.state.end(wakers) {
                     task.free();
                 }
                 None
@@ -626,8 +634,12 @@ unsafe fn of_waker(data: *const ()) -> Task {
 ///
 /// As [`of_waker`], and the waker is there.
 unsafe fn clone_waker(data: *const ()) -> RawWaker {
-    // SAFETY: passed on. The waker has a reference.
-    unsafe { of_waker(data).header() }.state.add_ref();
+    // SAFETY: passed on.
+    let task = unsafe { of_waker(data) };
+    if !context::clones_own_waker(task.address()) {
+        // SAFETY: the waker has a reference.
+        unsafe { task.header() }.state.add_ref();
+    }
     RawWaker::new(data, &WAKER)
 }
 
@@ -670,6 +682,9 @@ unsafe fn wake_by_ref(data: *const ()) {
 unsafe fn drop_waker(data: *const ()) {
     // SAFETY: passed on.
     let task = unsafe { of_waker(data) };
+    if context::drops_own_waker(task.address()) {
+        return;
+    }
     // SAFETY: the waker has a reference, and the cell is ours if it was the last.
     unsafe {
         if task.header().state.let_go() {

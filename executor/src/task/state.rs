@@ -13,7 +13,7 @@
 //!
 //! Held says that somebody has the unit: it is in a queue, or its task in a poll. The word does not say which, and so
 //! the way from one to the other changes nothing in it. Nor does a task that wakes itself in its poll: the poll
-//! (`context::Polling`) tells so to who queues it.
+//! (`context::Polling`) tells so to who queues it, and how many wakers of its own it has made.
 //!
 //! | flag       | says                                                                | set by                  | cleared by                        |
 //! |------------|---------------------------------------------------------------------|-------------------------|-----------------------------------|
@@ -39,7 +39,9 @@
 //!    keeps ALIVE's reference meanwhile.
 //! 5. References are raised by who has one, and by `try_ref` while ALIVE is set. So if ALIVE is not set and one is
 //!    left, that one is the last for sure, and a load that sees it is as good as the read-modify-write
-//!    (`let_go_handle`).
+//!    (`let_go_handle`). While ALIVE is set none is, whatever the count says: the wakers that a poll makes of its own
+//!    task are counted when it ends, in the step that gives the unit or ALIVE away, or before it. Others may have let
+//!    them go by then, so the count is too low until then, and may be below 0: it is in the upper bits, and comes back.
 //! 6. Who lets the last reference go has the memory, and nobody reads any of it afterwards but the word, in `try_ref`.
 
 use crate::sys::atomic::{
@@ -56,9 +58,6 @@ const JOIN_WAKER: usize = 32;
 const ABORTED: usize = 64;
 /// One reference. The bits from here on count them.
 const REFERENCE: usize = 128;
-
-/// More references than this are a program that leaks wakers, or is about to run over the count.
-const REFERENCES_MAX: usize = isize::MAX as usize;
 
 /// From a poll, or a drop in its place, to the end of the future.
 const COMPLETED: usize = COMPLETE.wrapping_sub(HELD + ALIVE);
@@ -103,10 +102,16 @@ pub(super) enum Left {
     DropOutcome,
 }
 
-/// Only one reference is counted in `word`.
+/// Nobody has a reference.
 #[inline]
-fn is_last(word: usize) -> bool {
-    word < 2 * REFERENCE
+fn is_nobodys(word: usize) -> bool {
+    word & (ALIVE | !(REFERENCE - 1)) == 0
+}
+
+/// A program leaks wakers, and is about to run over the count. The upper half of it is for what is below 0.
+#[inline]
+fn are_too_many(word: usize) -> bool {
+    word >> (usize::BITS - 2) == 1
 }
 
 /// After a wake: an idle task is held, one that is held was woken.
@@ -147,19 +152,24 @@ impl State {
         word & ABORTED != 0
     }
 
-    /// The poll was not ready: held → idle, unless the task was woken meanwhile. Tells whether it was, and the caller
-    /// has to queue it; if not, the task is not the caller's any more.
+    /// The poll was not ready and has made so many `wakers`: held → idle, unless the task was woken meanwhile. Tells
+    /// whether it was, and the caller has to queue it; if not, the task is not the caller's any more.
     #[inline]
     #[must_use]
-    pub(super) fn stop(&self) -> bool {
+    pub(super) fn stop(&self, wakers: usize) -> bool {
         let mut word = self.0.load(Relaxed);
         while word & WOKEN == 0 {
+            let next = (word - HELD).wrapping_add(wakers * REFERENCE);
+            if are_too_many(next) {
+                std::process::abort();
+            }
             // Release: pairs with the Acquire in `start`, which may be another thread's (invariant 1).
-            match self.0.compare_exchange_weak(word, word - HELD, Release, Relaxed) {
+            match self.0.compare_exchange_weak(word, next, Release, Relaxed) {
                 Ok(_) => return false,
                 Err(now) => word = now,
             }
         }
+        self.add_refs(wakers);
         true
     }
 
@@ -195,7 +205,7 @@ impl State {
         let mut word = self.0.load(Relaxed);
         while word & ALIVE != 0 {
             // Release: as in `schedule`; and what was done with the reference comes before the memory goes.
-            match self.0.compare_exchange_weak(word, woken(word) - REFERENCE, Release, Relaxed) {
+            match self.0.compare_exchange_weak(word, woken(word).wrapping_sub(REFERENCE), Release, Relaxed) {
                 Ok(_) if word & HELD == 0 => return Woken::Queue,
                 Ok(_) => return Woken::Nothing,
                 Err(now) => word = now,
@@ -223,16 +233,17 @@ impl State {
         self.0.load(Acquire) & COMPLETE != 0
     }
 
-    /// The future is gone, and the outcome in the cell.
+    /// The future is gone, and the outcome in the cell. Its last poll has made so many `wakers`.
     #[inline]
-    pub(super) fn complete(&self) -> Completed {
+    pub(super) fn complete(&self, wakers: usize) -> Completed {
         let mut word = self.0.load(Relaxed);
         while word & JOIN != 0 {
             let wake = word & JOIN_WAKER != 0;
             let kept = if wake { 0 } else { REFERENCE };
+            let next = word.wrapping_add(COMPLETED).wrapping_add(wakers * REFERENCE).wrapping_sub(kept);
             // AcqRel: Release pairs with the Acquire in `is_complete`, `registered`, `take_back` and `leave`, for the
             // outcome, and with that of the last reference; Acquire with the Release in `registered`, for the waker.
-            match self.0.compare_exchange_weak(word, word.wrapping_add(COMPLETED) - kept, AcqRel, Relaxed) {
+            match self.0.compare_exchange_weak(word, next, AcqRel, Relaxed) {
                 Ok(_) => return if wake { Completed::Wake } else { Completed::Joined },
                 Err(now) => word = now,
             }
@@ -240,21 +251,25 @@ impl State {
         Completed::Unwanted
     }
 
-    /// The future and the outcome are gone. Tells whether the reference of ALIVE was the last.
+    /// The future and the outcome are gone; `wakers` as above. Tells whether the reference of ALIVE was the last.
     #[inline]
     #[must_use]
-    pub(super) fn end(&self) -> bool {
+    pub(super) fn end(&self, wakers: usize) -> bool {
+        let change = COMPLETED.wrapping_sub(REFERENCE).wrapping_add(wakers * REFERENCE);
         // AcqRel: as in `let_go`.
-        is_last(self.0.fetch_add(COMPLETED.wrapping_sub(REFERENCE), AcqRel))
+        is_nobodys(self.0.fetch_add(change, AcqRel).wrapping_add(change))
     }
 
     /// One reference more, for who has one.
     #[inline]
     pub(super) fn add_ref(&self) {
-        // Relaxed: who gets it gets it from who has one.
-        let before = self.0.fetch_add(REFERENCE, Relaxed);
-        if before > REFERENCES_MAX {
-            // What would be freed is still in use.
+        self.add_refs(1);
+    }
+
+    /// So many references more, for who has one.
+    #[inline]
+    pub(super) fn add_refs(&self, references: usize) {
+        if references > 0 && are_too_many(self.0.fetch_add(references * REFERENCE, Relaxed)) {
             std::process::abort();
         }
     }
@@ -263,9 +278,9 @@ impl State {
     #[must_use]
     pub(super) fn try_ref(&self) -> bool {
         let mut word = self.0.load(Relaxed);
-        while word & ALIVE != 0 && word <= REFERENCES_MAX {
+        while word & ALIVE != 0 && !are_too_many(word) {
             // Acquire: pairs with the Release in `publish`.
-            match self.0.compare_exchange_weak(word, word + REFERENCE, Acquire, Relaxed) {
+            match self.0.compare_exchange_weak(word, word.wrapping_add(REFERENCE), Acquire, Relaxed) {
                 Ok(_) => return true,
                 Err(now) => word = now,
             }
@@ -279,7 +294,7 @@ impl State {
     pub(super) fn let_go(&self) -> bool {
         // AcqRel: Release for what was done with this reference, Acquire for what was done with the others, before the
         // memory goes; each pairs with the other.
-        is_last(self.0.fetch_sub(REFERENCE, AcqRel))
+        is_nobodys(self.0.fetch_sub(REFERENCE, AcqRel).wrapping_sub(REFERENCE))
     }
 
     /// The handle has put a waker into the cell, and JOIN_WAKER was clear. `false`: the task is complete, the outcome
@@ -336,7 +351,7 @@ impl State {
             }
             // Release: what was done with the reference comes before the memory goes. It is not the last: ALIVE has
             // one. Acquire: as above.
-            match self.0.compare_exchange_weak(word, word - JOIN - REFERENCE, Release, Acquire) {
+            match self.0.compare_exchange_weak(word, word.wrapping_sub(JOIN + REFERENCE), Release, Acquire) {
                 Ok(_) => return Left::Gone,
                 Err(now) => word = now,
             }
@@ -348,11 +363,11 @@ impl State {
     #[must_use]
     pub(super) fn let_go_handle(&self) -> bool {
         // Acquire: as in `let_go`. Nobody can raise the count any more if it is one (invariant 5).
-        if is_last(self.0.load(Acquire)) {
+        if is_nobodys(self.0.load(Acquire).wrapping_sub(REFERENCE)) {
             return true;
         }
         // AcqRel: as in `let_go`.
-        is_last(self.0.fetch_sub(JOIN + REFERENCE, AcqRel))
+        is_nobodys(self.0.fetch_sub(JOIN + REFERENCE, AcqRel).wrapping_sub(REFERENCE))
     }
 }
 

@@ -37,6 +37,9 @@ struct Cell {
     ends_after: usize,
     /// In so many polls it wakes itself.
     yields: usize,
+    /// So many wakers the first poll makes, and so many of them nobody has taken yet.
+    makes: usize,
+    made: Mutex<usize>,
 }
 
 // SAFETY: loom checks what the protocol promises.
@@ -51,6 +54,10 @@ impl Cell {
     }
 
     fn yielding(wakers: usize, ends_after: usize, yields: usize) -> Arc<Cell> {
+        Self::making(wakers, ends_after, yields, 0)
+    }
+
+    fn making(wakers: usize, ends_after: usize, yields: usize, makes: usize) -> Arc<Cell> {
         let cell = Cell {
             state: State(AtomicUsize::new(0)),
             memory: UnsafeCell::new(()),
@@ -65,6 +72,8 @@ impl Cell {
             other_event: AtomicBool::new(true),
             ends_after,
             yields,
+            makes,
+            made: Mutex::new(0),
         };
         cell.state.publish();
         (0..wakers).for_each(|_| cell.state.add_ref());
@@ -94,20 +103,37 @@ impl Cell {
             return;
         }
         self.touch();
+        let mut wakers = 0;
         if !self.state.start() {
             // SAFETY: nobody else has the unit; loom checks that.
             let polls = self.polls.with_mut(|polls| unsafe {
                 *polls += 1;
                 *polls
             });
+            if polls == 1 && self.makes > 0 {
+                wakers = self.makes;
+                *self.made.lock().unwrap() = wakers;
+            }
             if !(self.event.load(Relaxed) && self.other_event.load(Relaxed)) && polls < self.ends_after {
-                if polls <= self.yields || self.state.stop() {
+                let is_queued = if polls <= self.yields {
+                    self.state.add_refs(wakers);
+                    true
+                } else {
+                    self.state.stop(wakers)
+                };
+                if is_queued {
                     self.push();
                 }
                 return;
             }
         }
-        self.finish();
+        self.finish(wakers);
+    }
+
+    /// Takes the wakers that a poll has made, if it has.
+    fn with_made(&self, f: impl Fn(&Cell)) {
+        let made = std::mem::take(&mut *self.made.lock().unwrap());
+        (0..made).for_each(|_| f(self));
     }
 
     fn run_all(&self) {
@@ -117,10 +143,10 @@ impl Cell {
     }
 
     /// Mirrors `cell::finish`.
-    fn finish(&self) {
+    fn finish(&self, wakers: usize) {
         // SAFETY: the future is gone, and the outcome is the completer's.
         self.outcome.with_mut(|outcome| unsafe { *outcome = true });
-        match self.state.complete() {
+        match self.state.complete(wakers) {
             Completed::Joined => {}
             Completed::Wake => {
                 self.touch();
@@ -133,7 +159,7 @@ impl Cell {
             }
             Completed::Unwanted => {
                 self.drop_outcome();
-                if self.state.end() {
+                if self.state.end(wakers) {
                     self.free();
                 }
             }
@@ -265,6 +291,48 @@ fn r01_a_wake_of_a_task_that_yields_is_not_lost() {
             cell.run_all();
             assert!(cell.join(1), "the wake was lost");
             cell.leave(true);
+            cell.assert_over();
+        });
+    }
+}
+
+/// A poll has given a waker of its own away and is not over: its count is still too low.
+#[test]
+fn r01_a_waker_that_a_poll_has_made_wakes_while_it_ends() {
+    fn wake(cell: &Cell) {
+        cell.event.store(true, Relaxed);
+        cell.wake_by_value();
+    }
+    for yields in [0, 1] {
+        loom::model(move || {
+            let cell = Cell::making(0, usize::MAX, yields, 1);
+            let waker = spawn(&cell, |cell| cell.with_made(wake));
+            cell.run_all();
+            waker.join().unwrap();
+            cell.with_made(wake);
+            cell.run_all();
+            assert!(cell.join(1), "the wake was lost");
+            cell.leave(true);
+            cell.assert_over();
+        });
+    }
+}
+
+/// The count is below 0 if both wakers are dropped before the poll is over, as nobody has a handle. The task ends in
+/// that poll or in the next one, on any thread.
+#[test]
+fn r23_wakers_that_a_poll_has_made_are_dropped_before_it_ends() {
+    for ends_after in [1, 2] {
+        loom::model(move || {
+            let cell = Cell::making(0, ends_after, 1, 2);
+            cell.leave(false);
+            let dropper = spawn(&cell, |cell| cell.with_made(Cell::drop_waker));
+            let machine = spawn(&cell, Cell::run);
+            cell.run();
+            dropper.join().unwrap();
+            machine.join().unwrap();
+            cell.run_all();
+            cell.with_made(Cell::drop_waker);
             cell.assert_over();
         });
     }
@@ -530,13 +598,13 @@ fn r02_wakes_that_queue_nothing_give_one_poll() {
         state.publish();
         assert!(!state.wake() && !state.wake(), "it is queued");
         assert!(!state.start());
-        assert!(!state.stop(), "both were for the poll that has ended");
+        assert!(!state.stop(0), "both were for the poll that has ended");
         assert!(state.wake() && !state.wake());
         assert!(!state.start());
         assert!(!state.wake() && !state.wake(), "it is in its poll");
-        assert!(state.stop());
+        assert!(state.stop(0));
         assert!(!state.start());
-        assert!(!state.stop());
+        assert!(!state.stop(0));
     });
 }
 
@@ -561,7 +629,7 @@ fn r15_an_abort_against_the_way_to_the_pool_finds_the_closure() {
         });
         assert!(cell.queue.swap(false, Relaxed));
         if cell.state.start() {
-            cell.finish();
+            cell.finish(0);
         } else {
             // It has woken itself.
             let mut queue = pool.lock().unwrap();
