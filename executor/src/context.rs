@@ -164,6 +164,8 @@ pub(crate) fn leave_shared_arena() {
 /// This thread is in the poll of a task, until [`Polling::ends`]. Polls nest: a task may be in a `block_on` in which
 /// this thread polls others.
 pub(crate) struct Polling {
+    #[cfg(debug_assertions)]
+    task: usize,
     /// What was there before: the task in whose poll this one is, 0 for none, and its marks.
     outer: usize,
 }
@@ -187,12 +189,18 @@ impl Polling {
     /// `task` is the address of its cell: not 0, and a multiple of [`MARKS`].
     #[inline]
     pub(crate) fn begins(task: usize) -> Polling {
-        Polling { outer: CURRENT.with(|c| c.polling.replace(task)) }
+        Polling {
+            #[cfg(debug_assertions)]
+            task,
+            outer: CURRENT.with(|c| c.polling.replace(task)),
+        }
     }
 
     #[inline]
     pub(crate) fn ends(self) -> Noted {
         let word = CURRENT.with(|c| c.polling.replace(self.outer));
+        #[cfg(debug_assertions)]
+        assert_eq!(word & !(MARKS - 1), self.task, "a poll was left that has not ended");
         Noted { has_woken_itself: word & WOKEN != 0, wakers: (word & WAKERS) / WAKER }
     }
 }

@@ -6,9 +6,9 @@
 //!
 //! 1. A task that is left here is polled by one lane, or goes to the global queue: when the runtime closes, when it is
 //!    like the others by then, when no thread can be had, and when no lane has taken one for [`STALLED_NS`]. In the
-//!    last two cases nobody is a burner for a while, so machines poll them and `sysmon` rescues from them. That a task
-//!    is like the others is known before the lock is taken under which the queue is sifted, and asked for under it
-//!    before a task is put there, so none stays behind others that are not.
+//!    last two cases nobody is a burner for a while, so machines poll them and `sysmon` rescues from them. Whoever
+//!    acquits tasks, or ends burners, sifts the queue afterwards, and what is put there is asked for under the same
+//!    lock: none of those stays behind others that compute.
 //! 2. A lane's poll begins on a husk: what the task wakes and spawns goes to the global queue, and what it does besides
 //!    goes as in a poll that the others were rescued from (see `stuck`), which may come back from a wait with a
 //!    processor. A burner that yields on the husk, with some of its budget left, stays here.

@@ -269,7 +269,9 @@ impl State {
     /// So many references more, for who has one.
     #[inline]
     pub(super) fn add_refs(&self, references: usize) {
+        // Relaxed: who gets one gets it from who has one; what a poll has made is counted before its unit goes on.
         if references > 0 && are_too_many(self.0.fetch_add(references * REFERENCE, Relaxed)) {
+            // What would be freed is still in use.
             std::process::abort();
         }
     }

@@ -318,6 +318,23 @@ fn r01_a_waker_that_a_poll_has_made_wakes_while_it_ends() {
     }
 }
 
+/// The task ends in the poll that has made a waker, which is dropped meanwhile, and wakes who waits for it.
+#[test]
+fn r23_a_waker_that_the_last_poll_has_made_is_dropped_before_it_ends() {
+    loom::model(|| {
+        let cell = Cell::making(0, 1, 0, 1);
+        assert!(!cell.join(1));
+        let dropper = spawn(&cell, |cell| cell.with_made(Cell::drop_waker));
+        cell.run();
+        assert_eq!(cell.woken.load(Relaxed), 1);
+        assert!(cell.join(1));
+        cell.leave(true);
+        dropper.join().unwrap();
+        cell.with_made(Cell::drop_waker);
+        cell.assert_over();
+    });
+}
+
 /// The count is below 0 if both wakers are dropped before the poll is over, as nobody has a handle. The task ends in
 /// that poll or in the next one, on any thread.
 #[test]
