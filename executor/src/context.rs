@@ -164,6 +164,7 @@ pub(crate) fn leave_shared_arena() {
 /// This thread is in the poll of a task, until [`Polling::ends`]. Polls nest: a task may be in a `block_on` in which
 /// this thread polls others.
 pub(crate) struct Polling {
+    /// To see that polls end in the reverse order in which they began.
     #[cfg(debug_assertions)]
     task: usize,
     /// What was there before: the task in whose poll this one is, 0 for none, and its marks.
@@ -196,6 +197,7 @@ impl Polling {
         }
     }
 
+    /// Tells what the task has done to itself meanwhile.
     #[inline]
     pub(crate) fn ends(self) -> Noted {
         let word = CURRENT.with(|c| c.polling.replace(self.outer));

@@ -161,6 +161,7 @@ impl State {
         while word & WOKEN == 0 {
             let next = (word - HELD).wrapping_add(wakers * REFERENCE);
             if are_too_many(next) {
+                // As in `add_refs`.
                 std::process::abort();
             }
             // Release: pairs with the Acquire in `start`, which may be another thread's (invariant 1).
